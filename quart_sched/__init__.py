@@ -1,0 +1,25 @@
+"""quart_sched: schedules jobs inside Quart applications, on the event loop."""
+
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
+
+from . import auth
+from .engine.performer import current_run
+from .engine.runner import RunHandle
+from .engine.scheduler import Scheduler
+from .errors import SchedulerError
+from .extension import APScheduler
+from .model.runs import RunRecord
+
+__version__ = "0.1.0"
+__all__ = [
+    "STATE_PAUSED",
+    "STATE_RUNNING",
+    "STATE_STOPPED",
+    "APScheduler",
+    "RunHandle",
+    "RunRecord",
+    "Scheduler",
+    "SchedulerError",
+    "auth",
+    "current_run",
+]

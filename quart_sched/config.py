@@ -1,0 +1,262 @@
+"""The configuration, read once from `app.config` into a frozen object."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import tzinfo
+from typing import Any, TypeVar
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.base import BaseJobStore
+from apscheduler.util import astimezone
+from tzlocal import get_localzone
+
+from .errors import ConfigError, InvalidDefinition
+from .model.jobs import JobDefinition, positive_int
+
+log = logging.getLogger("quart_sched")
+
+T = TypeVar("T")
+_JobDefaults = dict[str, Any]
+
+
+def _setting(key: str, parse: Callable[[str, Any], Any], default: Any = MISSING, **more: Any) -> Any:
+    """Declare a setting: the key in `app.config`, how its value is parsed, and its default."""
+    return field(default=default, **more, metadata={"key": key, "parse": parse})
+
+
+def _wrong(key: str, value: Any, expected: str) -> ConfigError:
+    return ConfigError(f"{key} is {value!r}; expected {expected}")
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(key, value, "True or False")
+    return value
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise _wrong(key, value, "seconds, a number of at least 0")
+    return float(value)
+
+
+def _interval(key: str, value: Any) -> float:
+    if _seconds(key, value) == 0:
+        raise _wrong(key, value, "seconds, a number above 0")
+    return float(value)
+
+
+def _count(key: str, value: Any) -> int:
+    try:
+        return positive_int(key, value)
+    except InvalidDefinition:
+        raise _wrong(key, value, "a whole number of at least 1") from None
+
+
+def _prefix(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or (value and not value.startswith("/")) or re.search(r"[\s<>?#]", value):
+        raise _wrong(key, value, "a path that begins with '/', or ''")
+    return value.rstrip("/")
+
+
+def _endpoint_prefix(key: str, value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise _wrong(key, value, "a str")
+    return value or ""
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _wrong(key, value, "a list of str")
+    names = tuple(value)
+    if not all(isinstance(name, str) and name for name in names):
+        raise _wrong(key, value, "a list of str")
+    return names
+
+
+def _patterns(key: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    patterns = _names(key, value)
+    for pattern in patterns:
+        if pattern != "*" and pattern.count(":") != 1:
+            raise _wrong(key, value, 'a list of "module:name" patterns such as "app.jobs:*", or ["*"]')
+    return patterns
+
+
+def _hosts(key: str, value: Any) -> tuple[str, ...]:
+    hosts = _names(key, value)
+    for host in hosts:
+        if "/" in host or (host.startswith("[") and not _is_ipv6(host)):
+            raise _wrong(key, value, "a list of host names, without scheme and port")
+    return tuple(host.lower() for host in hosts)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _auth(key: str, value: Any) -> Any:
+    if value is not None and not callable(getattr(value, "get_authorization", None)):
+        raise _wrong(key, value, "an HTTPAuth such as HTTPBasicAuth(), or None")
+    return value
+
+
+def _timezone(key: str, value: Any) -> tzinfo:
+    if value is None:
+        return get_localzone()
+    try:
+        zone = astimezone(value)
+    except Exception:
+        # zoneinfo raises a different error for each way in which a name can be wrong.
+        zone = None
+    if not isinstance(zone, tzinfo):
+        raise _wrong(key, value, 'a time zone such as "Europe/Berlin", or a tzinfo')
+    return zone
+
+
+def _plugins(base: type, what: str) -> Callable[[str, Any], dict[str, Any]]:
+    """Parse stores or executors by alias: an instance, or a dict with "type" or "class" and constructor options."""
+
+    def parse(key: str, value: Any) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not all(isinstance(alias, str) and alias for alias in value):
+            raise _wrong(key, value, f"a dict of alias to {what}")
+        for alias, entry in value.items():
+            named = isinstance(entry, Mapping) and ("type" in entry or "class" in entry)
+            if not isinstance(entry, base) and not named:
+                raise _wrong(f"{key}[{alias!r}]", entry, f'{what}: an instance, or a dict with "type" or "class"')
+        # APScheduler pops keys out of these dicts; instances must stay the user's own.
+        return {alias: entry if isinstance(entry, base) else deepcopy_options(entry) for alias, entry in value.items()}
+
+    return parse
+
+
+def deepcopy_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy nested dicts and lists, and keep what else is in them (engines, clients) as it is."""
+    return {
+        key: deepcopy_options(value)
+        if isinstance(value, Mapping)
+        else deepcopy(value)
+        if isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value)
+        else value
+        for key, value in options.items()
+    }
+
+
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _job_defaults(key: str, value: Any) -> _JobDefaults:
+    defaults: _JobDefaults = {"misfire_grace_time": 1, "coalesce": True, "max_instances": 1}
+    if value is None:
+        return defaults
+    if not isinstance(value, Mapping):
+        raise _wrong(key, value, "a dict of misfire_grace_time, coalesce, max_instances")
+    for name, given in value.items():
+        path = f"{key}[{name!r}]"
+        if name not in defaults:
+            raise _wrong(key, value, f"only misfire_grace_time, coalesce and max_instances, but {name!r} is among them")
+        # APScheduler takes strings here, as they come out of environment variables.
+        if name == "coalesce":
+            coalesce = _TRUTH.get(given.strip().lower()) if isinstance(given, str) else given
+            if not isinstance(coalesce, bool):
+                raise _wrong(path, given, "True or False")
+            defaults[name] = coalesce
+        elif given is None and name == "misfire_grace_time":
+            defaults[name] = None
+        else:
+            number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+            defaults[name] = _count(path, number)
+    return defaults
+
+
+def _jobs(key: str, value: Any) -> tuple[JobDefinition, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, Mapping | str) or not isinstance(value, Sequence):
+        raise _wrong(key, value, "a list of dicts")
+    definitions: dict[str, JobDefinition] = {}
+    for index, entry in enumerate(value):
+        if not isinstance(entry, Mapping):
+            raise _wrong(f"{key}[{index}]", entry, "a dict with id, func and trigger")
+        try:
+            definition = JobDefinition.parse({**entry, "name": entry.get("name") or entry.get("id")})
+        except InvalidDefinition as error:
+            raise ConfigError(f"{key}[{index}] (id {entry.get('id')!r}): {error}") from error
+        if definition.id in definitions:
+            raise ConfigError(f"{key}[{index}]: id {definition.id!r} is used twice; each job needs its own id")
+        definitions[definition.id] = definition
+    return tuple(definitions.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the application asked for, checked. Durations are in seconds."""
+
+    api_enabled: bool = _setting("SCHEDULER_API_ENABLED", _flag, False)
+    api_prefix: str = _setting("SCHEDULER_API_PREFIX", _prefix, "/scheduler")
+    endpoint_prefix: str = _setting("SCHEDULER_ENDPOINT_PREFIX", _endpoint_prefix, "scheduler.")
+    allowed_hosts: tuple[str, ...] = _setting("SCHEDULER_ALLOWED_HOSTS", _names, ("*",))
+    auth: Any = _setting("SCHEDULER_AUTH", _auth, None)
+    jobstores: Mapping[str, Any] = _setting("SCHEDULER_JOBSTORES", _plugins(BaseJobStore, "job store"), None)
+    executors: Mapping[str, Any] = _setting("SCHEDULER_EXECUTORS", _plugins(BaseExecutor, "executor"), None)
+    job_defaults: Mapping[str, Any] = _setting("SCHEDULER_JOB_DEFAULTS", _job_defaults, None)
+    timezone: tzinfo = _setting("SCHEDULER_TIMEZONE", _timezone, None)
+    jobs: tuple[JobDefinition, ...] = _setting("SCHEDULER_JOBS", _jobs, ())
+    autostart: bool = _setting("SCHEDULER_AUTOSTART", _flag, False)
+    shutdown_timeout: float = _setting("SCHEDULER_SHUTDOWN_TIMEOUT", _seconds, 5.0)
+    max_threads: int = _setting("SCHEDULER_MAX_THREADS", _count, 20)
+    max_runs: int = _setting("SCHEDULER_MAX_RUNS", _count, 1000)
+    poll_interval: float = _setting("SCHEDULER_POLL_INTERVAL", _interval, 1.0)
+    max_catch_up: int = _setting("SCHEDULER_MAX_CATCH_UP", _count, 100)
+    guard_workers: bool = _setting("SCHEDULER_GUARD_WORKERS", _flag, True)
+    api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
+    trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
+    history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
+    pretty_json: bool = _setting("JSONIFY_PRETTYPRINT_REGULAR", lambda _, value: bool(value), False)
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any], **defaults: Any) -> Settings:
+        """Read the settings out of `app.config`, which stays as it is.
+
+        `defaults` are by attribute name and stand under the configuration. Raises ConfigError naming the key, the
+        value and what was expected; warns of each SCHEDULER_* key that nobody knows.
+        """
+        given = {_ALIASES.get(key, key): config[key] for key in (*_ALIASES, *KNOWN_KEYS) if _is_given(config, key)}
+        values = {}
+        for item in fields(cls):
+            key, parse = item.metadata["key"], item.metadata["parse"]
+            value = given.get(key, defaults.get(item.name, item.default))
+            values[item.name] = parse(key, value)
+        for key in config:
+            if isinstance(key, str) and key.startswith("SCHEDULER_") and key not in KNOWN_KEYS and key not in _ALIASES:
+                near = difflib.get_close_matches(key, sorted(KNOWN_KEYS), 1, cutoff=0.5)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                log.warning("Configuration key %s is not known and has no effect%s", key, hint)
+        return cls(**values)
+
+
+# Older names come first, so that the newer one wins where both are given.
+_ALIASES = {"SCHEDULER_VIEWS_ENABLED": "SCHEDULER_API_ENABLED", "JOBS": "SCHEDULER_JOBS"}
+KNOWN_KEYS = frozenset(item.metadata["key"] for item in fields(Settings))
+
+
+def _is_given(config: Mapping[str, Any], key: str) -> bool:
+    # An empty SCHEDULER_JOBS stands back behind JOBS, as in Flask-APScheduler.
+    return key in config and (key != "SCHEDULER_JOBS" or bool(config[key]))

@@ -1,0 +1,178 @@
+"""Declarations: jobs as their authors wrote them, kept until the scheduler starts, and over a change of app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from apscheduler.job import Job
+
+from ..errors import ConfigError, DuplicateJob, InvalidDefinition
+from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
+from ..model.jobs import UNSET, JobChanges, JobDefinition
+from ..stores.adapter import check_storable
+from ..stores.slot import Slot
+from .executors import ForeignExecutor
+
+_GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
+
+Origin = Literal["task", "unbound", "config", "app"]
+"""Who declared a job: the decorator, code before there was an app, the configuration, or code for the bound app."""
+
+
+@dataclass
+class Declared:
+    """A job that waits for the start. An `inherited` one was declared for an app before this one."""
+
+    definition: JobDefinition
+    job: Job
+    origin: Origin
+    inherited: bool = False
+
+
+class Declarations:
+    """The jobs that wait for the start, and those that outlive their app."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._declared: dict[str, Declared] = {}
+        self._kept: dict[str, JobDefinition] = {}
+        self.registered: dict[str, JobFunction] = {}
+        """The functions that the code and the configuration have made jobs of, by reference."""
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._declared
+
+    def __len__(self) -> int:
+        return len(self._declared)
+
+    def get(self, job_id: str, alias: str | None = None) -> Declared | None:
+        """Return the job that waits under this id, if it is meant for this store."""
+        entry = self._declared.get(job_id)
+        return entry if entry is not None and alias in (None, entry.definition.jobstore) else None
+
+    def of(self, alias: str | None) -> list[Declared]:
+        """Return the jobs that wait for this store, or for any."""
+        return [entry for entry in list(self._declared.values()) if alias in (None, entry.definition.jobstore)]
+
+    def drop(self, job_id: str) -> None:
+        """Forget the job: it is in its store now, or removed."""
+        self._declared.pop(job_id, None)
+
+    def check(
+        self,
+        jobs: Iterable[JobDefinition],
+        *,
+        executors: Mapping[str, Any],
+        stores: Mapping[str, Slot],
+        rebind: bool,
+    ) -> None:
+        """Raise ConfigError, DuplicateJob or InvalidDefinition where the configured `jobs` and the declared ones,
+        the executors and the stores do not go together."""
+        waiting = self._kept
+        if not rebind:
+            waiting = {entry.definition.id: entry.definition for entry in self._waiting("task", "unbound", "app")}
+        for definition in jobs:
+            if definition.id in waiting and not definition.replace_existing:
+                raise DuplicateJob(definition.id, f"declared as {describe(waiting[definition.id].func)}")
+        for definition in (*jobs, *waiting.values()):
+            try:
+                self.check_place(definition, executors, stores)
+            except InvalidDefinition as error:
+                raise ConfigError(f"Job {definition.id}: {error}") from error
+
+    def check_place(self, definition: JobDefinition, executors: Mapping[str, Any], stores: Mapping[str, Slot]) -> None:
+        """Raise InvalidDefinition where the store or executor is none, or cannot take this job."""
+        check_place(definition, executors, stores)
+        if stores[definition.jobstore].blocking:
+            check_storable(self.pending(definition), definition.jobstore)
+
+    def begin(self, *, rebind: bool) -> None:
+        """Make room for a configuration; with `rebind`, for one of another app."""
+        if rebind:
+            self.registered = {ref: d.func for d in self._kept.values() if (ref := reference(d.func)) is not None}
+            self._declared = {
+                definition.id: Declared(definition, self.pending(definition), "task", inherited=True)
+                for definition in self._kept.values()
+            }
+        for entry in self._waiting("config"):
+            self.drop(entry.definition.id)
+
+    def declare(self, definition: JobDefinition, origin: Origin) -> Job:
+        """Keep the job for the start; its trigger is tried out now. Raises DuplicateJob or InvalidDefinition."""
+        existing = self._declared.get(definition.id)
+        if existing is not None and not (existing.inherited or definition.replace_existing):
+            raise DuplicateJob(definition.id, f"declared as {describe(existing.definition.func)}")
+        job = self.pending(definition)
+        self._declared[definition.id] = Declared(definition, job, origin)
+        return job
+
+    def remember(self, definition: JobDefinition, origin: Origin) -> None:
+        """Keep the definition for the next app too, if it stems from none, and its function for the API."""
+        if origin in ("task", "unbound"):
+            self._kept[definition.id] = definition
+        if origin != "app" and (ref := reference(definition.func)) is not None:
+            self.registered[ref] = definition.func
+
+    def modify(self, entry: Declared, changes: JobChanges) -> None:
+        """Change a job that waits. Raises InvalidDefinition, and then nothing has changed."""
+        definition = replace(entry.definition, **changes.fields)
+        if changes.trigger is not None:
+            definition = replace(definition, trigger=changes.trigger)
+        runs_on_loop(definition.func)
+        check_call(definition.func, definition.args, definition.kwargs)
+        fresh = self.pending(definition)
+        for key in Job.__slots__:
+            if hasattr(fresh, key) and key != "__weakref__":
+                setattr(entry.job, key, getattr(fresh, key))
+            elif key == "next_run_time" and hasattr(entry.job, key):
+                del entry.job.next_run_time
+        entry.definition = definition
+
+    def pending(self, definition: JobDefinition) -> Job:
+        """Make the job object, still without a store; its trigger is tried out now, so that mistakes show here."""
+        options = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
+        if definition.name is not None:
+            options["name"] = definition.name
+        try:
+            return Job(
+                self._scheduler,
+                id=definition.id,
+                func=definition.func,
+                args=definition.args,
+                kwargs=definition.kwargs,
+                executor=definition.executor,
+                trigger=definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now()),
+                **options,
+            )
+        except InvalidDefinition:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidDefinition("job", str(error)) from error
+
+    def _waiting(self, *origins: Origin) -> list[Declared]:
+        return [entry for entry in list(self._declared.values()) if entry.origin in origins]
+
+
+def check_place(definition: JobDefinition, executors: Mapping[str, Any], stores: Mapping[str, Slot]) -> None:
+    """Raise InvalidDefinition where the definition's store or executor is none, or not one for its function."""
+    if definition.jobstore not in stores:
+        raise InvalidDefinition("jobstore", f"is {definition.jobstore!r}; expected one of {listed(stores)}")
+    check_executor(definition.executor, definition.func, executors)
+
+
+def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any]) -> None:
+    """Raise InvalidDefinition where there is no such executor, or not for this function."""
+    if alias not in executors:
+        raise InvalidDefinition("executor", f"is {alias!r}; expected one of {listed(executors)}")
+    executor = executors[alias]
+    if isinstance(executor, ForeignExecutor) and executor.in_processes and runs_on_loop(func):
+        raise InvalidDefinition(
+            "executor", f"{alias!r} is a process pool, which cannot run the coroutine {describe(func)}"
+        )
+
+
+def listed(aliases: Iterable[str]) -> str:
+    """Return the aliases as they stand in a message."""
+    return ", ".join(map(repr, sorted(aliases)))

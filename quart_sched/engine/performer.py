@@ -1,0 +1,191 @@
+"""The performer: calls a job's function where it belongs, on the loop or in a thread, with the hooks around it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar, copy_context
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from apscheduler.job import Job
+from werkzeug.local import LocalProxy
+
+from ..model.functions import JobFunction, runs_on_loop
+from ..model.runs import Run
+from .stream import Mailbox
+from .threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from quart import Quart
+
+Hook = Callable[[], Any]
+
+_current_run: ContextVar[Run] = ContextVar("quart_sched.current_run")
+current_run: Run = LocalProxy(_current_run, unbound_message="Not within a job of quart_sched")  # type: ignore[assignment]
+"""The run that the calling job is in, also inside its thread. RuntimeError outside of a job."""
+
+
+class Holder(Protocol):
+    """Lends its threads, and is told of the call that keeps one of them busy."""
+
+    call: ThreadCall | None
+
+    @property
+    def threads(self) -> WorkerThreads:
+        """The threads for plain functions."""
+
+
+class Performer:
+    """Calls jobs' functions inside the app's context."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.app: Quart | None = None
+        self.before_run: list[Hook] = []
+        self.after_run: list[Hook] = []
+        self._mailbox = mailbox
+
+    async def perform(self, holder: Holder, run: Run) -> Any:
+        """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
+        _current_run.set(run)
+        if self.app is None:
+            return await self._call(holder, run.job)
+        async with self.app.app_context():
+            return await self._call(holder, run.job)
+
+    async def _call(self, holder: Holder, job: Job) -> Any:
+        if not _on_loop(job.func):
+            return await self._in_thread_with_hooks(holder, job)
+        if not (self.before_run or self.after_run):
+            return await _settle(job.func(*job.args, **job.kwargs))
+        async with self._hooks():
+            return await _settle(job.func(*job.args, **job.kwargs))
+
+    @asynccontextmanager
+    async def _hooks(self) -> AsyncIterator[None]:
+        try:
+            for hook in self.before_run:
+                await _settle(hook())
+            yield
+        finally:
+            for hook in reversed(self.after_run):
+                await _settle(hook())
+
+    async def _in_thread_with_hooks(self, holder: Holder, job: Job) -> Any:
+        """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends."""
+        loop = asyncio.get_running_loop()
+
+        def call() -> Any:
+            try:
+                for hook in self.before_run:
+                    _settle_from_thread(hook(), loop)
+                result = job.func(*job.args, **job.kwargs)
+            except BaseException:
+                self._after_in_thread(loop)
+                raise
+            if not inspect.isawaitable(result):
+                self._after_in_thread(loop)
+            return result
+
+        result = await self._in_thread(holder, call)
+        if inspect.isawaitable(result):
+            try:
+                return await result
+            finally:
+                if self.after_run:
+                    await self._in_thread(holder, partial(self._after_in_thread, loop))
+        return _refuse_generator(result)
+
+    def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        for hook in reversed(self.after_run):
+            _settle_from_thread(hook(), loop)
+
+    async def _in_thread(self, holder: Holder, call: Callable[[], Any]) -> Any:
+        thread_call = holder.call = ThreadCall(call, asyncio.get_running_loop().create_future(), self._mailbox)
+        holder.threads.submit(thread_call)
+        try:
+            return await thread_call.future
+        finally:
+            if thread_call.ended:
+                holder.call = None
+
+
+class ThreadCall:
+    """A call on its way into a thread. It can be withdrawn as long as no thread has taken it."""
+
+    __slots__ = ("_call", "_context", "_mailbox", "_ticket", "ended", "future", "on_end")
+
+    def __init__(self, call: Callable[[], Any], future: asyncio.Future[Any], mailbox: Mailbox) -> None:
+        self._call = call
+        self._context = copy_context()
+        self._mailbox = mailbox
+        # list.pop is atomic: whoever gets the ticket, thread or drain, has the call.
+        self._ticket = [True]
+        self.future = future
+        self.ended = False
+        self.on_end: Callable[[], None] | None = None
+
+    def withdraw(self) -> bool:
+        """Take the call back; False when a thread has begun it, or is through with it and has not said so yet."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
+
+    def __call__(self) -> None:
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return
+        try:
+            result = self._context.run(self._call)
+        except BaseException as error:
+            # StopIteration cannot be set on a future.
+            failure = RuntimeError(f"the job raised {error!r}") if isinstance(error, StopIteration) else error
+            self._mailbox.post(partial(self._end, failure, None))
+        else:
+            self._mailbox.post(partial(self._end, None, result))
+
+    def _end(self, error: BaseException | None, result: Any) -> None:
+        self.ended = True
+        if not self.future.done():
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(result)
+        if self.on_end is not None:
+            self.on_end()
+
+
+_cached_on_loop = lru_cache(maxsize=1024)(runs_on_loop)
+
+
+def _on_loop(func: JobFunction) -> bool:
+    try:
+        return _cached_on_loop(func)
+    except TypeError:
+        return runs_on_loop(func)  # a callable object that is not hashable
+
+
+async def _settle(result: Any) -> Any:
+    """Await `result` if it is to be awaited."""
+    return await result if inspect.isawaitable(result) else _refuse_generator(result)
+
+
+def _refuse_generator(result: Any) -> Any:
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("the job returned a generator, so none of its code ran; make it a function or coroutine")
+    return result
+
+
+def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Await a hook's result on the loop, while the thread waits."""
+    if inspect.isawaitable(result):
+
+        async def wait(awaitable: Awaitable[Any]) -> None:
+            await awaitable
+
+        asyncio.run_coroutine_threadsafe(wait(result), loop).result()

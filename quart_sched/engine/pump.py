@@ -1,0 +1,162 @@
+"""The pump: claims what is due in one store and hands it to the runner, for as long as the scheduler runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from apscheduler import events as aps
+from apscheduler.schedulers.base import STATE_RUNNING
+
+from ..errors import StoreUnavailable
+from ..model.events import JobChanged
+from ..stores.memory import MemoryStore
+from ..stores.slot import Slot
+from .claims import Round, claim
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+log = logging.getLogger("quart_sched")
+
+BATCH = 100
+"""Jobs that are claimed at once. A batch is lost if the process dies before it is submitted, so it is small."""
+SLICE = 0.002
+"""Seconds that submitting may hold the loop before others get their turn."""
+LONGEST_WAIT = 60.0
+"""Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
+_LONGEST_BACKOFF = 30.0
+
+
+class Pump:
+    """One for each store, so that a slow or absent store holds up none of the others. It cannot die of an error."""
+
+    def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
+        self.slot = slot
+        self.errors = 0
+        self._scheduler = scheduler
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to claim."""
+        self._task = loop.create_task(self._run(), name=f"quart-sched-pump-{self.slot.alias}")
+
+    def wake(self) -> None:
+        """Look for due jobs now. On the loop only; many calls before it gets its turn are one."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim no more."""
+        self._stopping = True
+        self._wake.set()
+
+    async def stopped(self) -> None:
+        """Return when the round under way, if any, has been submitted."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    @property
+    def _idle(self) -> bool:
+        return self._stopping or self._scheduler.state != STATE_RUNNING or self._scheduler.held
+
+    async def _run(self) -> None:
+        clock = self._scheduler.clock
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                delay = await self._turn()
+                self._failures = 0
+            except Exception as error:
+                # Whatever a store, a trigger or we ourselves did wrong: the jobs must go on.
+                delay = self._back_off(error)
+            if not self._stopping:
+                await clock.wait(self._wake, min(delay, LONGEST_WAIT))
+
+    def _back_off(self, error: Exception) -> float:
+        self.errors += 1
+        self._failures += 1
+        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
+        report = log.error if self._failures == 1 else log.warning
+        # The whole traceback only of the first failure: an outage is no reason to fill the disk.
+        show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
+        report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
+        return delay
+
+    async def _turn(self) -> float:
+        """Claim and submit until nothing is due; return the seconds until something is."""
+        scheduler, runner, clock = self._scheduler, self._scheduler.runner, self._scheduler.clock
+        await scheduler.call(self.prepare, blocking=self.slot.blocking)
+        while not self._idle:
+            if runner.room == 0:
+                await runner.wait_for_room(self._wake)
+                continue
+            round_ = await scheduler.call(self._claim, blocking=self.slot.blocking)
+            await self._submit(round_)
+            if round_.failed:
+                raise next(iter(round_.failed.values()))
+            if not round_.more:
+                if round_.next_due is None:
+                    return LONGEST_WAIT
+                delay = round_.next_due - clock.now().timestamp()
+                if delay > 0 or not round_.stuck:
+                    return max(delay, 0.0)
+                # All that is due is broken and stays due: look again, but do not spin.
+                return scheduler.poll_interval
+            await asyncio.sleep(0)
+        return LONGEST_WAIT
+
+    def prepare(self) -> None:
+        """Open the store and bring the declared jobs into it."""
+        self.slot.open(self._scheduler)
+        self._scheduler.catalogue.apply(self.slot)
+
+    def _claim(self) -> Round:
+        """Claim one batch. In the store thread where the store blocks, else on the loop."""
+        scheduler, slot = self._scheduler, self.slot
+        now = scheduler.clock.now()
+        limit = min(BATCH, scheduler.runner.room)
+        with slot.use() as store:
+            due = store.take_due(now, limit) if isinstance(store, MemoryStore) else store.get_due_jobs(now)
+            usable = scheduler.runner.executors
+            round_ = claim(store, due, now, scheduler.max_catch_up, usable, limit)
+            if isinstance(store, MemoryStore):
+                round_.next_due = store.next_due()
+                round_.more = len(due) == limit
+            elif (upcoming := store.get_next_run_time()) is not None:
+                round_.next_due = upcoming.timestamp()
+        for job, plan in round_.claims:
+            job._jobstore_alias = slot.alias
+            last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
+            slot.consumed[job.id] = last
+        for job_id in round_.ended:
+            slot.forget(job_id)
+        for job, reason in round_.broken:
+            if slot.broken.get(job.id) != reason:
+                slot.broken[job.id] = reason
+                log.error('Job "%s" is broken and does not run: %s', job.id, reason)
+        return round_
+
+    async def _submit(self, round_: Round) -> None:
+        """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
+        runner, alias = self._scheduler.runner, self.slot.alias
+        slice_end = time.perf_counter() + SLICE
+        for job, plan in round_.claims:
+            try:
+                for lapse in plan.lapses:
+                    runner.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
+                if plan.fires:
+                    runner.submit(job, plan.fires, "schedule")
+            except Exception:
+                # The others of the batch are claimed already: they must not be lost with this one.
+                self.errors += 1
+                log.exception('The fires %s of job "%s" could not be submitted', plan.fires, job.id)
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + SLICE
+        for job_id in round_.ended:
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))

@@ -1,0 +1,324 @@
+"""The runner: takes claimed fires and runs each once, in its own context, and says what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import traceback
+from collections.abc import Iterable
+from contextvars import Context
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.job import Job
+
+from ..errors import Draining, OverlapForbidden, RunCancelled
+from ..model.events import RunEnded, RunSubmitted
+from ..model.runs import Cause, Outcome, Run, RunRecord, bounded_repr, new_run_id
+from .clock import Clock
+from .executors import ForeignExecutor, JobExecutor, outcome_of
+from .performer import Performer, ThreadCall
+from .stream import EventStream, Mailbox
+from .threads import WorkerThreads
+
+log = logging.getLogger("quart_sched")
+
+CANCEL_GRACE = 0.5
+"""Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
+_TRACEBACK_LIMIT = 20_000
+
+
+class _Batch:
+    """Fires of one job that run one after the other and hold one of its instance slots."""
+
+    __slots__ = ("call", "current", "done", "executor", "generation", "job", "jobstore", "runs", "task", "waiter")
+
+    def __init__(self, job: Job, runs: list[Run], executor: BaseExecutor | ForeignExecutor) -> None:
+        self.job = job
+        self.jobstore: str | None = job._jobstore_alias
+        self.executor = executor
+        self.generation = 0
+        self.runs = runs
+        self.current = runs[0]
+        self.task: asyncio.Task[None] | None = None
+        self.call: ThreadCall | None = None
+        self.done = False
+        self.waiter: asyncio.Future[RunEnded] | None = None
+
+    @property
+    def threads(self) -> WorkerThreads:
+        assert isinstance(self.executor, JobExecutor)
+        return self.executor.threads
+
+
+class RunHandle:
+    """A run that was started by hand. Await it for its record; what the job raised is raised."""
+
+    def __init__(self, run: Run, ended: asyncio.Future[RunEnded]) -> None:
+        self.run_id = run.run_id
+        self.job_id = run.job_id
+        self._ended = ended
+
+    def done(self) -> bool:
+        """Tell whether the run is over."""
+        return self._ended.done()
+
+    async def wait(self) -> RunRecord:
+        """Return the run's record when it is over, whatever its outcome. Leaving early does not disturb the run."""
+        return (await asyncio.shield(self._ended)).record
+
+    def __await__(self) -> Any:
+        return self._result().__await__()
+
+    async def _result(self) -> RunRecord:
+        ended = await asyncio.shield(self._ended)
+        if ended.record.outcome == "cancelled":
+            raise RunCancelled(f"Run {self.run_id} of job {self.job_id} was cancelled")
+        if ended.exception is not None:
+            raise ended.exception
+        return ended.record
+
+
+class Runner:
+    """Runs jobs and keeps the books on it: which run now, how many of each, and what became of them."""
+
+    def __init__(self, clock: Clock, stream: EventStream, mailbox: Mailbox, performer: Performer) -> None:
+        self.clock = clock
+        self.max_runs = 1000
+        self.draining = False
+        self.generation = 0
+        """Counts the starts, so that a drain leaves alone what began after them."""
+        self.executors: dict[str, BaseExecutor | ForeignExecutor] = {}
+        self.worker = ""
+        self._stream = stream
+        self._mailbox = mailbox
+        self._performer = performer
+        self._active: dict[str, list[_Batch]] = {}
+        self._count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wanting_room: set[asyncio.Event] = set()
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run jobs on `loop` from now on."""
+        self._loop = loop
+        self.draining = False
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+
+    # Room
+
+    @property
+    def room(self) -> int:
+        """How many more runs this process takes at once."""
+        return max(0, self.max_runs - self._count)
+
+    async def wait_for_room(self, wake: asyncio.Event) -> None:
+        """Return when there is room, or when `wake` is set."""
+        wake.clear()
+        self._wanting_room.add(wake)
+        try:
+            if self.room == 0:
+                await wake.wait()
+        finally:
+            self._wanting_room.discard(wake)
+
+    def running(self, job_id: str | None = None) -> list[Run]:
+        """Return the runs under way, of one job or of all."""
+        batches = self._active.get(job_id, []) if job_id else [b for some in self._active.values() for b in some]
+        return [batch.current for batch in batches]
+
+    # Submission
+
+    def submit(self, job: Job, fires: Iterable[datetime], cause: Cause) -> None:
+        """Run claimed fires of `job`, oldest first, or account for them as skipped."""
+        runs = [Run(job, fire, cause) for fire in fires]
+        if len(self._active.get(job.id, ())) >= job.max_instances:
+            log.warning('Job "%s" skipped: already running %d time(s), its max_instances', job.id, job.max_instances)
+            for run in runs:
+                self._emit_end(run, job._jobstore_alias, "skipped")
+            return
+        self._begin(_Batch(job, runs, self.executors[job.executor]))
+
+    def start_now(self, job: Job, cause: Cause) -> RunHandle:
+        """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
+        if self.draining or self._loop is None:
+            raise Draining(f"Job {job.id} cannot be run: this process is shutting down")
+        active = self._active.get(job.id, [])
+        if len(active) >= job.max_instances:
+            raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
+        run = Run(job, self.clock.now(), cause)
+        batch = _Batch(job, [run], self.executors[job.executor])
+        batch.waiter = self._loop.create_future()
+        self._begin(batch)
+        return RunHandle(run, batch.waiter)
+
+    def lapse(self, job: Job, outcome: Outcome, first: datetime, last: datetime, fires: int | None) -> None:
+        """Account for fires that will not run: missed, or coalesced into a later one."""
+        run_id = new_run_id()
+        record = RunRecord(
+            run_id, run_id, job.id, last, outcome, "schedule", self.worker, first_scheduled_at=first, fires=fires
+        )
+        if outcome == "missed":
+            log.warning('Job "%s" missed its fire at %s (%s in all)', job.id, last, fires or "many")
+        self._stream.emit(RunEnded(record, job._jobstore_alias))
+
+    def _begin(self, batch: _Batch) -> None:
+        self._active.setdefault(batch.job.id, []).append(batch)
+        self._count += 1
+        batch.generation = self.generation
+        self._next(batch)
+
+    def _next(self, batch: _Batch) -> None:
+        """Start the batch's next run, in a context and task of its own."""
+        assert self._loop is not None
+        run = batch.current = batch.runs.pop(0)
+        self._stream.emit(RunSubmitted(run, batch.jobstore))
+        if isinstance(batch.executor, ForeignExecutor):
+            run.started_at = self.clock.now()
+            try:
+                batch.executor.submit(batch.job, run.scheduled_at)
+            except Exception as error:
+                # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
+                self._finish(batch, run, "failed", error=error)
+            return
+        batch.task = self._loop.create_task(self._run(batch, run), context=Context())
+
+    # One run
+
+    async def _run(self, batch: _Batch, run: Run) -> None:
+        run.started_at = self.clock.now()
+        try:
+            result = await self._performer.perform(batch, run)
+        except asyncio.CancelledError as error:
+            self._finish(batch, run, "cancelled", error=error)
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+        except BaseException as error:
+            # SystemExit too: a job must not end the server that it runs in.
+            self._finish(batch, run, "failed", error=error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        else:
+            self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
+
+    # The end of a run
+
+    def _finish(
+        self, batch: _Batch, run: Run, outcome: Outcome, *, result: Any = None, error: BaseException | None = None
+    ) -> None:
+        if batch.done:
+            return  # The drain has given this run up and recorded it.
+        if outcome == "failed":
+            log.error('Job "%s" raised an exception', run.job_id, exc_info=error)
+        ended = self._emit_end(run, batch.jobstore, outcome, result=result, error=error)
+        if batch.runs and not run.cancelled:
+            self._next(batch)
+            return
+        for dropped in batch.runs:
+            self._emit_end(dropped, batch.jobstore, "cancelled")
+        batch.done = True
+        if batch.waiter is not None and not batch.waiter.done():
+            batch.waiter.set_result(ended)
+        call = batch.call
+        if call is not None and not call.withdraw():
+            # The function is still busy in its thread, so its slot stays taken.
+            call.on_end = partial(self._release, batch)
+        else:
+            self._release(batch)
+
+    def _release(self, batch: _Batch) -> None:
+        batches = self._active[batch.job.id]
+        batches.remove(batch)
+        if not batches:
+            del self._active[batch.job.id]
+        self._count -= 1
+        for wake in self._wanting_room:
+            wake.set()
+
+    def _emit_end(
+        self,
+        run: Run,
+        jobstore: str | None,
+        outcome: Outcome,
+        *,
+        result: Any = None,
+        error: BaseException | None = None,
+    ) -> RunEnded:
+        record = RunRecord(
+            run.run_id,
+            run.fire_id,
+            run.job_id,
+            run.scheduled_at,
+            outcome,
+            run.cause,
+            self.worker,
+            run.attempt,
+            run.started_at,
+            self.clock.now() if run.started_at is not None else None,
+            type(error).__name__ if error is not None else None,
+            str(error) if error is not None else None,
+            _format(error) if error is not None else None,
+            bounded_repr(result),
+        )
+        ended = RunEnded(record, jobstore, result, error)
+        self._stream.emit(ended)
+        return ended
+
+    def foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
+        """Account for a run that a foreign executor reports, from whatever thread."""
+        self._mailbox.post(partial(self._foreign_ended, job_id, scheduled_at, event, error))
+
+    def _foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
+        for batch in self._active.get(job_id, []):
+            if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
+                outcome: Any = "failed" if event is None else outcome_of(event)
+                self._finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
+                return
+
+    # The drain
+
+    async def drain(self, timeout: float, generation: int) -> None:
+        """Wait up to `timeout` seconds for the runs under way, then cancel them and record them so.
+
+        Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
+        and its thread left behind, a daemon.
+        """
+        running = [batch for some in self._active.values() for batch in some]
+        batches = [batch for batch in running if not batch.done and batch.generation <= generation]
+        if not await self._wait(batches, timeout):
+            return
+        late = [batch for batch in batches if not batch.done]
+        log.warning("Cancelling %d job run(s) that did not end within %g s", len(late), timeout)
+        for batch in late:
+            batch.current.cancelled = True
+            if batch.task is not None and batch.call is None:
+                batch.task.cancel()
+        await self._wait(late, CANCEL_GRACE)
+        for batch in late:
+            if not batch.done:
+                self._finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
+                if isinstance(batch.executor, ForeignExecutor):
+                    batch.executor.stop(kill=True)
+                elif batch.task is not None:
+                    batch.task.cancel()
+        await asyncio.sleep(0)
+
+    async def _wait(self, batches: list[_Batch], timeout: float) -> bool:
+        """Wait for the batches to end; tell whether any is left."""
+        assert self._loop is not None
+        waiters = []
+        for batch in batches:
+            if not batch.done:
+                batch.waiter = batch.waiter or self._loop.create_future()
+                waiters.append(batch.waiter)
+        if not waiters:
+            return False
+        _, pending = await asyncio.wait(waiters, timeout=timeout)
+        return bool(pending)
+
+
+def _format(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]

@@ -1,0 +1,171 @@
+"""The event stream and its reader for users' listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from apscheduler import events as aps
+
+from ..model.events import Event, JobChanged, RunEnded, RunSubmitted, SchedulerChanged
+
+log = logging.getLogger("quart_sched")
+
+Listener = Callable[[aps.SchedulerEvent], Any]
+
+
+class Mailbox:
+    """Brings calls from any thread to the loop, many with one wake-up, in the order in which they were posted."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], None]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner: int | None = None
+        self._awake = False
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Deliver to `loop`, in whose thread this must be called."""
+        self._loop, self._owner = loop, threading.get_ident()
+
+    def close(self) -> None:
+        """Deliver what is left, and from now on in the posting thread."""
+        self._deliver()
+        self._loop = self._owner = None
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Call `call` on the loop: at once when there already, or when there is no loop."""
+        if self._owner is None or self._owner == threading.get_ident():
+            call()
+            return
+        self._calls.append(call)
+        if not self._awake and self._loop is not None:
+            self._awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, context=Context())
+            except RuntimeError:
+                # The loop is closed: the process is ending, and nobody is left to tell.
+                self._awake = False
+
+    def _deliver(self) -> None:
+        self._awake = False
+        while self._calls:
+            self._calls.popleft()()
+
+
+class EventStream:
+    """Hands each event, once, to every reader, always on the loop."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._readers: list[Callable[[Event], None]] = []
+
+    def subscribe(self, reader: Callable[[Event], None]) -> None:
+        """Call `reader` with each event; it must be quick."""
+        self._readers.append(reader)
+
+    def emit(self, event: Event) -> None:
+        """Tell the readers; safe from any thread."""
+        self._mailbox.post(lambda: self._tell(event))
+
+    def _tell(self, event: Event) -> None:
+        for reader in self._readers:
+            try:
+                reader(event)
+            except Exception:
+                log.exception("A reader of the scheduler's events failed")
+
+
+class Listeners:
+    """Calls what was given to `add_listener`, plain or coroutine function, with APScheduler's event objects."""
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[Listener, int]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, callback: Listener, mask: int) -> None:
+        """Call `callback` with each event whose code is in `mask`."""
+        self._listeners.append((callback, mask))
+
+    def remove(self, callback: Listener) -> None:
+        """Forget `callback`; one that was never added is no error, as in APScheduler."""
+        self._listeners = [entry for entry in self._listeners if entry[0] != callback]
+
+    def __call__(self, event: Event) -> None:
+        if not self._listeners:
+            return
+        translated = translate(event)
+        if translated is None:
+            return
+        for callback, mask in self._listeners:
+            if translated.code & mask:
+                # A fresh context: an event may come out of a request, which is no business of the listener's.
+                Context().run(self._call, callback, translated)
+
+    async def drain(self, timeout: float) -> None:
+        """Give coroutine listeners that are under way `timeout` seconds, then cancel them."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+
+    def _call(self, callback: Listener, event: aps.SchedulerEvent) -> None:
+        try:
+            result = callback(event)
+        except Exception:
+            log.exception("Listener %r failed", callback)
+            return
+        if inspect.isawaitable(result):
+            try:
+                task = asyncio.get_running_loop().create_task(self._await(callback, result))
+            except RuntimeError:
+                log.error("Listener %r is a coroutine function, but no event loop runs yet: not called", callback)
+                if inspect.iscoroutine(result):
+                    result.close()
+                return
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _await(self, callback: Listener, result: Any) -> None:
+        try:
+            await result
+        except Exception:
+            log.exception("Listener %r failed", callback)
+
+
+def translate(event: Event) -> aps.SchedulerEvent | None:
+    """Return APScheduler's object for `event`; None where APScheduler has none."""
+    match event:
+        case RunSubmitted(run, jobstore):
+            return aps.JobSubmissionEvent(aps.EVENT_JOB_SUBMITTED, run.job_id, jobstore, [run.scheduled_at])
+        case RunEnded():
+            return _translate_end(event)
+        case JobChanged(code, job_id, jobstore):
+            return aps.JobEvent(code, job_id, jobstore)
+        case SchedulerChanged(code, alias):
+            return aps.SchedulerEvent(code, alias)
+
+
+def _translate_end(event: RunEnded) -> aps.SchedulerEvent | None:
+    record = event.record
+    if record.outcome == "coalesced":
+        return None
+    if record.outcome == "skipped":
+        return aps.JobSubmissionEvent(aps.EVENT_JOB_MAX_INSTANCES, record.job_id, event.jobstore, [record.scheduled_at])
+    code = {"succeeded": aps.EVENT_JOB_EXECUTED, "missed": aps.EVENT_JOB_MISSED}.get(
+        record.outcome, aps.EVENT_JOB_ERROR
+    )
+    return aps.JobExecutionEvent(
+        code,
+        record.job_id,
+        event.jobstore,
+        record.scheduled_at,
+        retval=event.result,
+        exception=event.exception,
+        traceback=record.traceback,
+    )

@@ -1,0 +1,84 @@
+"""Daemon threads fed by a queue: a function that is stuck in one does not keep the process from ending."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+Call = Callable[[], None]
+
+
+class WorkerThreads:
+    """At most `limit` threads, started when there is work for them."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self.limit = limit
+        self.name = name
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def submit(self, call: Call) -> None:
+        """Run `call`, which must not raise, in one of the threads."""
+        self._calls.put(call)
+        if self._idle.acquire(blocking=False):
+            return
+        with self._lock:
+            if len(self._threads) < self.limit:
+                thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """End the threads, each after the calls that were submitted before. Returns at once."""
+        with self._lock:
+            for _ in self._threads:
+                self._calls.put(None)
+
+    def __contains__(self, thread: threading.Thread) -> bool:
+        return thread in self._threads
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            # Not held through the next wait: a finished job's arguments would live as long as the thread idles.
+            del call
+            self._idle.release()
+
+
+class StoreThread:
+    """The one thread in which all blocking job stores are used, one call after the other."""
+
+    def __init__(self) -> None:
+        self._threads = WorkerThreads(1, "quart-sched-store")
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Run `call` in the thread and return its future."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = call()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._threads.submit(run)
+        return future
+
+    def is_current(self) -> bool:
+        """Tell whether the caller is in the store thread already."""
+        return threading.current_thread() in self._threads
+
+    def stop(self) -> None:
+        """End the thread after the calls that wait for it."""
+        self._threads.stop()
+        self._threads = WorkerThreads(1, "quart-sched-store")

@@ -1,0 +1,393 @@
+"""APScheduler: the extension that a Quart app holds. A thin front over the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from apscheduler.events import EVENT_ALL
+from apscheduler.job import Job
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from quart import Quart
+
+from .aio import AioVerbs
+from .config import Settings
+from .engine.declarations import Origin
+from .engine.guard import Guard, sibling_workers
+from .engine.history import HistoryRing
+from .engine.performer import Hook
+from .engine.scheduler import Scheduler
+from .engine.stream import Listener
+from .errors import AlreadyRunning, ConfigError, NotRunning, SchedulerError
+from .model.functions import default_id
+from .model.jobs import JobDefinition
+from .web import api
+
+log = logging.getLogger("quart_sched")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TASK_OPTIONS = (
+    "args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time", "jobstore",
+    "executor",
+)  # fmt: skip
+
+
+class APScheduler:
+    """Schedules jobs inside a Quart app.
+
+    ::
+
+        scheduler = APScheduler()
+
+        @scheduler.task("interval", id="tick", seconds=3)
+        async def tick(): ...
+
+        scheduler.init_app(app)
+        scheduler.start()
+
+    The plain methods may be called from any thread. In coroutines prefer those of `aio`, which never block the loop.
+    """
+
+    def __init__(self, scheduler: AsyncIOScheduler | Quart | None = None, app: Quart | None = None) -> None:
+        """Take an AsyncIOScheduler to build on (None: a new one), and an app for `init_app`; or the app alone."""
+        if isinstance(scheduler, Quart):
+            scheduler, app = None, scheduler
+        self._scheduler = _own(scheduler)
+        self._host_name = socket.gethostname().lower()
+        self._serving: Quart | None = None
+        self._requested: bool | None = None
+        self._hooked: weakref.WeakSet[Quart] = weakref.WeakSet()
+        self._lifespan: AsyncGenerator[None, None] | None = None
+        self.authentication_callback: Callable[..., Any] | None = None
+        self.settings = Settings.from_mapping({})
+        self.aio = AioVerbs(self)
+        """The same verbs as coroutines."""
+
+        self.allowed_hosts: list[str] = ["*"]
+        self.auth: Any = None
+        self.api_enabled = False
+        self.api_prefix = "/scheduler"
+        self.endpoint_prefix = "scheduler."
+        self.app: Quart | None = None
+        if app is not None:
+            self.init_app(app)
+
+    # What it is
+
+    @property
+    def host_name(self) -> str:
+        """This machine's name, in lower case."""
+        return self._host_name
+
+    @property
+    def running(self) -> bool:
+        """Whether the scheduler has started in this process, be it paused."""
+        return bool(self._scheduler.running)
+
+    @property
+    def state(self) -> int:
+        """STATE_STOPPED, STATE_RUNNING or STATE_PAUSED."""
+        return int(self._scheduler.state)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The AsyncIOScheduler underneath."""
+        return self._scheduler
+
+    @property
+    def history(self) -> HistoryRing:
+        """What became of the last fires of this process."""
+        return self._scheduler.history
+
+    @property
+    def origin(self) -> Origin:
+        """Whether a job that is added now belongs to an app, or outlives a change of app."""
+        return "unbound" if self.app is None else "app"
+
+    # Set-up
+
+    def init_app(self, app: Quart) -> None:
+        """Bind the scheduler to `app` and read its configuration.
+
+        Attributes set before are defaults under the configuration. On another app than before, the jobs begin anew:
+        those declared by decorator, and the new app's own. Raises ConfigError or DuplicateJob, and SchedulerError
+        where the app so far is still serving; then nothing has changed.
+        """
+        if not isinstance(app, Quart):
+            raise ConfigError(f"init_app got {app!r}; expected a Quart app")
+        if self._serving not in (None, app):
+            raise SchedulerError(
+                f"This scheduler serves the app {self._serving!r}; it can be bound to another when that ends"
+            )
+        holder = app.extensions.get("apscheduler", self)
+        if holder is not self:
+            raise ConfigError(f"The app {app.name!r} has a scheduler already, {holder!r}; one app takes one")
+        settings = Settings.from_mapping(
+            app.config,
+            api_enabled=self.api_enabled,
+            api_prefix=self.api_prefix,
+            endpoint_prefix=self.endpoint_prefix,
+            allowed_hosts=self.allowed_hosts,
+            auth=self.auth,
+        )
+        rebind = self.app is not None and self.app is not app
+        if not self._scheduler.running:
+            self._scheduler.install(settings, rebind=rebind)
+            self._scheduler.catalogue.bound = True
+        self.settings = settings
+        self.api_enabled, self.api_prefix = settings.api_enabled, settings.api_prefix
+        self.endpoint_prefix, self.auth = settings.endpoint_prefix, settings.auth
+        self.allowed_hosts = list(settings.allowed_hosts)
+        if rebind:
+            self._requested = None
+        self.app = self._scheduler.performer.app = app
+        app.apscheduler = self  # type: ignore[attr-defined]  # as Flask-APScheduler does
+        app.extensions["apscheduler"] = self
+        if app not in self._hooked:
+            self._hooked.add(app)
+            app.before_serving(partial(self._before_serving, app))
+        if self.api_enabled:
+            api.register(app, self)
+
+    def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
+        """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.
+
+        Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
+        """
+        given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
+
+        def decorate(func: F) -> F:
+            job_id = given.get("id") or default_id(func)
+            definition = JobDefinition.parse({**given, "id": job_id, "func": func, "trigger": trigger})
+            self._scheduler.call_sync(partial(self._scheduler.catalogue.add, definition, origin="task"))
+            return func
+
+        return decorate
+
+    def authenticate(self, func: F) -> F:
+        """Register the function, sync or async, that judges a request's credentials.
+
+        It gets an Authorization and returns True, or a set out of "read", "operate", "admin".
+        """
+        self.authentication_callback = func
+        return func
+
+    def before_run(self, hook: Hook) -> Hook:
+        """Call `hook`, sync or async, before each run, in its app context. A hook that raises fails the run."""
+        self._scheduler.performer.before_run.append(hook)
+        return hook
+
+    def after_run(self, hook: Hook) -> Hook:
+        """Call `hook`, sync or async, after each run, also a failed one; the last registered is called first."""
+        self._scheduler.performer.after_run.append(hook)
+        return hook
+
+    # Life cycle
+
+    def start(self, paused: bool = False) -> None:
+        """Start; before the app serves this is remembered, and carried out in each serving process.
+
+        With `paused`, no job fires until `resume`. On a host that is not among the allowed ones this does nothing but
+        say so in the log. Raises AlreadyRunning.
+        """
+        if not self.may_start():
+            return
+        if self._scheduler.running:
+            raise AlreadyRunning
+        loop = self._scheduler._eventloop
+        if self._serving is None or loop is None:
+            self._requested = paused
+        elif self._on_loop():
+            self._scheduler.start(paused)
+        else:
+            asyncio.run_coroutine_threadsafe(self.aio.start(paused), loop).result()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Stop firing. On the loop's own thread this begins and returns; elsewhere it waits for the running jobs.
+
+        They get SCHEDULER_SHUTDOWN_TIMEOUT seconds, then they are cancelled; without `wait` they are left alone.
+        Raises NotRunning.
+        """
+        if not self._scheduler.running and self._requested is not None and self._serving is None:
+            self._requested = None
+            return
+        self._scheduler.shutdown(wait)
+
+    async def stop(self, *, wait: bool, timeout: float | None) -> None:
+        """Carry out `aio.shutdown`. Where no app serves, everything bound to the loop is freed too."""
+        if not self._scheduler.running:
+            raise NotRunning
+        if self._serving is None and wait:
+            await self._scheduler.close(timeout)
+        else:
+            await self._scheduler.stop(wait=wait, timeout=timeout)
+
+    def pause(self) -> None:
+        """Stop firing until `resume`. Raises NotRunning."""
+        if self._waits_for_server():
+            self._requested = True
+        else:
+            self._scheduler.pause()
+
+    def resume(self) -> None:
+        """Fire again. Raises NotRunning."""
+        if self._waits_for_server():
+            self._requested = False
+        else:
+            self._scheduler.resume()
+
+    def may_start(self) -> bool:
+        """Tell whether this host is among the allowed ones; says so in the log where it is not."""
+        if "*" in self.allowed_hosts or self.host_name in (host.lower() for host in self.allowed_hosts):
+            return True
+        log.info("Host %s may not start the scheduler; allowed: %s", self.host_name, ", ".join(self.allowed_hosts))
+        return False
+
+    def _waits_for_server(self) -> bool:
+        return not self._scheduler.running and self._serving is None and self._requested is not None
+
+    def _on_loop(self) -> bool:
+        return threading.get_ident() == self._scheduler._loop_thread
+
+    async def _before_serving(self, app: Quart) -> None:
+        """Enter the lifespan behind everything that the app's own start-up does, and leave it before that is undone."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise SchedulerError(
+                "quart_sched needs asyncio: a trio worker cannot run it; use asyncio or uvloop"
+            ) from None
+        if self.app is not app:
+            log.warning("The scheduler of app %r was bound to another app since, and does not start here", app.name)
+            return
+        if self._lifespan in app.while_serving_gens:  # of a start-up that failed
+            app.while_serving_gens.remove(self._lifespan)
+        # A new generator for each start-up: those that Quart's decorator takes can serve only once.
+        self._lifespan = self._serve(app)
+        app.while_serving_gens.append(self._lifespan)
+
+    async def _serve(self, app: Quart) -> AsyncGenerator[None, None]:
+        loop = asyncio.get_running_loop()
+        scheduler = self._scheduler
+        own_lifespan = self._lifespan
+        scheduler.attach(loop)
+        self._serving = app
+        closing = loop.create_task(self._close_at_shutdown(app), name="quart-sched-shutdown")
+        guard = Guard(loop, cast(asyncio.Event, app.shutdown_event), scheduler.hold, closing)
+        if self.settings.guard_workers:
+            guard.install()
+        try:
+            self._start_serving()
+            yield
+        finally:
+            # Set already, unless the server gave the lifespan up without a word.
+            app.shutdown_event.set()
+            try:
+                await closing
+            finally:
+                guard.remove()
+                self._serving = None
+                if own_lifespan is not None:
+                    app.while_serving_gens.remove(own_lifespan)
+
+    def _start_serving(self) -> None:
+        """Carry out the remembered start."""
+        requested = self._requested
+        if requested is None and self.settings.autostart and self.may_start():
+            requested = False
+        if self._scheduler.running:
+            pass
+        elif requested is not None and self.may_start():
+            self._scheduler.start(requested)
+        elif requested is None and "*" in self.allowed_hosts and len(self._scheduler.catalogue.declarations):
+            log.warning("Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
+                        "SCHEDULER_AUTOSTART = True")  # fmt: skip
+        api.warn_if_open(self)
+        if self._scheduler.running and sibling_workers() > 1:
+            log.warning(
+                "%d workers serve this app, and each has a scheduler with job stores of its own: every job fires in "
+                "each of them. Serve with one worker, or allow one host to start it (SCHEDULER_ALLOWED_HOSTS)",
+                sibling_workers(),
+            )
+
+    async def _close_at_shutdown(self, app: Quart) -> None:
+        await cast(asyncio.Event, app.shutdown_event).wait()
+        await self._scheduler.close()
+
+    # Verbs
+
+    def add_listener(self, callback: Listener, mask: int = EVENT_ALL) -> None:
+        """Call `callback`, sync or async, on the loop with each of APScheduler's events whose code is in `mask`."""
+        self._scheduler.add_listener(callback, mask)
+
+    def remove_listener(self, callback: Listener) -> None:
+        """Forget a listener."""
+        self._scheduler.remove_listener(callback)
+
+    def add_job(self, id: str, func: Any, **options: Any) -> Job:
+        """Add a job, or declare it before the start.
+
+        `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
+        misfire_grace_time (seconds), coalesce, max_instances, next_run_time, executor, jobstore, replace_existing.
+        Raises InvalidDefinition or DuplicateJob.
+        """
+        definition = JobDefinition.parse({**options, "id": id, "func": func, "name": options.get("name") or id})
+        catalogue = self._scheduler.catalogue
+        return self._scheduler.call_sync(partial(catalogue.add, definition, origin=self.origin))
+
+    def remove_job(self, id: str, jobstore: str | None = None) -> None:
+        """Remove the job; a run under way goes on. Raises JobNotFound."""
+        self._scheduler.remove_job(id, jobstore)
+
+    def remove_all_jobs(self, jobstore: str | None = None) -> None:
+        """Remove the jobs of one store, or of all."""
+        self._scheduler.remove_all_jobs(jobstore)
+
+    def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
+        """Return the job, or None."""
+        return self._scheduler.get_job(id, jobstore)
+
+    def get_jobs(self, jobstore: str | None = None) -> list[Job]:
+        """Return all jobs: those that wait for the start, then by time of their next fire, paused ones last."""
+        return self._scheduler.get_jobs(jobstore)
+
+    def modify_job(self, id: str, jobstore: str | None = None, **changes: Any) -> Job:
+        """Change a job: all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
+        return self._scheduler.modify_job(id, jobstore, **changes)
+
+    def pause_job(self, id: str, jobstore: str | None = None) -> Job:
+        """Keep the job from firing until it is resumed. Raises JobNotFound."""
+        return self._scheduler.pause_job(id, jobstore)
+
+    def resume_job(self, id: str, jobstore: str | None = None) -> Job | None:
+        """Take the job's schedule up again; None where it is over and the job was removed. Raises JobNotFound."""
+        return self._scheduler.resume_job(id, jobstore)
+
+    def run_job(self, id: str, jobstore: str | None = None) -> Any:
+        """Run the job once beside its schedule, also a paused one.
+
+        In the loop's own thread this returns a RunHandle to await; in others it waits for the run and returns its
+        record, or raises what the job raised. Raises JobNotFound or OverlapForbidden.
+        """
+        return self._scheduler.run_job(id, jobstore)
+
+
+def _own(scheduler: Any) -> Scheduler:
+    if scheduler is None:
+        return Scheduler()
+    if isinstance(scheduler, Scheduler):
+        return scheduler
+    if type(scheduler) is AsyncIOScheduler:
+        return Scheduler.adopt(scheduler)
+    name = f"{type(scheduler).__module__}.{type(scheduler).__qualname__}"
+    raise ConfigError(
+        f"scheduler is a {name}; expected an AsyncIOScheduler, since jobs run on the event loop. "
+        "To change its behaviour, subclass quart_sched.Scheduler"
+    )

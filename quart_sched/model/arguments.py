@@ -1,0 +1,144 @@
+"""Arguments as JSON: what JSON lacks is tagged, as in `{"$datetime": "2026-01-31T12:00:00+00:00"}`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from ..errors import InvalidDefinition
+
+MAX_DEPTH = 50
+_REPR_LIMIT = 200
+
+
+def encode(value: Any, *, where: str = "argument") -> Any:
+    """Return `value` as JSON. Raises InvalidDefinition naming the place of what JSON and the tags cannot hold."""
+    return _encode(value, where, 0, _refuse)
+
+
+def show(value: Any) -> Any:
+    """Return `value` as JSON, with `{"$repr": ...}` for what cannot be encoded; that is for reading only."""
+    return _encode(value, "", 0, _show_repr)
+
+
+def decode(value: Any, *, where: str = "argument") -> Any:
+    """Return the Python value of tagged JSON. Raises InvalidDefinition naming the place of what is wrong."""
+    return _decode(value, where, 0)
+
+
+def _refuse(value: Any, where: str) -> Any:
+    raise InvalidDefinition(
+        where,
+        f"is {_bounded_repr(value)}, a {type(value).__name__}; expected None, bool, int, float, str, list, tuple, "
+        "dict, datetime, date, time, timedelta, Decimal, UUID or bytes",
+    )
+
+
+def _show_repr(value: Any, where: str) -> Any:
+    return {"$repr": _bounded_repr(value)}
+
+
+def _bounded_repr(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:
+        # The object's own code: it must not keep the job from being shown.
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
+
+
+def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:
+    kind = type(value)  # exact: a subclass would come back as something else
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": str(value)}
+    if depth >= MAX_DEPTH:
+        return otherwise(value, where)
+    if kind in (list, tuple):
+        items = [_encode(item, f"{where}[{index}]", depth + 1, otherwise) for index, item in enumerate(value)]
+        return items if kind is list else {"$tuple": items}
+    if kind is dict:
+        return _encode_dict(value, where, depth, otherwise)
+    if kind is datetime and isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
+        return {"$datetime": value.isoformat(), "zone": value.tzinfo.key}
+    for tag, (tagged, write, _) in _TAGS.items():
+        if kind is tagged:
+            return {tag: write(value)}
+    return otherwise(value, where)
+
+
+def _encode_dict(value: dict[Any, Any], where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:
+    if all(type(key) is str and not key.startswith("$") for key in value):
+        return {key: _encode(item, f"{where}.{key}", depth + 1, otherwise) for key, item in value.items()}
+    pairs = enumerate(value.items())
+    return {"$dict": [_encode([*pair], f"{where}[{n}]", depth + 1, otherwise) for n, pair in pairs]}
+
+
+def _decode(value: Any, where: str, depth: int) -> Any:
+    if depth > 2 * MAX_DEPTH:
+        raise InvalidDefinition(where, f"is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, list):
+        return [_decode(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    tag = next((key for key in value if key.startswith("$")), None)
+    if tag is None:
+        return {key: _decode(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+    return _decode_tag(tag, value, where, depth)
+
+
+def _decode_tag(tag: str, value: dict[str, Any], where: str, depth: int) -> Any:
+    content = value[tag]
+    if tag == "$repr":
+        raise InvalidDefinition(where, 'is {"$repr": ...}, which only shows an object and cannot be sent back')
+    if value.keys() - ({tag, "zone"} if tag == "$datetime" else {tag}):
+        raise InvalidDefinition(where, f"has {tag!r} beside other keys; expected it alone")
+    if tag in ("$tuple", "$dict"):
+        if not isinstance(content, list):
+            raise InvalidDefinition(where, f"is {tag!r} of {_bounded_repr(content)}; expected a list")
+        items = _decode(content, where, depth + 1)
+        if tag == "$tuple":
+            return tuple(items)
+        try:
+            return dict(items)
+        except (TypeError, ValueError):
+            raise InvalidDefinition(where, 'is "$dict" of something else than pairs of key and value') from None
+    if tag not in _TAGS:
+        raise InvalidDefinition(where, f"has the key {tag!r}; expected one of {', '.join(('$tuple', '$dict', *_TAGS))}")
+    _, _, read = _TAGS[tag]
+    try:
+        decoded = read(content)
+        return decoded if "zone" not in value else decoded.astimezone(ZoneInfo(value["zone"]))
+    except (TypeError, ValueError, OverflowError, InvalidOperation, binascii.Error, AttributeError, KeyError, OSError):
+        raise InvalidDefinition(where, f"is {tag!r} of {_bounded_repr(content)}, which is none") from None
+
+
+def _float(text: str) -> float:
+    if text not in ("nan", "inf", "-inf"):
+        raise ValueError(text)
+    return float(text)
+
+
+_TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "$datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
+    "$date": (date, date.isoformat, date.fromisoformat),
+    "$time": (time, time.isoformat, time.fromisoformat),
+    "$timedelta": (
+        timedelta,
+        lambda delta: [delta.days, delta.seconds, delta.microseconds],
+        lambda parts: timedelta(*parts),
+    ),
+    "$decimal": (Decimal, str, Decimal),
+    "$uuid": (UUID, str, UUID),
+    "$bytes": (bytes, lambda data: base64.b64encode(data).decode(), lambda text: base64.b64decode(text, validate=True)),
+    "$float": (float, str, _float),
+}
+"""Type, writer and reader of each tag."""

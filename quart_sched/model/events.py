@@ -1,0 +1,46 @@
+"""What happens in a scheduler, as frozen events. History and listeners are readers of this one stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .runs import Run, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerChanged:
+    """The scheduler, or one of its stores and executors (`alias`), changed; `code` is APScheduler's event code."""
+
+    code: int
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A job was added, modified or removed; `code` is APScheduler's event code."""
+
+    code: int
+    job_id: str
+    jobstore: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubmitted:
+    """A run was handed to its executor."""
+
+    run: Run
+    jobstore: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A fire is accounted for. `result` and `exception` are the job's own objects, for listeners in this process."""
+
+    record: RunRecord
+    jobstore: str | None
+    result: Any = None
+    exception: BaseException | None = None
+
+
+Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded

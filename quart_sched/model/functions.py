@@ -1,0 +1,106 @@
+"""Functions as jobs: from reference to callable and back, and where each kind of callable runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from apscheduler.util import check_callable_args, obj_to_ref
+
+from ..errors import InvalidDefinition
+
+JobFunction = Callable[..., Any]
+
+
+def resolve(ref: str) -> JobFunction:
+    """Return the callable that `ref` (``"module:name"`` or ``"module:Class.method"``) names, importing the module.
+
+    The main script's own module name means ``__main__``: under ``python run.py`` the reference ``run:add`` finds
+    the running script instead of importing it a second time. Raises InvalidDefinition where there is no such callable.
+    """
+    module_name, _, path = ref.partition(":")
+    if not module_name or not path:
+        raise InvalidDefinition("func", f"{ref!r} is no reference; expected 'module:name'")
+    try:
+        target: Any = _module(module_name)
+    except Exception as error:
+        # Whatever the module raises while it is imported: the reference does not resolve.
+        raise InvalidDefinition("func", f"cannot import {module_name!r} of {ref!r}: {error}") from error
+    for name in path.split("."):
+        try:
+            target = getattr(target, name)
+        except AttributeError:
+            raise InvalidDefinition("func", f"{module_name!r} has no {path!r}") from None
+    if not callable(target):
+        raise InvalidDefinition("func", f"{ref!r} is {type(target).__name__}, not callable")
+    return target  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _module(name: str) -> ModuleType:
+    return sys.modules["__main__"] if name == main_module_name() else importlib.import_module(name)
+
+
+def main_module_name() -> str | None:
+    """The name under which the running script would be imported, or None where it is no importable module."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None) or ""
+    stem, _, suffix = file.replace("\\", "/").rpartition("/")[2].rpartition(".")
+    return stem if suffix == "py" else None
+
+
+def reference(func: JobFunction) -> str | None:
+    """Return ``"module:name"`` for `func`, or None where it has none (lambda, partial, nested function)."""
+    try:
+        return str(obj_to_ref(func))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def default_id(func: JobFunction) -> str:
+    """Return ``module:qualname``, the id of a task that was given none."""
+    target = _unwrap(func)
+    qualname = getattr(target, "__qualname__", type(target).__qualname__)
+    return f"{getattr(target, '__module__', type(target).__module__)}:{qualname}"
+
+
+def runs_on_loop(func: JobFunction) -> bool:
+    """Tell whether calling `func` gives a coroutine, so that it runs on the event loop instead of in a thread.
+
+    Sees through partials, bound methods, objects with an async ``__call__`` and ``functools.wraps`` wrappers.
+    Raises InvalidDefinition for generator functions, sync and async: calling one runs none of its code.
+    """
+    target = inspect.unwrap(_unwrap(func))
+    if not inspect.isroutine(target) and not inspect.isclass(target):
+        target = inspect.unwrap(_unwrap(type(target).__call__))
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise InvalidDefinition(
+            "func", f"{describe(func)} is a generator function; a job must be a function or coroutine"
+        )
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(func)
+
+
+def _unwrap(func: Any) -> Any:
+    while isinstance(func, partial) or inspect.ismethod(func):
+        func = func.func if isinstance(func, partial) else func.__func__
+    return func
+
+
+def describe(func: JobFunction) -> str:
+    """Name `func` for a message."""
+    return reference(func) or repr(func)
+
+
+def check_call(func: JobFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise InvalidDefinition unless `func` can be called with these arguments."""
+    try:
+        check_callable_args(func, args, kwargs)
+    except ValueError as error:
+        raise InvalidDefinition("args", f"do not fit {describe(func)}: {error}") from error

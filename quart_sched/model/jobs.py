@@ -1,0 +1,283 @@
+"""Job definitions: what a job is, parsed at the edge from Python, `JOBS` or JSON, and shown as JSON."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any, Final, Literal
+
+from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
+
+from ..errors import InvalidDefinition
+from . import arguments
+from .functions import JobFunction, check_call, resolve, runs_on_loop
+from .triggers import TRIGGER_FIELDS, TriggerSpec, parse_trigger, spec_of
+
+
+class _Unset(Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+UNSET: Final = _Unset.UNSET
+"""Marks an option that was not given, as None is a value of its own."""
+Unset = Literal[_Unset.UNSET]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """A job as its author wrote it: zone, start date and job defaults are still open.
+
+    `misfire_grace_time` is in seconds, None means however late. `next_run_time` None adds the job paused.
+    """
+
+    id: str
+    func: JobFunction
+    trigger: TriggerSpec
+    name: str | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    misfire_grace_time: int | Unset | None = UNSET
+    coalesce: bool | Unset = UNSET
+    max_instances: int | Unset = UNSET
+    next_run_time: datetime | Unset | None = UNSET
+    executor: str = "default"
+    jobstore: str = "default"
+    replace_existing: bool = False
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> JobDefinition:
+        """Parse what Flask-APScheduler's `add_job` and `JOBS` take; nothing of it is changed.
+
+        Raises InvalidDefinition naming the key, what was wrong and what was expected.
+        """
+        fields, trigger = _split(data, extra=("id", "func", "jobstore", "replace_existing"))
+        if "func" not in fields:
+            raise InvalidDefinition("func", "is missing; expected a callable or 'module:name'")
+        if "id" not in fields:
+            raise InvalidDefinition("id", "is missing; expected a non-empty string")
+        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), **_parse_fields(fields))
+        runs_on_loop(definition.func)
+        check_call(definition.func, definition.args, definition.kwargs)
+        return definition
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanges:
+    """Validated changes to a job: only what was given. Whether arguments fit the function shows on the job itself."""
+
+    trigger: TriggerSpec | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, job_id: str, data: Mapping[str, Any]) -> JobChanges:
+        """Parse the changes to `job_id`; an `id` among them must be its own. Raises InvalidDefinition."""
+        if data.get("id", job_id) != job_id:
+            raise InvalidDefinition("id", f"is {data['id']!r}, but the job is {job_id!r} and an id cannot be changed")
+        fields, trigger = _split({k: v for k, v in data.items() if k != "id"}, extra=("func",))
+        if "func" in fields and not isinstance(fields["func"], str) and not callable(fields["func"]):
+            raise InvalidDefinition("func", f"is {fields['func']!r}; expected a callable or 'module:name'")
+        return cls(trigger, _parse_fields(fields))
+
+    @classmethod
+    def from_wire(
+        cls, body: Mapping[str, Any], shown: Mapping[str, Any], find: Callable[[str], JobFunction]
+    ) -> JobChanges:
+        """Parse a PATCH of the job that is shown as `shown`: what was sent back as it was shown changes nothing.
+
+        `find` returns the function that a changed `func` names, or raises. Raises InvalidDefinition.
+        """
+        for key in (*READ_ONLY, "jobstore"):
+            if key in body and body[key] != shown.get(key):
+                raise InvalidDefinition(key, f"is {body[key]!r}; it is read-only, and {shown.get(key)!r}")
+        # A trigger of the user's own is shown as a text, which stands for itself.
+        same_trigger = shown["trigger"] not in TRIGGER_FIELDS and body.get("trigger") == shown["trigger"]
+        kept = {"id", "trigger"} - ({"trigger"} if same_trigger else set())
+        fields = {*_FIELDS, "func", "jobstore", *READ_ONLY}
+        changed = {
+            key: value
+            for key, value in body.items()
+            if key in kept or not (key in fields | {"trigger"} and _equal(value, shown.get(key, UNSET)))
+        }
+        changed = from_wire(changed)
+        if "func" in changed:
+            if not isinstance(changed["func"], str):
+                raise InvalidDefinition("func", f"is {changed['func']!r}; expected 'module:name'")
+            changed["func"] = find(changed["func"])
+        return cls.parse(shown["id"], changed)
+
+
+def from_wire(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON body, which may be what `to_wire` shows, ready for `parse`. Raises InvalidDefinition."""
+    decoded = {key: value for key, value in body.items() if key not in READ_ONLY}
+    for key, kind, expected in (("args", list, "a list"), ("kwargs", dict, "an object")):
+        if decoded.get(key) is None:
+            decoded.pop(key, None)
+            continue
+        value = arguments.decode(decoded[key], where=key)
+        if not isinstance(decoded[key], kind) or not isinstance(value, kind):
+            raise InvalidDefinition(key, f"is {decoded[key]!r}; expected {expected}")
+        decoded[key] = value
+    return decoded
+
+
+READ_ONLY = ("state", "broken")
+"""Keys of a job's JSON that describe it and are not the client's to change."""
+
+
+def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
+    """Return `job` as the API shows it: Flask-APScheduler's keys in its order, then ours."""
+    shown: dict[str, Any] = {
+        "id": job.id,
+        "name": job.name,
+        "func": job.func_ref,
+        "args": [arguments.show(value) for value in job.args],
+        "kwargs": {key: arguments.show(value) for key, value in job.kwargs.items()},
+    }
+    shown |= spec_of(job.trigger).to_dict()
+    if not job.pending:
+        shown["misfire_grace_time"] = job.misfire_grace_time
+        shown["max_instances"] = job.max_instances
+        shown["next_run_time"] = job.next_run_time.isoformat() if job.next_run_time else None
+        shown["coalesce"] = job.coalesce
+    shown["executor"] = job.executor
+    shown["jobstore"] = job._jobstore_alias
+    shown["state"] = state_of(job, broken)
+    if broken:
+        shown["broken"] = broken
+    return shown
+
+
+def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken", "paused", "scheduled"]:
+    """Say in one word how the job stands."""
+    if job.pending:
+        return "pending"
+    if broken:
+        return "broken"
+    return "paused" if job.next_run_time is None else "scheduled"
+
+
+def _equal(sent: Any, shown: Any) -> bool:
+    """Compare as JSON does, to which true is not 1."""
+    return bool(sent == shown) and repr(sent) == repr(shown)
+
+
+def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str, Any], TriggerSpec | None]:
+    """Part job fields from trigger fields."""
+    rest = dict(data)
+    trigger = rest.pop("trigger", None)
+    if isinstance(trigger, Mapping):
+        # {"trigger": {"type": "cron", "hour": 3}}: the older form, which Flask-APScheduler still reads.
+        legacy = dict(trigger)
+        trigger = legacy.pop("type", "date")
+        rest |= legacy
+    fields = {key: rest.pop(key) for key in (*_FIELDS, *extra) if key in rest}
+    if isinstance(trigger, BaseTrigger):
+        spec: TriggerSpec | None = spec_of(trigger)
+        if rest:
+            raise InvalidDefinition(min(rest), "cannot be given beside a trigger object, which has its own")
+    elif trigger is None and not rest:
+        spec = None
+    else:
+        unknown = rest.keys() - {name for names in TRIGGER_FIELDS.values() for name in names}
+        if unknown:
+            key = min(unknown)
+            near = difflib.get_close_matches(key, [*_FIELDS, *extra, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
+            raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if trigger is None and "run_date" not in rest:
+            raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
+        spec = parse_trigger({"trigger": trigger or "date", **rest})
+    return fields, spec
+
+
+def _parse_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _FIELDS.get(key, _EXTRA.get(key, _text))(key, value) for key, value in fields.items()}
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidDefinition(key, f"is {value!r}; expected a non-empty string")
+    return value
+
+
+def _name(key: str, value: Any) -> str | None:
+    return None if value is None else _text(key, value)
+
+
+def _function(key: str, value: Any) -> JobFunction:
+    if isinstance(value, str):
+        return resolve(value)
+    if not callable(value):
+        raise InvalidDefinition(key, f"is {value!r}; expected a callable or 'module:name'")
+    return value  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _args(key: str, value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidDefinition(key, f"is {value!r}; expected a list of positional arguments")
+    return tuple(value)
+
+
+def _kwargs(key: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidDefinition(key, f"is {value!r}; expected keyword arguments by name")
+    return dict(value)
+
+
+def positive_int(key: str, value: Any) -> int:
+    """Return `value` if it is an int from 1 to a thousand million; raises InvalidDefinition."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**9:
+        raise InvalidDefinition(key, f"is {value!r}; expected a whole number of at least 1")
+    return value
+
+
+def _grace(key: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return positive_int(key, value)
+    except InvalidDefinition:
+        raise InvalidDefinition(
+            key, f"is {value!r}; expected whole seconds of at least 1, or null for no limit"
+        ) from None
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidDefinition(key, f"is {value!r}; expected true or false")
+    return value
+
+
+def _moment(key: str, value: Any) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime.combine(value, time())
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise InvalidDefinition(key, f"is {value!r}; expected an ISO 8601 date and time, or null") from None
+
+
+_Parser = Callable[[str, Any], Any]
+_FIELDS: dict[str, _Parser] = {
+    "name": _name,
+    "args": _args,
+    "kwargs": _kwargs,
+    "misfire_grace_time": _grace,
+    "coalesce": _flag,
+    "max_instances": positive_int,
+    "next_run_time": _moment,
+    "executor": _text,
+}
+_EXTRA: dict[str, _Parser] = {"func": _function, "replace_existing": _flag}

@@ -1,0 +1,109 @@
+"""The embedded default: jobs in memory, ordered by a heap."""
+
+from __future__ import annotations
+
+import heapq
+from datetime import datetime
+from itertools import count
+
+from apscheduler.job import Job
+from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
+
+
+class MemoryStore(BaseJobStore):
+    """Keeps the live job objects, for one process, over stop and start of the scheduler.
+
+    Changing a job costs O(log n). Not thread-safe by itself: its owner holds a lock around each use.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        # The heap may hold outdated entries; the one whose number stands in _entries is the job's valid one.
+        self._heap: list[tuple[float, int, str]] = []
+        self._entries: dict[str, int] = {}
+        self._numbers = count()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def take_due(self, now: datetime, limit: int) -> list[Job]:
+        """Return up to `limit` jobs due at `now`, earliest first.
+
+        They are out of the order of fires until `update_job` or `remove_job` is called for each.
+        """
+        due: list[Job] = []
+        timestamp = now.timestamp()
+        while len(due) < limit and (head := self._head()) is not None and head[0] <= timestamp:
+            heapq.heappop(self._heap)
+            del self._entries[head[2]]
+            due.append(self._jobs[head[2]])
+        return due
+
+    def next_due(self) -> float | None:
+        """Return the time of the earliest fire as a POSIX timestamp in seconds, or None."""
+        head = self._head()
+        return head[0] if head else None
+
+    def lookup_job(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        return self._jobs.get(job_id)
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        """Return the jobs due at `now`, earliest first."""
+        return [job for job in self.get_all_jobs() if job.next_run_time is not None and job.next_run_time <= now]
+
+    def get_next_run_time(self) -> datetime | None:
+        """Return the time of the earliest fire, or None."""
+        head = self._head()
+        next_run_time: datetime | None = self._jobs[head[2]].next_run_time if head else None
+        return next_run_time
+
+    def get_all_jobs(self) -> list[Job]:
+        """Return all jobs by time of their next fire, paused ones last."""
+        return sorted(
+            self._jobs.values(), key=lambda job: job.next_run_time.timestamp() if job.next_run_time else float("inf")
+        )
+
+    def add_job(self, job: Job) -> None:
+        """Add the job; raises ConflictingIdError where the id is taken."""
+        if job.id in self._jobs:
+            raise ConflictingIdError(job.id)
+        self._jobs[job.id] = job
+        self._enter(job)
+
+    def update_job(self, job: Job) -> None:
+        """Replace the job with the same id; raises JobLookupError where there is none."""
+        if job.id not in self._jobs:
+            raise JobLookupError(job.id)
+        self._jobs[job.id] = job
+        self._enter(job)
+
+    def remove_job(self, job_id: str) -> None:
+        """Remove the job; raises JobLookupError where there is none."""
+        if self._jobs.pop(job_id, None) is None:
+            raise JobLookupError(job_id)
+        self._entries.pop(job_id, None)
+
+    def remove_all_jobs(self) -> None:
+        """Remove every job."""
+        self._jobs.clear()
+        self._entries.clear()
+        self._heap.clear()
+
+    def _enter(self, job: Job) -> None:
+        if job.next_run_time is None:
+            self._entries.pop(job.id, None)
+            return
+        number = self._entries[job.id] = next(self._numbers)
+        heapq.heappush(self._heap, (job.next_run_time.timestamp(), number, job.id))
+        if len(self._heap) > 2 * len(self._entries) + 64:
+            self._heap = [entry for entry in self._heap if self._entries.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
+
+    def _head(self) -> tuple[float, int, str] | None:
+        while self._heap:
+            head = self._heap[0]
+            if self._entries.get(head[2]) == head[1]:
+                return head
+            heapq.heappop(self._heap)
+        return None

@@ -1,0 +1,282 @@
+"""The REST API: Flask-APScheduler's thirteen endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import textwrap
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from apscheduler.job import Job
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from ..errors import AuthenticationRequired, BadRequest, InvalidDefinition, JobNotFound, SchedulerError
+from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
+from ..model.triggers import zone_name
+from . import security
+
+if TYPE_CHECKING:
+    from ..extension import APScheduler
+
+log = logging.getLogger("quart_sched")
+
+View = Callable[..., Awaitable[Response]]
+
+_STATES = {STATE_STOPPED: "stopped", STATE_RUNNING: "running", STATE_PAUSED: "paused"}
+_DEFAULT_WAIT, _LONGEST_WAIT = 30.0, 300.0
+_SLICE = 0.002
+"""Seconds that a long list may hold the loop before others get their turn."""
+
+
+def register(app: Quart, front: APScheduler) -> None:
+    """Add the API's routes to `app`, unless it has them."""
+    for endpoint, method, rule, view in _ROUTES:
+        name = front.endpoint_prefix + endpoint
+        if name not in app.view_functions:
+            app.add_url_rule(front.api_prefix + rule or "/", name, _guarded(front, endpoint, view), methods=[method])
+
+
+def warn_if_open(front: APScheduler) -> None:
+    """Say so if anybody who can reach the app can steer the scheduler."""
+    app = front.app
+    if front.api_enabled and front.auth is None and app is not None and not (app.debug or app.testing):
+        log.warning(
+            "The scheduler's API is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers"
+        )
+
+
+def _guarded(front: APScheduler, endpoint: str, view: View) -> View:
+    """Check the caller, and answer errors as JSON."""
+
+    async def guarded(**arguments: Any) -> Response:
+        try:
+            await security.check_caller(front, endpoint)
+            return await view(front, **arguments)
+        except SchedulerError as error:
+            if error.status >= 500:
+                log.warning("%s %s: %s", request.method, request.path, error)
+            response = _error(front, error.status, str(error))
+            if isinstance(error, AuthenticationRequired) and (header := front.auth.get_authenticate_header()):
+                response.headers["WWW-Authenticate"] = header
+            return response
+        except HTTPException as error:
+            return _error(front, error.code or 500, error.description or error.name)
+
+    guarded.__name__ = endpoint
+    return guarded
+
+
+# Views
+
+
+async def _get_scheduler_info(front: APScheduler) -> Response:
+    scheduler = front.scheduler
+    return _json(
+        front,
+        {
+            "current_host": front.host_name,
+            "allowed_hosts": front.allowed_hosts,
+            "running": front.running,
+            "state": _STATES[front.state],
+            "scope": "process",
+            "worker": scheduler.runner.worker,
+            "timezone": zone_name(scheduler.timezone),
+            "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.running()},
+            "jobstores": {
+                alias: {"available": slot.error is None, "error": slot.error}
+                for alias, slot in scheduler.catalogue.slots.items()
+            },
+        },
+    )
+
+
+async def _pause_scheduler(front: APScheduler) -> Response:
+    await front.aio.pause()
+    return Response(status=204)
+
+
+async def _resume_scheduler(front: APScheduler) -> Response:
+    await front.aio.resume()
+    return Response(status=204)
+
+
+async def _start_scheduler(front: APScheduler) -> Response:
+    await front.aio.start(paused=_option(await _body(optional=True), "paused", False))
+    return Response(status=204)
+
+
+async def _shutdown_scheduler(front: APScheduler) -> Response:
+    await front.aio.shutdown(wait=_option(await _body(optional=True), "wait", True))
+    return Response(status=204)
+
+
+async def _add_job(front: APScheduler) -> Response:
+    body = from_wire(await _body())
+    func = body.get("func")
+    if not isinstance(func, str):
+        raise InvalidDefinition("func", f"is {func!r}; expected 'module:name'")
+    body["func"] = security.allowed_function(front, func)
+    return _job(front, await front.aio.add(JobDefinition.parse(body | {"name": body.get("name") or body.get("id")})))
+
+
+async def _get_jobs(front: APScheduler) -> Response:
+    pretty = front.settings.pretty_json
+    parts = []
+    slice_end = time.perf_counter() + _SLICE
+    for job in await front.aio.get_jobs():
+        text = _dump(_shown(front, job), pretty)
+        parts.append(textwrap.indent(text, "  ") if pretty else text)
+        if time.perf_counter() > slice_end:
+            await asyncio.sleep(0)
+            slice_end = time.perf_counter() + _SLICE
+    text = "[\n" + ",\n".join(parts) + "\n]" if pretty and parts else "[" + ", ".join(parts) + "]"
+    return Response(text, mimetype="application/json")
+
+
+async def _get_job(front: APScheduler, job_id: str) -> Response:
+    return _job(front, await _find(front, job_id))
+
+
+async def _update_job(front: APScheduler, job_id: str) -> Response:
+    body = await _body()
+    job = await _find(front, job_id)
+    changes = JobChanges.from_wire(body, _shown(front, job), lambda ref: security.allowed_function(front, ref))
+    return _job(front, await front.aio.modify(job_id, changes))
+
+
+async def _delete_job(front: APScheduler, job_id: str) -> Response:
+    await front.aio.remove_job(job_id)
+    return Response(status=204)
+
+
+async def _pause_job(front: APScheduler, job_id: str) -> Response:
+    return _job(front, await front.aio.pause_job(job_id))
+
+
+async def _resume_job(front: APScheduler, job_id: str) -> Response:
+    before = _shown(front, await _find(front, job_id))
+    resumed = await front.aio.resume_job(job_id)
+    if resumed is None:
+        # Its schedule is over, so that there is nothing to resume: the job is gone, and this is how it was.
+        return _json(front, before | {"state": "ended"})
+    return _job(front, resumed)
+
+
+async def _run_job(front: APScheduler, job_id: str) -> Response:
+    wait = _wait_of(request.args.get("wait"))
+    before = _shown(front, await _find(front, job_id))
+    handle = await front.aio.run_job(job_id, cause="api")
+    try:
+        record = await asyncio.wait_for(handle.wait(), wait)
+    except TimeoutError:
+        return _json(front, {"run_id": handle.run_id, "job_id": job_id}, 202)
+    if record.outcome != "succeeded":
+        reason = record.error_message or record.error_type or record.outcome
+        return _json(front, {"error_message": f"Job {job_id} {record.outcome}: {reason}", "run_id": record.run_id}, 500)
+    after = await front.aio.get_job(job_id)
+    return _json(front, before if after is None else _shown(front, after))
+
+
+_ROUTES: tuple[tuple[str, str, str, View], ...] = (
+    ("get_scheduler_info", "GET", "", _get_scheduler_info),
+    ("pause_scheduler", "POST", "/pause", _pause_scheduler),
+    ("resume_scheduler", "POST", "/resume", _resume_scheduler),
+    ("start_scheduler", "POST", "/start", _start_scheduler),
+    ("shutdown_scheduler", "POST", "/shutdown", _shutdown_scheduler),
+    ("add_job", "POST", "/jobs", _add_job),
+    ("get_jobs", "GET", "/jobs", _get_jobs),
+    ("get_job", "GET", "/jobs/<path:job_id>", _get_job),
+    ("update_job", "PATCH", "/jobs/<path:job_id>", _update_job),
+    ("delete_job", "DELETE", "/jobs/<path:job_id>", _delete_job),
+    ("pause_job", "POST", "/jobs/<path:job_id>/pause", _pause_job),
+    ("resume_job", "POST", "/jobs/<path:job_id>/resume", _resume_job),
+    ("run_job", "POST", "/jobs/<path:job_id>/run", _run_job),
+)
+
+
+# What goes in
+
+
+async def _body(*, optional: bool = False) -> dict[str, Any]:
+    """Return the body, a JSON object whatever its content type says. Raises BadRequest."""
+    raw = cast(bytes, await request.get_data(as_text=False))
+    if optional and not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise BadRequest(f"The body is a JSON {type(body).__name__}; expected an object")
+    return body
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {max(names, key=names.count)!r} stands there twice")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _option(body: dict[str, Any], key: str, default: bool) -> bool:
+    value = body.get(key, default)
+    if not isinstance(value, bool):
+        raise InvalidDefinition(key, f"is {value!r}; expected true or false")
+    return value
+
+
+def _wait_of(text: str | None) -> float:
+    try:
+        wait = _DEFAULT_WAIT if text is None else float(text)
+    except ValueError:
+        wait = -1.0
+    if not 0 <= wait <= _LONGEST_WAIT:
+        raise InvalidDefinition("wait", f"is {text!r}; expected seconds from 0 to {_LONGEST_WAIT:g}")
+    return wait
+
+
+async def _find(front: APScheduler, job_id: str) -> Job:
+    job = await front.aio.get_job(job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+# What comes out
+
+
+def _shown(front: APScheduler, job: Job) -> dict[str, Any]:
+    return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job))
+
+
+def _job(front: APScheduler, job: Job) -> Response:
+    return _json(front, _shown(front, job))
+
+
+def _error(front: APScheduler, status: int, message: str) -> Response:
+    return _json(front, {"error_message": message}, status)
+
+
+def _json(front: APScheduler, data: Any, status: int = 200) -> Response:
+    return Response(_dump(data, front.settings.pretty_json), status, mimetype="application/json")
+
+
+def _dump(data: Any, pretty: bool) -> str:
+    """Return the JSON text, its keys in our order, which the app's own JSON provider would sort."""
+    text = json.dumps(data, ensure_ascii=False, indent=2 if pretty else None)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which a client may have sent: only its escape can go over the wire.
+        return json.dumps(data, indent=2 if pretty else None)
+    return text

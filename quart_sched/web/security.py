@@ -1,0 +1,163 @@
+"""Who may call the API, from where, and which functions it may schedule."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import logging
+import sys
+from fnmatch import fnmatchcase
+from types import FunctionType
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from quart import request
+
+from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed
+from ..model.functions import JobFunction, main_module_name, resolve
+
+if TYPE_CHECKING:
+    from ..extension import APScheduler
+
+log = logging.getLogger("quart_sched")
+
+Right = Literal["read", "operate", "admin"]
+_ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
+
+RIGHTS: dict[str, Right] = {
+    "get_scheduler_info": "read",
+    "pause_scheduler": "operate",
+    "resume_scheduler": "operate",
+    "start_scheduler": "operate",
+    "shutdown_scheduler": "operate",
+    "get_jobs": "read",
+    "get_job": "read",
+    "add_job": "admin",
+    "update_job": "admin",
+    "delete_job": "admin",
+    "pause_job": "operate",
+    "resume_job": "operate",
+    "run_job": "operate",
+}
+"""The right that each endpoint asks for."""
+
+
+async def check_caller(front: APScheduler, endpoint: str) -> None:
+    """Raise AuthenticationRequired or Forbidden unless the request may call this endpoint."""
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        _check_origin(front)
+    if front.auth is None:
+        return
+    rights = await _rights(front)
+    needed = RIGHTS[endpoint]
+    if needed not in rights:
+        raise Forbidden(f"This needs the right {needed!r}, which the credentials do not carry")
+
+
+async def _rights(front: APScheduler) -> frozenset[str]:
+    """Return what the request's credentials allow."""
+    credentials = front.auth.get_authorization()
+    if inspect.isawaitable(credentials):
+        credentials = await credentials
+    if credentials is None:
+        raise AuthenticationRequired("Access Denied")
+    if front.authentication_callback is None:
+        log.error("SCHEDULER_AUTH is set, but no function judges the credentials: register one with authenticate")
+        raise AuthenticationRequired("Access Denied")
+    verdict = front.authentication_callback(credentials)
+    if inspect.isawaitable(verdict):
+        verdict = await verdict
+    if isinstance(verdict, str):
+        raise TypeError(f"The authenticate function returned the str {verdict!r}; expected True or a set of rights")
+    if not verdict:
+        raise AuthenticationRequired("Access Denied")
+    if not isinstance(verdict, set | frozenset | list | tuple):
+        return _ALL  # any other truthy value counts as True, as it always did
+    unknown = {*verdict} - _ALL
+    if unknown:
+        raise TypeError(f"The authenticate function returned {verdict!r}; expected rights out of {sorted(_ALL)}")
+    return frozenset(verdict)
+
+
+def _check_origin(front: APScheduler) -> None:
+    """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours."""
+    host = request.host.lower()
+    trusted = front.settings.trusted_hosts
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        parts = urlsplit(origin)
+        port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+        same = parts.netloc.lower().removesuffix(port) == host.removesuffix(port)
+        if not same and _hostname(parts.netloc) not in trusted:
+            raise Forbidden(
+                f"Requests from {origin} may not change anything; SCHEDULER_TRUSTED_HOSTS admits other hosts"
+            )
+    elif request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise Forbidden("Requests from other sites may not change anything")
+    if front.auth is None and not _is_our_name(front, _hostname(host)):
+        raise Forbidden(
+            f"Without authentication nothing can be changed under the host name {host}; add it to "
+            "SCHEDULER_TRUSTED_HOSTS, or set SCHEDULER_AUTH"
+        )
+
+
+def _is_our_name(front: APScheduler, name: str) -> bool:
+    server_name = front.app.config.get("SERVER_NAME") if front.app else None
+    if name == "localhost" or name.endswith(".localhost") or name in front.settings.trusted_hosts:
+        return True
+    if server_name and name == _hostname(server_name.lower()):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True  # a foreign page cannot make its own name an address
+
+
+def _hostname(host: str) -> str:
+    """Return `host` without its port, in lower case."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdecimal() else host.lower()
+
+
+def allowed_function(front: APScheduler, ref: str) -> JobFunction:
+    """Return the function that `ref` names if it may be scheduled over REST. Raises FunctionNotAllowed.
+
+    Nothing is imported and no attribute but the one name is looked at, unless the app has allowed everything.
+    """
+    patterns = front.settings.api_allowed_funcs
+    if patterns is not None and "*" in patterns:
+        return resolve(ref)
+    module_name, _, name = ref.partition(":")
+    if module_name == main_module_name():
+        module_name = "__main__"
+    registered = front.scheduler.catalogue.declarations.registered.get(f"{module_name}:{name}")
+    if registered is not None and patterns is None:
+        return registered
+    module = sys.modules.get(module_name)
+    func = vars(module).get(name) if module is not None else None
+    if patterns is not None:
+        admitted = callable(func) and any(fnmatchcase(ref, pattern) for pattern in patterns)
+    else:
+        own = isinstance(func, FunctionType) and (func.__module__, func.__qualname__) == (module_name, name)
+        admitted = own and _in_package(front, module_name)
+    if not admitted or not callable(func):
+        raise FunctionNotAllowed(
+            f"{ref!r} may not be scheduled over REST: it is neither the function of a declared job, nor a function "
+            "defined in the app's own package; SCHEDULER_API_ALLOWED_FUNCS admits others"
+            if patterns is None
+            else f"{ref!r} may not be scheduled over REST: SCHEDULER_API_ALLOWED_FUNCS does not admit it, or no module "
+            "that is loaded has it"
+        )
+    return func  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _in_package(front: APScheduler, module_name: str) -> bool:
+    """Tell whether the module belongs to the app: to the nearest package of its module that has a file."""
+    root = front.app.import_name if front.app is not None else "__main__"
+    if not hasattr(sys.modules.get(root), "__path__"):
+        parent = root.rpartition(".")[0]
+        if getattr(sys.modules.get(parent), "__file__", None) is None:
+            return module_name == root
+        root = parent
+    return module_name == root or module_name.startswith(f"{root}.")

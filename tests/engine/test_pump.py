@@ -1,0 +1,350 @@
+"""The pump: what is due runs, in time, whatever stores, triggers and users do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.triggers.base import BaseTrigger
+
+from quart_sched.stores.memory import MemoryStore
+
+
+class BlockingStore(MemoryJobStore):
+    """One of APScheduler's own stores, as far as the scheduler can tell; fails on demand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: set[str] = set()
+        self.threads: set[int] = set()
+        self.delay = 0.0
+
+    def _use(self, name: str) -> None:
+        self.threads.add(threading.get_ident())
+        time.sleep(self.delay)  # a database that takes its time, in the store thread
+        if name in self.failing:
+            raise ConnectionError(f"{name} failed")
+
+    def start(self, scheduler: Any, alias: str) -> None:
+        self._use("start")
+        super().start(scheduler, alias)
+
+    def get_due_jobs(self, now: Any) -> Any:
+        self._use("get_due_jobs")
+        return super().get_due_jobs(now)
+
+    def get_next_run_time(self) -> Any:
+        self._use("get_next_run_time")
+        return super().get_next_run_time()
+
+    def update_job(self, job: Any) -> None:
+        self._use("update_job")
+        super().update_job(job)
+
+    def add_job(self, job: Any) -> None:
+        self._use("add_job")
+        super().add_job(job)
+
+    def shutdown(self) -> None:
+        self._use("shutdown")
+
+
+class RaisingTrigger(BaseTrigger):
+    """Fires once, and raises when asked what comes next."""
+
+    def __init__(self, first: Any) -> None:
+        self.first = first
+
+    def get_next_fire_time(self, previous: Any, now: Any) -> Any:
+        if previous is None:
+            return self.first
+        raise ZeroDivisionError("bad trigger")
+
+
+@pytest.fixture
+def ran() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def job(ran):
+    async def job(name: str = "job") -> None:
+        ran.append(name)
+
+    return job
+
+
+async def drain_store(scheduler):
+    """Let the store thread finish what it was given, and the loop take note of it."""
+    for _ in range(5):
+        await scheduler.scheduler.call(lambda: None, blocking=True)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_jobs_run_at_their_times_in_order(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("b", job, args=["b"], trigger="interval", seconds=3)
+        scheduler.add_job("a", job, args=["a"], trigger="interval", seconds=2)
+        await clock.advance(7)
+    assert ran == ["a", "b", "a", "b", "a"]
+
+
+async def test_a_job_added_while_the_pump_waits_for_another_runs_in_time(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("late", job, args=["late"], trigger="interval", hours=1)
+        await clock.advance(1)
+        await asyncio.to_thread(scheduler.add_job, "early", job, args=["early"], trigger="interval", seconds=1)
+        await clock.advance(1)
+    assert ran == ["early"]
+
+
+async def test_a_date_job_runs_once_and_is_gone(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("once", job, trigger="date", run_date=clock.now() + timedelta(seconds=5))
+        await clock.advance(10)
+        assert scheduler.get_job("once") is None
+    assert ran == ["job"]
+
+
+async def test_a_paused_scheduler_fires_nothing_and_catches_up_by_the_grace(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("strict", job, args=["strict"], trigger="interval", seconds=10)
+        scheduler.add_job("lenient", job, args=["lenient"], trigger="interval", seconds=10, misfire_grace_time=None)
+        scheduler.pause()
+        await clock.advance(25)
+        assert ran == []
+        scheduler.resume()
+        await clock.advance(0)
+        assert ran == ["lenient"]
+        outcomes = [(r.outcome, r.fires) for r in scheduler.history.records("strict")]
+        assert outcomes == [("missed", 2)]
+        outcomes = [(r.outcome, r.fires) for r in scheduler.history.records("lenient")]
+        assert outcomes == [("coalesced", 1), ("succeeded", 1)]
+
+
+async def test_a_paused_job_does_not_fire_until_it_is_resumed(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=10)
+        scheduler.pause_job("job")
+        await clock.advance(25)
+        assert ran == []
+        scheduler.resume_job("job")
+        await clock.advance(10)
+    assert ran == ["job"]
+
+
+async def test_resuming_a_job_whose_schedule_is_over_removes_it(scheduler, app, serve, clock, job):
+    async with serve(scheduler, app):
+        end = clock.now() + timedelta(seconds=15)
+        scheduler.add_job("job", job, trigger="interval", seconds=10, end_date=end)
+        scheduler.pause_job("job")
+        await clock.advance(60)
+        assert scheduler.resume_job("job") is None
+        assert scheduler.get_job("job") is None
+
+
+async def test_a_stepped_clock_is_noticed_within_a_minute(scheduler, app, serve, clock, ran, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=5, misfire_grace_time=None)
+        await clock.advance(0)
+        clock.jump(6 * 3600)
+        assert ran == []
+        await clock.advance(60)
+    assert ran == ["job"]
+
+
+async def test_a_trigger_that_raises_breaks_its_own_job_only(scheduler, app, serve, clock, ran, job, caplog):
+    async with serve(scheduler, app):
+        scheduler.add_job("good", job, trigger="interval", seconds=1)
+        trigger = RaisingTrigger(clock.now() + timedelta(seconds=1))
+        scheduler.add_job("bad", job, args=["bad"], trigger=trigger)
+        await clock.advance(3)
+        bad = scheduler.get_job("bad")
+        assert bad.next_run_time is None
+        reason = scheduler.scheduler.catalogue.broken_reason(bad)
+        assert "ZeroDivisionError: bad trigger" in reason
+        assert "bad trigger" in caplog.text
+        assert ran == ["job"] * 3
+        scheduler.modify_job("bad", trigger="interval", seconds=1)
+        assert scheduler.scheduler.catalogue.broken_reason(bad) is None
+        await clock.advance(1)
+    assert "bad" in ran
+
+
+async def test_a_job_removed_under_the_pumps_feet_harms_nothing(scheduler, app, serve, clock):
+    store = BlockingStore()
+    update = store.update_job
+
+    def vanish(job: Any) -> None:
+        if job.id == "gone":
+            store.remove_job("gone")
+            raise JobLookupError("gone")
+        update(job)
+
+    record.calls.clear()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        await scheduler.aio.add_job("gone", record, trigger="interval", seconds=1)
+        await scheduler.aio.add_job("stays", record, trigger="interval", seconds=1)
+        store.update_job = vanish
+        await clock.advance(1)
+        await drain_store(scheduler)
+        assert [r.job_id for r in scheduler.history.records()] == ["stays"]
+        assert [job.id for job in await scheduler.aio.get_jobs()] == ["stays"]
+
+
+@pytest.mark.parametrize("method", ["get_due_jobs", "get_next_run_time", "update_job"])
+async def test_the_pump_survives_a_store_that_raises(scheduler, app, serve, clock, ran, method, caplog):
+    store = BlockingStore()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        await scheduler.aio.add_job("job", record, trigger="interval", seconds=10, misfire_grace_time=None)
+        store.failing = {method}
+        record.calls.clear()
+        for _ in range(10):
+            await clock.advance(1.5)
+            await drain_store(scheduler)
+        started = len(record.calls)
+        assert started <= 1
+        assert "trying again in" in caplog.text
+        store.failing = set()
+        for _ in range(40):
+            await clock.advance(1.5)
+            await drain_store(scheduler)
+        assert len(record.calls) > started
+        assert len(record.calls) == len([r for r in scheduler.history.records() if r.outcome == "succeeded"])
+
+
+async def record() -> None:
+    record.calls.append(1)
+
+
+record.calls = []
+
+
+async def test_a_store_that_is_down_at_start_is_opened_as_soon_as_it_is_up(scheduler, app, serve, clock, caplog):
+    store = BlockingStore()
+    store.failing = {"start"}
+    record.calls.clear()
+    scheduler.add_job("declared", record, trigger="interval", seconds=10)
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        await drain_store(scheduler)
+        assert scheduler.running
+        assert "start failed" in scheduler.scheduler.catalogue.slots["default"].error
+        store.failing = set()
+        for _ in range(4):
+            await clock.advance(20)
+            await drain_store(scheduler)
+        assert [job.id for job in await scheduler.aio.get_jobs()] == ["declared"]
+        for _ in range(10):
+            await clock.advance(2)
+            await drain_store(scheduler)
+    assert record.calls
+
+
+async def test_an_outage_logs_one_line_per_attempt_with_growing_pauses(scheduler, app, serve, clock, caplog):
+    store = BlockingStore()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        await drain_store(scheduler)
+        store.failing = {"get_due_jobs"}
+        caplog.clear()
+        for _ in range(120):
+            await clock.advance(1)
+            await drain_store(scheduler)
+    attempts = [r for r in caplog.records if "trying again" in r.message]
+    assert 4 <= len(attempts) <= 10
+    assert all("\n" not in r.message and not r.exc_info for r in attempts)
+
+
+async def test_a_slow_store_holds_up_neither_the_loop_nor_the_jobs_of_another(scheduler, app, serve, clock, ran, job):
+    store = BlockingStore()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"slow": store}):
+        await drain_store(scheduler)
+        store.delay = 0.2
+        scheduler.add_job("fast", job, trigger="interval", seconds=1)
+        begun = time.perf_counter()
+        await clock.advance(3)
+        assert ran == ["job"] * 3
+        assert time.perf_counter() - begun < 0.2
+        store.delay = 0.0
+
+
+async def test_a_blocking_store_is_used_in_one_thread_that_is_not_the_loops(scheduler, app, serve, clock, job):
+    store = BlockingStore()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        await scheduler.aio.add_job("job", record, trigger="interval", seconds=1)
+        await clock.advance(1)
+        await drain_store(scheduler)
+        await asyncio.to_thread(scheduler.modify_job, "job", name="renamed")
+    assert len(store.threads) == 1
+    assert threading.get_ident() not in store.threads
+
+
+async def test_a_sync_verb_on_the_loop_with_a_blocking_store_warns_once(scheduler, app, serve, caplog):
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": BlockingStore()}):
+        caplog.set_level(logging.WARNING)
+        assert scheduler.get_jobs() == []
+        assert scheduler.get_jobs() == []
+    assert len([r for r in caplog.records if "scheduler.aio" in r.message]) == 1
+
+
+async def test_no_more_runs_at_once_than_max_runs(scheduler, app, serve, clock):
+    running: list[int] = [0, 0]
+    gate = asyncio.Event()
+
+    async def job() -> None:
+        running[0] += 1
+        running[1] = max(running)
+        await gate.wait()
+        running[0] -= 1
+
+    async with serve(scheduler, app, SCHEDULER_MAX_RUNS=3):
+        for number in range(10):
+            scheduler.add_job(str(number), job, misfire_grace_time=None)
+        await clock.advance(0)
+        assert running[0] == 3
+        gate.set()
+        await clock.advance(0)
+        await clock.advance(0)
+        assert running[1] == 3
+        assert len(scheduler.history.records()) == 10
+
+
+async def test_a_thousand_jobs_due_at_once_all_run_once_and_the_loop_gets_its_turns(
+    scheduler, app, serve, clock, ran, job
+):
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serve(scheduler, app):
+        for number in range(1000):
+            scheduler.add_job(str(number), job, args=[str(number)], trigger="interval", seconds=10)
+        counting = asyncio.create_task(count_turns())
+        await clock.advance(10)
+        counting.cancel()
+    assert sorted(ran, key=int) == [str(number) for number in range(1000)]
+    assert turns > 10
+
+
+async def test_a_job_with_an_executor_that_is_gone_is_broken_not_removed(scheduler, app, serve, clock, job):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=1)
+        del scheduler.scheduler.runner.executors["default"]
+        await clock.advance(2)
+        broken = scheduler.get_job("job")
+        assert "no executor" in scheduler.scheduler.catalogue.broken_reason(broken)
+
+
+def test_the_default_store_is_ours(scheduler):
+    assert isinstance(scheduler.scheduler.catalogue.slots["default"].store, MemoryStore)

@@ -1,0 +1,490 @@
+"""How a job is run: where, in which context, how often at once, and what is recorded of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from apscheduler import events as aps
+from quart import Quart, current_app, g
+
+from quart_sched import current_run
+from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, NoEventLoop, OverlapForbidden, RunCancelled
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    seen.clear()
+
+
+async def coroutine(*args: Any) -> str:
+    seen.append(threading.get_ident())
+    return "done"
+
+
+def function(*args: Any) -> str:
+    seen.append(threading.get_ident())
+    return "done"
+
+
+class Callables:
+    async def method(self) -> str:
+        return await coroutine()
+
+    def plain_method(self) -> str:
+        return function()
+
+    async def __call__(self) -> str:
+        return await coroutine()
+
+
+class Unhashable:
+    __hash__ = None
+
+    async def __call__(self) -> str:
+        return await coroutine()
+
+
+@functools.wraps(coroutine)
+def wrapper(*args: Any) -> Any:
+    return coroutine(*args)
+
+
+def returns_awaitable() -> Any:
+    return coroutine()
+
+
+ON_LOOP = [coroutine, functools.partial(coroutine, 1), Callables().method, Callables(), Unhashable(), wrapper]
+IN_THREAD = [function, functools.partial(function, 1), Callables().plain_method]
+THREAD_THEN_LOOP = [lambda: coroutine(), returns_awaitable]
+
+
+@pytest.mark.parametrize("func", ON_LOOP + THREAD_THEN_LOOP, ids=repr)
+async def test_coroutines_of_every_kind_run_on_the_loop(scheduler, app, serve, func):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job"))
+    assert record.outcome == "succeeded"
+    assert record.result == "'done'"
+    assert seen == [threading.get_ident()]
+
+
+@pytest.mark.parametrize("func", IN_THREAD, ids=repr)
+async def test_plain_functions_of_every_kind_run_in_a_thread(scheduler, app, serve, func):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job"))
+    assert record.result == "'done'"
+    assert len(seen) == 1
+    assert seen != [threading.get_ident()]
+
+
+async def generator():
+    yield
+
+
+@pytest.mark.parametrize("func", [generator, functools.partial(generator), (lambda: (yield))])
+def test_generators_are_refused_when_registered(scheduler, func):
+    with pytest.raises(InvalidDefinition, match="generator"):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+
+
+@pytest.mark.parametrize("func", [lambda: generator(), lambda: (x for x in ())])
+async def test_a_job_that_returns_a_generator_has_failed_since_nothing_ran(scheduler, app, serve, func):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        with pytest.raises(TypeError, match="none of its code ran"):
+            await (await scheduler.aio.run_job("job"))
+
+
+# Context
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_a_job_runs_in_the_apps_context_with_current_run(scheduler, app, serve, clock, kind):
+    def look() -> None:
+        seen.append((current_app.name, current_run.job_id, current_run.attempt, current_run.cancelled))
+        seen.append((current_run.scheduled_at, current_run.run_id, current_run.fire_id))
+        g.mine = "own"
+
+    async def look_async() -> None:
+        look()
+
+    async with serve(scheduler, app):
+        due = clock.now() + timedelta(seconds=10)
+        scheduler.add_job("job", look if kind == "function" else look_async, trigger="date", run_date=due)
+        await clock.advance(10)
+        while not scheduler.history.records():
+            await asyncio.sleep(0.001)
+    [record] = scheduler.history.records()
+    assert record.outcome == "succeeded"
+    assert seen[0] == (app.name, "job", 1, False)
+    assert seen[1] == (due, record.run_id, record.fire_id)
+
+
+async def test_outside_of_a_job_there_is_no_current_run():
+    with pytest.raises(RuntimeError, match="Not within a job"):
+        current_run.job_id  # noqa: B018  # looking it up is the test
+
+
+async def test_a_job_added_within_a_request_does_not_inherit_its_context(scheduler, app, serve, clock):
+    async def look() -> None:
+        seen.append(variable.get("clean"))
+        variable.set("spoilt by the run before")
+
+    @app.route("/add")
+    async def add() -> str:
+        variable.set("of the request")
+        await scheduler.aio.add_job("job", look, trigger="interval", seconds=1)
+        return ""
+
+    async with serve(scheduler, app) as client:
+        await client.get("/add")
+        await clock.advance(2)
+    assert seen == ["clean", "clean"]
+
+
+async def test_catch_up_runs_have_contexts_of_their_own(scheduler, app, serve, clock):
+    async def look() -> None:
+        seen.append(variable.get("clean"))
+        variable.set("spoilt")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", look, trigger="interval", seconds=1, coalesce=False, misfire_grace_time=None)
+        scheduler.pause()
+        clock.jump(3)
+        scheduler.resume()
+        await clock.advance(0)
+    assert seen == ["clean"] * 3
+
+
+# Hooks
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function", "awaitable"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_hooks_surround_each_run_also_one_that_fails(scheduler, app, serve, kind, fails):
+    @scheduler.before_run
+    def first() -> None:
+        seen.append(("before", 1, current_app.name, current_run.job_id))
+
+    @scheduler.before_run
+    async def second() -> None:
+        seen.append(("before", 2, current_app.name, current_run.job_id))
+
+    @scheduler.after_run
+    async def third() -> None:
+        seen.append(("after", 1, current_app.name, current_run.job_id))
+
+    @scheduler.after_run
+    def fourth() -> None:
+        seen.append(("after", 2, current_app.name, current_run.job_id))
+
+    def job() -> None:
+        seen.append("job")
+        if fails:
+            raise ValueError("as asked")
+
+    async def job_async() -> None:
+        job()
+
+    func = {"coroutine": job_async, "function": job, "awaitable": lambda: job_async()}[kind]
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+    assert record.outcome == ("failed" if fails else "succeeded")
+    where = (app.name, "job")
+    assert seen == [("before", 1, *where), ("before", 2, *where), "job", ("after", 2, *where), ("after", 1, *where)]
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_a_before_hook_that_raises_fails_the_run_and_the_job_is_not_called(scheduler, app, serve, kind):
+    @scheduler.before_run
+    def refuse() -> None:
+        raise PermissionError("not now")
+
+    @scheduler.after_run
+    def clean() -> None:
+        seen.append("cleaned")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", coroutine if kind == "coroutine" else function, trigger="interval", hours=1)
+        with pytest.raises(PermissionError, match="not now"):
+            await (await scheduler.aio.run_job("job"))
+    assert seen == ["cleaned"]
+
+
+# Records and events
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_a_failure_is_recorded_logged_and_told_to_listeners(scheduler, app, serve, kind, caplog):
+    def job() -> None:
+        raise ValueError("broken thing")
+
+    async def job_async() -> None:
+        job()
+
+    told = []
+    scheduler.add_listener(told.append, aps.EVENT_JOB_ERROR)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        with pytest.raises(ValueError, match="broken thing"):
+            await (await scheduler.aio.run_job("job"))
+    [record] = scheduler.history.records()
+    assert (record.outcome, record.error_type, record.error_message) == ("failed", "ValueError", "broken thing")
+    assert "raise ValueError" in record.traceback
+    assert record.cause == "manual"
+    assert record.duration is not None
+    assert "broken thing" in caplog.text
+    [event] = told
+    assert (event.job_id, str(event.exception)) == ("job", "broken thing")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), asyncio.CancelledError()], ids=repr)
+async def test_a_plain_function_may_raise_anything_and_the_next_run_goes_on(scheduler, app, serve, error):
+    def job() -> None:
+        raise error
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        for _ in range(2):
+            record = await (await scheduler.aio.run_job("job")).wait()
+            assert record.outcome in ("failed", "cancelled")
+        assert scheduler.running
+        assert scheduler.scheduler.runner.running() == []
+
+
+async def test_a_coroutine_that_exits_does_not_end_the_server(scheduler, app, serve):
+    async def job() -> None:
+        raise SystemExit(3)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+        assert (record.outcome, record.error_type) == ("failed", "SystemExit")
+        assert scheduler.running
+
+
+async def test_a_teardown_of_the_app_context_that_raises_fails_the_run(scheduler, app, serve):
+    @app.teardown_appcontext
+    async def teardown(error: Any) -> None:
+        if current_app.config.get("FAIL"):
+            raise OSError("commit failed")
+
+    async with serve(scheduler, app):
+        app.config["FAIL"] = True
+        scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+        app.config["FAIL"] = False
+    assert (record.outcome, record.error_message) == ("failed", "commit failed")
+
+
+async def test_listeners_hear_of_a_run_from_submission_to_end(scheduler, app, serve, clock):
+    codes: list[int] = []
+
+    async def listener(event: Any) -> None:
+        codes.append(event.code)
+
+    scheduler.add_listener(listener)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", coroutine, trigger="date")
+        await clock.advance(0)
+        scheduler.remove_listener(listener)
+    assert codes == [
+        aps.EVENT_SCHEDULER_STARTED,
+        aps.EVENT_JOB_ADDED,
+        aps.EVENT_JOB_SUBMITTED,
+        aps.EVENT_JOB_REMOVED,
+        aps.EVENT_JOB_EXECUTED,
+    ]
+
+
+# Overlap
+
+
+async def test_max_instances_skips_what_overlaps_and_records_it(scheduler, app, serve, clock):
+    gate = asyncio.Event()
+
+    async def job() -> None:
+        await gate.wait()
+
+    events: list[Any] = []
+    scheduler.add_listener(events.append, aps.EVENT_JOB_MAX_INSTANCES)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=1, max_instances=2)
+        await clock.advance(4)
+        assert len(scheduler.scheduler.runner.running("job")) == 2
+        assert [r.outcome for r in scheduler.history.records()] == ["skipped", "skipped"]
+        gate.set()
+        await clock.advance(0)
+    assert [event.job_id for event in events] == ["job", "job"]
+
+
+async def test_a_slot_is_held_until_the_thread_truly_ends(scheduler, app, serve, clock):
+    release, begun = threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        release.wait(10)
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", job, trigger="interval", seconds=1)
+        await clock.advance(1)
+        await asyncio.to_thread(begun.wait)
+        await scheduler.aio.shutdown(timeout=0)
+        assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
+        await scheduler.aio.start()
+        with pytest.raises(OverlapForbidden):
+            await scheduler.aio.run_job("job")
+        release.set()
+        while scheduler.scheduler.runner.running("job"):
+            await asyncio.sleep(0.001)
+        record = await (await scheduler.aio.run_job("job"))
+        assert record.outcome == "succeeded"
+
+
+async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(scheduler, app, serve, clock):
+    release, begun = threading.Event(), threading.Event()
+
+    def blocker() -> None:
+        begun.set()
+        release.wait(10)
+
+    def waiting() -> None:
+        seen.append("ran")
+
+    async with serve(scheduler, app, SCHEDULER_MAX_THREADS=1, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("blocker", blocker, trigger="interval", hours=1)
+        scheduler.add_job("waiting", waiting, trigger="interval", hours=1)
+        await scheduler.aio.run_job("blocker")
+        await asyncio.to_thread(begun.wait)
+        handle = await scheduler.aio.run_job("waiting")
+        await scheduler.aio.shutdown(timeout=0)
+        with pytest.raises(RunCancelled):
+            await handle
+        release.set()
+        while scheduler.scheduler.runner.running():
+            await asyncio.sleep(0.001)
+    assert seen == []
+
+
+# Runs by hand
+
+
+async def test_running_by_hand_leaves_the_schedule_alone_also_of_a_paused_job(scheduler, app, serve):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+        before = scheduler.get_job("job").next_run_time
+        await (await scheduler.aio.run_job("job"))
+        assert scheduler.get_job("job").next_run_time == before
+        scheduler.pause_job("job")
+        await (await scheduler.aio.run_job("job"))
+        assert scheduler.get_job("job").next_run_time is None
+
+
+async def test_on_the_loop_run_job_returns_a_handle_in_a_thread_it_waits(scheduler, app, serve):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+        handle = scheduler.run_job("job")
+        assert not handle.done()
+        assert (await handle).run_id == handle.run_id
+        assert handle.done()
+        record = await asyncio.to_thread(scheduler.run_job, "job")
+        assert record.outcome == "succeeded"
+
+
+async def test_a_failure_is_raised_where_a_thread_runs_the_job(scheduler, app, serve):
+    async def job() -> None:
+        raise ValueError("as asked")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        with pytest.raises(ValueError, match="as asked"):
+            await asyncio.to_thread(scheduler.run_job, "job")
+
+
+async def test_leaving_a_handle_does_not_disturb_the_run(scheduler, app, serve):
+    gate = asyncio.Event()
+
+    async def job() -> None:
+        await gate.wait()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        handle = await scheduler.aio.run_job("job")
+        waiting = asyncio.ensure_future(handle.wait())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        assert (await handle).outcome == "succeeded"
+
+
+async def test_overlap_of_runs_by_hand_is_refused_naming_the_one_in_the_way(scheduler, app, serve):
+    gate = asyncio.Event()
+
+    async def job() -> None:
+        await gate.wait()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        handle = await scheduler.aio.run_job("job")
+        with pytest.raises(OverlapForbidden, match=handle.run_id):
+            await scheduler.aio.run_job("job")
+        gate.set()
+        await handle
+
+
+async def test_a_stopped_scheduler_still_runs_jobs_by_hand(scheduler, app, serve):
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+    async with serve(scheduler, app, start=False):
+        assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+
+
+async def test_without_a_server_a_job_can_be_run_by_hand_in_the_running_loop(scheduler):
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+    assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+    await scheduler.aio.start()
+    await scheduler.aio.shutdown()
+
+
+def test_without_a_loop_a_job_cannot_be_run(scheduler):
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+    with pytest.raises(NoEventLoop, match=r"aio\.run_job"):
+        scheduler.run_job("job")
+
+
+async def test_an_unknown_job_cannot_be_run(scheduler, app, serve):
+    async with serve(scheduler, app):
+        with pytest.raises(JobNotFound, match="nobody"):
+            await scheduler.aio.run_job("nobody")
+
+
+async def test_no_run_begins_once_the_process_is_ending(scheduler, app, serve):
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+    async with serve(scheduler, app):
+        app.shutdown_event.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await scheduler.aio.run_job("job")
+
+
+async def test_jobs_of_another_app_run_in_its_context(scheduler, serve):
+    async def look() -> None:
+        seen.append(current_app.name)
+
+    scheduler.add_job("job", look, trigger="interval", hours=1)
+    for name in ("first_app", "second_app"):
+        async with serve(scheduler, Quart(name)):
+            await (await scheduler.aio.run_job("job"))
+    assert seen == ["first_app", "second_app"]

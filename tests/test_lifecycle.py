@@ -1,0 +1,605 @@
+"""When the scheduler starts and stops, and what becomes of its jobs over that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
+from quart import Quart
+
+import quart_sched
+from quart_sched import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler, Scheduler
+from quart_sched.errors import AlreadyRunning, ConfigError, DuplicateJob, NoEventLoop, NotRunning, SchedulerError
+
+
+def noop() -> None: ...
+
+
+async def tick() -> None: ...
+
+
+# Start
+
+
+async def test_start_before_serving_is_remembered_and_carried_out_by_the_server(scheduler, app, serve):
+    scheduler.add_job("job", tick, trigger="interval", seconds=60)
+    async with serve(scheduler, app):
+        assert scheduler.state == STATE_RUNNING
+        assert scheduler.running
+        assert scheduler.get_job("job").next_run_time is not None
+    assert scheduler.state == STATE_STOPPED
+
+
+async def test_start_is_remembered_paused(scheduler, app):
+    scheduler.init_app(app)
+    scheduler.start(paused=True)
+    async with app.test_app():
+        assert scheduler.state == STATE_PAUSED
+
+
+async def test_pause_and_resume_before_serving_change_the_remembered_start(scheduler, app):
+    scheduler.init_app(app)
+    scheduler.start()
+    scheduler.pause()
+    async with app.test_app():
+        assert scheduler.state == STATE_PAUSED
+    scheduler.start()
+    scheduler.pause()
+    scheduler.resume()
+    async with app.test_app():
+        assert scheduler.state == STATE_RUNNING
+
+
+async def test_shutdown_before_serving_takes_the_remembered_start_back(scheduler, app):
+    scheduler.init_app(app)
+    scheduler.start()
+    scheduler.shutdown()
+    async with app.test_app():
+        assert scheduler.state == STATE_STOPPED
+    with pytest.raises(NotRunning):
+        scheduler.shutdown()
+
+
+async def test_start_may_come_before_init_app(scheduler, app):
+    scheduler.start()
+    scheduler.init_app(app)
+    async with app.test_app():
+        assert scheduler.running
+
+
+async def test_start_while_serving_starts_at_once_from_the_loop_and_from_a_thread(scheduler, app, serve):
+    async with serve(scheduler, app, start=False):
+        assert not scheduler.running
+        scheduler.start()
+        assert scheduler.running
+        with pytest.raises(AlreadyRunning):
+            scheduler.start()
+        await asyncio.to_thread(scheduler.shutdown)
+        assert not scheduler.running
+        await asyncio.to_thread(scheduler.start)
+        assert scheduler.running
+
+
+async def test_a_test_client_alone_does_not_start_it(scheduler, app):
+    app.config["SCHEDULER_AUTOSTART"] = True
+    scheduler.init_app(app)
+    scheduler.start()
+    await app.test_client().get("/")
+    assert not scheduler.running
+
+
+async def test_autostart_starts_without_the_call(scheduler, app, serve):
+    async with serve(scheduler, app, start=False, SCHEDULER_AUTOSTART=True):
+        assert scheduler.running
+
+
+async def test_an_app_with_jobs_that_was_never_started_warns_once_how_to(scheduler, app, serve, caplog):
+    scheduler.add_job("job", tick, trigger="interval", seconds=60)
+    async with serve(scheduler, app, start=False):
+        pass
+    warnings = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "scheduler.start()" in warnings[0]
+    assert "SCHEDULER_AUTOSTART" in warnings[0]
+
+
+async def test_an_app_without_jobs_does_not_warn(scheduler, app, serve, caplog):
+    async with serve(scheduler, app, start=False):
+        pass
+    assert not caplog.records
+
+
+async def test_a_host_that_is_not_allowed_does_not_start(scheduler, app, serve, caplog):
+    caplog.set_level(logging.INFO)
+    scheduler.add_job("job", tick, trigger="interval", seconds=60)
+    async with serve(scheduler, app, SCHEDULER_ALLOWED_HOSTS=["elsewhere"], SCHEDULER_AUTOSTART=True):
+        assert not scheduler.running
+        await scheduler.aio.start()
+        assert not scheduler.running
+    assert "elsewhere" in caplog.text
+
+
+async def test_an_allowed_host_starts_whatever_the_case_of_its_name(scheduler, app, serve):
+    async with serve(scheduler, app, SCHEDULER_ALLOWED_HOSTS=[scheduler.host_name.upper()]):
+        assert scheduler.running
+
+
+async def test_jobs_begin_after_the_apps_own_startup_and_end_before_its_teardown(scheduler, app, clock):
+    order: list[str] = []
+    scheduler.init_app(app)
+    scheduler.start()
+
+    @app.before_serving
+    async def connect() -> None:
+        await asyncio.sleep(0)
+        assert not scheduler.running
+        order.append("before_serving")
+
+    @app.while_serving
+    async def pool() -> Any:
+        assert not scheduler.running
+        order.append("pool opened")
+        yield
+        assert not scheduler.running
+        order.append("pool closed")
+
+    @scheduler.task("date", id="job")
+    async def job() -> None:
+        order.append("job begins")
+        await app.shutdown_event.wait()
+        await asyncio.sleep(0)
+        order.append("job ends")
+
+    @app.after_serving
+    async def disconnect() -> None:
+        order.append("after_serving")
+
+    async with app.test_app():
+        await clock.advance(0)
+    assert order == ["before_serving", "pool opened", "job begins", "job ends", "pool closed", "after_serving"]
+
+
+async def test_aio_start_runs_without_a_server(scheduler, clock):
+    ran: list[int] = []
+    scheduler.add_job("job", lambda: ran.append(1), trigger="interval", seconds=5)
+    await scheduler.aio.start()
+    await clock.advance(5)
+    await scheduler.aio.shutdown()
+    assert ran == [1]
+    with pytest.raises(NotRunning):
+        await scheduler.aio.shutdown()
+
+
+async def test_the_engine_itself_needs_a_running_loop(scheduler):
+    with pytest.raises(NoEventLoop, match="event loop"):
+        await asyncio.to_thread(scheduler.scheduler.start)
+
+
+async def test_a_startup_that_fails_behind_ours_can_be_repeated(scheduler, app, serve):
+    scheduler.init_app(app)
+    scheduler.start()
+    failures = [RuntimeError("not yet")]
+
+    @app.before_serving
+    async def flaky() -> None:
+        if failures:
+            raise failures.pop()
+
+    with pytest.raises(Exception, match="not yet"):
+        async with app.test_app():
+            pass
+    async with app.test_app():
+        assert scheduler.running
+    assert len(app.while_serving_gens) == 0
+
+
+# Stop and start again
+
+
+async def test_two_test_apps_on_one_app_each_start_it(scheduler, app, serve):
+    async with serve(scheduler, app):
+        assert scheduler.running
+    async with app.test_app():
+        assert scheduler.running
+
+
+async def test_jobs_of_the_memory_store_survive_stop_and_start(scheduler, app, serve, clock):
+    runs: list[str] = []
+    async with serve(scheduler, app):
+        await scheduler.aio.add_job("added", lambda: runs.append("added"), trigger="interval", seconds=10)
+        before = scheduler.get_job("added").next_run_time
+        await scheduler.aio.shutdown()
+        assert scheduler.get_job("added").next_run_time == before
+        await scheduler.aio.start()
+        assert scheduler.get_job("added").next_run_time == before
+    async with app.test_app():
+        await clock.advance(10)
+        await asyncio.to_thread(lambda: None)
+        assert scheduler.history.records("added")
+
+
+async def test_restarting_right_after_shutdown_works(scheduler, app, serve, clock):
+    runs: list[int] = []
+
+    async def job() -> None:
+        runs.append(1)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=10)
+        for _ in range(3):
+            scheduler.shutdown()
+            assert not scheduler.running
+            scheduler.start()
+            assert scheduler.running
+        await clock.advance(10)
+    assert runs == [1]
+
+
+async def test_nothing_fires_after_shutdown(scheduler, app, serve, clock):
+    runs: list[int] = []
+
+    async def job() -> None:
+        runs.append(1)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=10)
+        await scheduler.aio.shutdown()
+        await clock.advance(60)
+    assert runs == []
+
+
+async def test_firing_stops_as_soon_as_shutdown_is_known(scheduler, app, serve, clock):
+    runs: list[int] = []
+
+    async def job() -> None:
+        runs.append(1)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", seconds=10)
+        app.shutdown_event.set()
+        await asyncio.sleep(0)
+        await clock.advance(60)
+        assert runs == []
+
+
+# The drain
+
+
+async def test_shutdown_waits_for_running_jobs(scheduler, app, serve, clock):
+    go = asyncio.Event()
+
+    async def job() -> str:
+        await go.wait()
+        return "whole"
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job)
+        await clock.advance(0)
+        stopping = asyncio.create_task(scheduler.aio.shutdown())
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        go.set()
+        await stopping
+    assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
+
+
+async def test_a_job_that_outlasts_the_deadline_is_cancelled_and_recorded_so(scheduler, app, serve, clock):
+    seen: list[str] = []
+
+    async def job() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            seen.append("cancelled" if quart_sched.current_run.cancelled else "not told")
+            raise
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", job)
+        await clock.advance(0)
+    assert seen == ["cancelled"]
+    assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
+
+
+async def test_a_job_that_ignores_its_cancellation_does_not_hold_the_shutdown(scheduler, app, serve, clock):
+    end = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", stubborn)
+        await clock.advance(0)
+    records = scheduler.history.records()
+    assert [r.outcome for r in records] == ["cancelled"]
+    assert "did not end" in records[0].error_message
+    end.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(scheduler.history.records()) == 1
+
+
+async def test_a_function_stuck_in_its_thread_does_not_hold_the_shutdown(scheduler, app, serve, clock):
+    release, stuck = threading.Event(), threading.Event()
+
+    def job() -> None:
+        stuck.set()
+        release.wait(30)
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", job)
+        await clock.advance(0)
+        await asyncio.to_thread(stuck.wait)
+    assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
+    release.set()
+
+
+async def test_a_function_that_looks_at_current_run_cancelled_ends_by_itself(scheduler, app, serve, clock):
+    looked, begun = [], threading.Event()
+
+    def job() -> None:
+        begun.set()
+        while not quart_sched.current_run.cancelled:
+            threading.Event().wait(0.005)
+        looked.append(True)
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", job)
+        await clock.advance(0)
+        await asyncio.to_thread(begun.wait)
+    assert looked == [True]
+    assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
+
+
+async def test_shutdown_without_waiting_leaves_the_jobs_running(scheduler, app, serve, clock):
+    go = asyncio.Event()
+
+    async def job() -> None:
+        await go.wait()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job)
+        await clock.advance(0)
+        await scheduler.aio.shutdown(wait=False)
+        assert not scheduler.history.records()
+        go.set()
+        await clock.advance(0)
+        assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
+
+
+async def test_serving_leaves_no_thread_and_no_task_behind(scheduler, app, serve, clock):
+    threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
+    async with serve(scheduler, app):
+        scheduler.add_job("job", noop)
+        await clock.advance(0)
+    for thread in set(threading.enumerate()) - threads:
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks
+
+
+# One extension, several apps
+
+
+def test_a_plain_asyncioscheduler_is_taken_over_with_its_jobs_and_options():
+    underneath = AsyncIOScheduler(timezone="Asia/Tokyo", job_defaults={"misfire_grace_time": 7})
+    underneath.add_job(noop, "interval", id="early", seconds=60)
+    scheduler = APScheduler(underneath)
+    assert scheduler.scheduler is underneath
+    assert [job.id for job in scheduler.get_jobs()] == ["early"]
+    assert str(underneath.timezone) == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("wrong", [BackgroundScheduler(), "scheduler", type("Mine", (AsyncIOScheduler,), {})()])
+def test_another_scheduler_class_is_refused_by_name(wrong):
+    with pytest.raises(ConfigError, match=type(wrong).__qualname__):
+        APScheduler(wrong)
+
+
+def test_an_app_may_be_given_first_or_by_name():
+    for make in (lambda app: APScheduler(app), lambda app: APScheduler(app=app), lambda app: APScheduler(None, app)):
+        app = Quart("test_app")
+        scheduler = make(app)
+        assert scheduler.app is app
+        assert app.apscheduler is scheduler
+        assert app.extensions["apscheduler"] is scheduler
+
+
+def test_what_is_no_quart_app_is_refused(scheduler):
+    with pytest.raises(ConfigError, match="Quart app"):
+        scheduler.init_app(object())
+
+
+def test_a_second_scheduler_on_one_app_is_refused(scheduler, app):
+    scheduler.init_app(app)
+    with pytest.raises(ConfigError, match="has a scheduler already"):
+        APScheduler().init_app(app)
+
+
+async def test_create_app_for_each_test_with_one_module_level_scheduler(scheduler):
+    @scheduler.task("interval", id="module", seconds=10)
+    async def module_level() -> None: ...
+
+    scheduler.add_job("unbound", noop, trigger="interval", seconds=10)
+
+    def create_app() -> Quart:
+        app = Quart("test_app")
+        app.config["JOBS"] = [{"id": "config", "func": noop, "trigger": "interval", "seconds": 10}]
+        scheduler.init_app(app)
+
+        @scheduler.task("interval", id="inner", seconds=10)
+        async def inner() -> None: ...
+
+        scheduler.add_job("app", noop, trigger="interval", seconds=10)
+        scheduler.start()
+        return app
+
+    for _ in range(3):
+        async with create_app().test_app():
+            await scheduler.aio.add_job("dynamic", tick, trigger="interval", seconds=10)
+            jobs = await scheduler.aio.get_jobs()
+            assert {job.id for job in jobs} == {"module", "unbound", "config", "inner", "app", "dynamic"}
+            assert not any(job.pending for job in jobs)
+
+
+def test_another_app_does_not_see_the_jobs_of_the_one_before(scheduler):
+    first, second = Quart("first"), Quart("second")
+    scheduler.init_app(first)
+    scheduler.add_job("first", noop, trigger="interval", seconds=10)
+    scheduler.init_app(second)
+    assert scheduler.get_jobs() == []
+
+
+async def test_another_app_is_refused_while_one_is_served(scheduler, app, serve):
+    async with serve(scheduler, app):
+        with pytest.raises(SchedulerError, match="serves the app"):
+            scheduler.init_app(Quart("other"))
+        assert scheduler.app is app
+    scheduler.init_app(Quart("other"))
+
+
+async def test_an_app_whose_scheduler_was_bound_to_another_says_so(scheduler, app, caplog):
+    scheduler.init_app(app)
+    scheduler.start()
+    scheduler.init_app(Quart("other"))
+    async with app.test_app():
+        assert not scheduler.running
+    assert "bound to another app" in caplog.text
+
+
+async def test_a_second_init_app_on_one_app_reads_the_configuration_again(scheduler, app):
+    app.config["JOBS"] = [{"id": "old", "func": noop, "trigger": "interval", "seconds": 10}]
+    scheduler.init_app(app)
+    app.config["JOBS"] = [{"id": "new", "func": noop, "trigger": "interval", "seconds": 10}]
+    app.config["SCHEDULER_API_ENABLED"] = True
+    scheduler.init_app(app)
+    scheduler.init_app(app)
+    assert [job.id for job in scheduler.get_jobs()] == ["new"]
+    scheduler.start()
+    async with app.test_app() as test_app:
+        assert scheduler.running
+        assert (await test_app.test_client().get("/scheduler")).status_code == 200
+
+
+# Declarations
+
+
+async def test_decorators_work_before_and_after_init_app_in_the_configured_zone(scheduler, app, serve):
+    @scheduler.task("cron", id="before", hour=3)
+    async def before() -> None: ...
+
+    app.config["SCHEDULER_TIMEZONE"] = "Asia/Shanghai"
+    scheduler.init_app(app)
+
+    @scheduler.task("cron", id="after", hour=3)
+    async def after() -> None: ...
+
+    async with serve(scheduler, app, SCHEDULER_TIMEZONE="Asia/Shanghai"):
+        for job_id in ("before", "after"):
+            assert scheduler.get_job(job_id).next_run_time.isoformat() == "2026-03-03T03:00:00+08:00"
+
+
+async def test_an_interval_counts_from_the_start_not_from_the_declaration(scheduler, app, serve, clock):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    clock.jump(100)
+    async with serve(scheduler, app):
+        assert (scheduler.get_job("job").next_run_time - clock.now()).total_seconds() == 10
+
+
+def test_a_task_returns_the_function_and_is_named_after_it(scheduler):
+    @scheduler.task("interval", seconds=10)
+    def job() -> None: ...
+
+    assert job.__name__ == "job"
+    [declared] = scheduler.get_jobs()
+    assert declared.id == f"{__name__}:{job.__qualname__}"
+    assert declared.name == job.__qualname__
+    assert declared.pending
+
+
+def test_a_task_takes_its_options_by_position_as_apscheduler_does(scheduler):
+    @scheduler.task("interval", (1,), {"b": 2}, "job", "a name", seconds=10)
+    def job(a: int, b: int) -> None: ...
+
+    declared = scheduler.get_job("job")
+    assert (declared.args, declared.kwargs, declared.name) == ((1,), {"b": 2}, "a name")
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_duplicate_id_is_refused_at_once(scheduler, app, serve, running):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    if not running:
+        with pytest.raises(DuplicateJob, match="job already exists"):
+            scheduler.add_job("job", tick, trigger="interval", seconds=20)
+        return
+    async with serve(scheduler, app):
+        with pytest.raises(ConflictingIdError, match="job already exists"):
+            scheduler.add_job("job", tick, trigger="interval", seconds=20)
+        with pytest.raises(DuplicateJob):
+            scheduler.task("interval", id="job", seconds=20)(tick)
+        await scheduler.aio.shutdown()
+        with pytest.raises(DuplicateJob):
+            scheduler.add_job("job", tick, trigger="interval", seconds=20)
+        assert scheduler.get_job("job").func is noop
+
+
+def test_a_configured_job_with_the_id_of_a_task_is_refused_and_nothing_changes(scheduler, app):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    app.config["JOBS"] = [{"id": "job", "func": tick, "trigger": "interval", "seconds": 20}]
+    with pytest.raises(DuplicateJob):
+        scheduler.init_app(app)
+    assert scheduler.app is None
+    assert "apscheduler" not in app.extensions
+    assert scheduler.get_job("job").func is noop
+
+
+def test_replace_existing_replaces_a_declaration(scheduler):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    scheduler.add_job("job", tick, trigger="interval", seconds=20, replace_existing=True)
+    [job] = scheduler.get_jobs()
+    assert job.func is tick
+
+
+async def test_replace_existing_with_an_equal_declaration_changes_nothing(scheduler, app, serve, clock):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    async with serve(scheduler, app):
+        before = scheduler.get_job("job").next_run_time
+        clock.jump(5)
+        scheduler.add_job("job", noop, trigger="interval", seconds=10, replace_existing=True)
+        assert scheduler.get_job("job").next_run_time == before
+        scheduler.pause_job("job")
+        scheduler.add_job("job", tick, trigger="interval", seconds=10, replace_existing=True)
+        assert scheduler.get_job("job").next_run_time is None
+        assert scheduler.get_job("job").func is tick
+
+
+async def test_jobs_that_wait_can_be_changed_paused_and_removed(scheduler, app, serve):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    scheduler.add_job("other", noop, trigger="interval", seconds=10)
+    scheduler.modify_job("job", name="renamed", trigger="interval", seconds=30)
+    scheduler.pause_job("job")
+    scheduler.remove_job("other")
+    assert scheduler.get_job("job").next_run_time is None
+    async with serve(scheduler, app):
+        [job] = scheduler.get_jobs()
+        assert (job.name, job.trigger.interval_length, job.next_run_time) == ("renamed", 30, None)
+    scheduler.remove_all_jobs()
+    assert scheduler.get_jobs() == []
+
+
+async def test_a_resumed_declaration_fires_again(scheduler, app, serve):
+    scheduler.add_job("job", noop, trigger="interval", seconds=10)
+    scheduler.pause_job("job")
+    scheduler.resume_job("job")
+    async with serve(scheduler, app):
+        assert scheduler.get_job("job").next_run_time is not None
