@@ -14,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from quart import Quart
 
 import quart_sched
-from quart_sched import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler, Scheduler
+from quart_sched import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler
 from quart_sched.errors import AlreadyRunning, ConfigError, DuplicateJob, NoEventLoop, NotRunning, SchedulerError
 
 

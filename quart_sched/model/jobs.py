@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -15,7 +15,8 @@ from apscheduler.triggers.base import BaseTrigger
 from ..errors import InvalidDefinition
 from . import arguments
 from .functions import JobFunction, check_call, resolve, runs_on_loop
-from .triggers import TRIGGER_FIELDS, TriggerSpec, parse_trigger, spec_of
+from .trigger_parser import moment, parse_trigger
+from .triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
 
 
 class _Unset(Enum):
@@ -259,14 +260,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _moment(key: str, value: Any) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime.combine(value, time())
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise InvalidDefinition(key, f"is {value!r}; expected an ISO 8601 date and time, or null") from None
+    return None if value is None else moment(key, value)
 
 
 _Parser = Callable[[str, Any], Any]

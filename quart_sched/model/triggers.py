@@ -6,11 +6,10 @@ live trigger, in which nothing is left out.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -24,26 +23,21 @@ from apscheduler.util import convert_to_datetime
 
 from ..errors import InvalidDefinition
 
-MAX_DEPTH = 5
-MAX_TRIGGERS = 20
-
-_CRON = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
-_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
-_SPAN = ("start_date", "end_date")
+CRON_FIELDS = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
+INTERVAL_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
+SPAN = ("start_date", "end_date")
 _COMMON = ("timezone", "jitter")
 
 TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "date": ("run_date", "timezone"),
-    "interval": (*_SPAN, *_UNITS, *_COMMON),
-    "cron": (*_SPAN, *_CRON, *_COMMON),
-    "calendarinterval": (*_SPAN, "years", "months", "weeks", "days", "hour", "minute", "second", *_COMMON),
+    "interval": (*SPAN, *INTERVAL_UNITS, *_COMMON),
+    "cron": (*SPAN, *CRON_FIELDS, *_COMMON),
+    "calendarinterval": (*SPAN, "years", "months", "weeks", "days", "hour", "minute", "second", *_COMMON),
     "and": ("triggers", "jitter"),
     "or": ("triggers", "jitter"),
 }
 """The fields of each kind of trigger, in the order in which they are shown."""
 
-_SHORTEST, _LONGEST = timedelta(milliseconds=1), timedelta(days=36_525)
-_LONGEST_JITTER = 366 * 86_400
 _AND_ROUNDS = 1000
 
 
@@ -64,7 +58,7 @@ class BoundedAndTrigger(AndTrigger):
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerSpec:
+class TriggerSpec(ABC):
     """What all specs have in common."""
 
     kind: ClassVar[str]
@@ -84,19 +78,19 @@ class TriggerSpec:
         """Return the spec with its zone filled in, and its moments in that zone."""
         zone = getattr(self, "timezone", None) or timezone
         moments = {
-            name: _localize(name, value, zone)
-            for name in (*_SPAN, "run_date")
+            name: localize(name, value, zone)
+            for name in (*SPAN, "run_date")
             if isinstance(value := getattr(self, name, None), datetime)
         }
         changes: Any = {"timezone": zone, **moments}
         return replace(self, **changes)
 
+    @abstractmethod
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
         """Return the APScheduler trigger; what was left out is taken from `timezone` and `now`.
 
         Naive dates are read in the spec's own zone, else in `timezone`. Raises InvalidDefinition.
         """
-        raise NotImplementedError
 
     def describes(self, stored: TriggerSpec, timezone: tzinfo) -> bool:
         """Tell whether `stored`, the spec of a live trigger, is what this one was built into at some earlier time."""
@@ -119,7 +113,7 @@ class Date(TriggerSpec):
 
     def resolve(self, timezone: tzinfo) -> TriggerSpec:
         if self.timezone is None and self.run_date is not None and self.run_date.tzinfo is not None:
-            return replace(self, timezone=_canonical(self.run_date.tzinfo))
+            return replace(self, timezone=canonical_zone(self.run_date.tzinfo))
         return TriggerSpec.resolve(self, timezone)
 
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
@@ -142,7 +136,7 @@ class Interval(TriggerSpec):
 
     def to_dict(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"trigger": self.kind}
-        for name in _SPAN:
+        for name in SPAN:
             if (moment := getattr(self, name)) is not None:
                 shown[name] = moment.isoformat()
         weeks, days = divmod(self.every.days, 7)
@@ -150,7 +144,7 @@ class Interval(TriggerSpec):
         hours, minutes = divmod(minutes, 60)
         fraction = self.every.microseconds
         parts = (weeks, days, hours, minutes, round(seconds + fraction / 1_000_000, 6) if fraction else seconds)
-        shown |= {name: value for name, value in zip(_UNITS, parts, strict=True) if value}
+        shown |= {name: value for name, value in zip(INTERVAL_UNITS, parts, strict=True) if value}
         for name in _COMMON:
             if (value := getattr(self, name)) is not None:
                 shown[name] = _show(value)
@@ -217,7 +211,9 @@ class CalendarInterval(TriggerSpec):
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
         spec: Any = self.resolve(timezone)
         options = {name: getattr(spec, name) for name in TRIGGER_FIELDS["calendarinterval"]}
-        options["start_date"] = self.start_date or now.astimezone(spec.timezone).date()
+        today = now.astimezone(spec.timezone).date()
+        # One whose end is past has no fire left; that is no mistake, and must not keep an app from starting.
+        options["start_date"] = self.start_date or min(today, self.end_date or today)
         return CalendarIntervalTrigger(**options)
 
 
@@ -279,157 +275,44 @@ class Custom(TriggerSpec):
         return mine is its or (type(mine) is type(its) and str(mine) == str(its))
 
 
-# Parsing
+# From live triggers
 
 
-def parse_trigger(data: Mapping[str, Any], *, where: str = "") -> TriggerSpec:
-    """Parse `{"trigger": kind, field: value, ...}`; values may be JSON, or Python's datetime, date and tzinfo.
-
-    `where` stands before each key in messages. Raises InvalidDefinition naming the key, what was wrong and what was
-    expected.
-    """
-    return _parse(data, where, 0)
-
-
-def _parse(data: Mapping[str, Any], where: str, depth: int) -> TriggerSpec:
-    kind = data.get("trigger")
-    if isinstance(kind, BaseTrigger) and len(data) == 1:
-        return spec_of(kind)
-    if not isinstance(kind, str) or kind not in TRIGGER_FIELDS:
-        raise InvalidDefinition(f"{where}trigger", f"is {kind!r}; expected one of {', '.join(TRIGGER_FIELDS)}")
-    values: dict[str, Any] = {}
-    parsers = _PARSERS[kind]
-    for name, value in data.items():
-        if name == "trigger" or (value is None and name in parsers):
-            continue
-        path = f"{where}{name}"
-        if name == "triggers" and kind in ("and", "or"):
-            values[name] = _parse_several(path, value, depth)
-        elif name in parsers:
-            values[name] = parsers[name](path, value)
-        else:
-            near = difflib.get_close_matches(str(name), TRIGGER_FIELDS[kind], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; expected {', '.join(TRIGGER_FIELDS[kind])}"
-            raise InvalidDefinition(path, f"is no field of the trigger {kind!r}{hint}")
-    spec = _MAKERS[kind](where, values)
-    return _checked_span(where, spec)
+def spec_of(trigger: BaseTrigger) -> TriggerSpec:
+    """Return the spec of a live trigger, with zone and dates as they were resolved."""
+    # Exact types: a subclass may fire as it likes.
+    kind = type(trigger)
+    if kind is IntervalTrigger:
+        zone = canonical_zone(trigger.timezone)
+        return Interval(trigger.interval, *_span_of(trigger, zone), zone, trigger.jitter)
+    if kind is CronTrigger:
+        zone = canonical_zone(trigger.timezone)
+        expressions = {field.name: str(field) for field in trigger.fields if not field.is_default}
+        start, end = _span_of(trigger, zone)
+        return Cron(**expressions, start_date=start, end_date=end, timezone=zone, jitter=trigger.jitter)
+    if kind is DateTrigger:
+        zone = canonical_zone(trigger.run_date.tzinfo)
+        return Date(trigger.run_date.replace(tzinfo=zone), zone)
+    if kind is CalendarIntervalTrigger:
+        at = trigger._time
+        options = {name: getattr(trigger, name) for name in ("years", "months", "weeks", "days", *SPAN, "jitter")}
+        times = {"hour": at.hour, "minute": at.minute, "second": at.second}
+        return CalendarInterval(**options, **times, timezone=canonical_zone(trigger.timezone))
+    if kind in (AndTrigger, BoundedAndTrigger, OrTrigger):
+        combined = Or if kind is OrTrigger else And
+        return combined(tuple(spec_of(part) for part in trigger.triggers), trigger.jitter)
+    return Custom(trigger)
 
 
-def _parse_several(path: str, value: Any, depth: int) -> tuple[TriggerSpec, ...]:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_TRIGGERS:
-        raise InvalidDefinition(path, f"is {_brief(value)}; expected a list of 1 to {MAX_TRIGGERS} triggers")
-    if depth >= MAX_DEPTH:
-        raise InvalidDefinition(path, f"is nested more than {MAX_DEPTH} deep")
-    specs = []
-    for index, entry in enumerate(value):
-        where = f"{path}[{index}]"
-        if isinstance(entry, BaseTrigger):
-            specs.append(spec_of(entry))
-        elif isinstance(entry, Mapping):
-            specs.append(_parse(entry, f"{where}.", depth + 1))
-        else:
-            raise InvalidDefinition(where, f'is {_brief(entry)}; expected an object with "trigger"')
-    return tuple(specs)
+def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
+    start, end = (moment and moment.astimezone(zone) for moment in (trigger.start_date, trigger.end_date))
+    return start, end
 
 
-def _checked_span(where: str, spec: TriggerSpec) -> TriggerSpec:
-    """Put aware moments into the trigger's own zone; refuse a span that is none."""
-    zone = getattr(spec, "timezone", None)
-    if zone is not None:
-        aware = {
-            name: _localize(where + name, value, zone)
-            for name in (*_SPAN, "run_date")
-            if isinstance(value := getattr(spec, name, None), datetime) and value.tzinfo is not None
-        }
-        spec = replace(spec, **aware)
-    start, end = (getattr(spec, name, None) for name in _SPAN)
-    if start is None or end is None or getattr(start, "tzinfo", None) != getattr(end, "tzinfo", None):
-        return spec
-    if end < start:
-        raise InvalidDefinition(f"{where}end_date", f"is {end.isoformat()}, before start_date, {start.isoformat()}")
-    return spec
+# Zones and moments
 
 
-def _make_interval(where: str, values: dict[str, Any]) -> Interval:
-    parts = {unit: values.pop(unit) for unit in _UNITS if unit in values}
-    given = ", ".join(f"{unit}={value}" for unit, value in parts.items()) or "nothing"
-    try:
-        every = timedelta(**parts)
-    except OverflowError:
-        every = timedelta.max
-    if not _SHORTEST <= every <= _LONGEST:
-        unit = next(iter(parts), "seconds")
-        raise InvalidDefinition(
-            f"{where}{unit}", f"makes an interval of {given}; expected one between 1 ms and {_LONGEST.days} days"
-        )
-    return Interval(every=every, **values)
-
-
-def _make_calendar_interval(where: str, values: dict[str, Any]) -> CalendarInterval:
-    spec = CalendarInterval(**values)
-    if not any((spec.years, spec.months, spec.weeks, spec.days)):
-        raise InvalidDefinition(f"{where}days", "is missing; expected at least one of years, months, weeks and days")
-    return spec
-
-
-def _make_combined(where: str, values: dict[str, Any], kind: type[Combined]) -> Combined:
-    if "triggers" not in values:
-        raise InvalidDefinition(f"{where}triggers", f"is missing; expected a list of 1 to {MAX_TRIGGERS} triggers")
-    return kind(**values)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:99] + "…"
-
-
-def _moment(path: str, value: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value if value.tzinfo is None else value.replace(tzinfo=_canonical(value.tzinfo))
-    if isinstance(value, date):
-        return datetime.combine(value, time())
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.strip())
-        except ValueError:
-            pass
-    raise InvalidDefinition(path, f"is {_brief(value)}; expected an ISO 8601 date and time")
-
-
-def _day(path: str, value: Any) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
-        return value
-    if isinstance(value, str):
-        try:
-            return date.fromisoformat(value.strip())
-        except ValueError:
-            pass
-    raise InvalidDefinition(path, f"is {_brief(value)}; expected a date such as 2026-01-31")
-
-
-_ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
-_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)")
-
-
-def _zone(path: str, value: Any) -> tzinfo:
-    if isinstance(value, tzinfo):
-        return _canonical(value)
-    if isinstance(value, str):
-        if (match := _OFFSET.fullmatch(value)) and int(match[2]) < 24 and int(match[3]) < 60:
-            offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
-            return _canonical(timezone(-offset if match[1] == "-" else offset))
-        if _ZONE_NAME.fullmatch(value) and len(value) < 100:
-            try:
-                return _canonical(ZoneInfo(value))
-            except Exception:
-                # zoneinfo raises another error for each way in which a name can be wrong: all mean the same here.
-                pass
-    raise InvalidDefinition(path, f'is {_brief(value)}; expected a time zone such as "Europe/Berlin" or "+02:00"')
-
-
-def _canonical(zone: tzinfo) -> tzinfo:
+def canonical_zone(zone: tzinfo) -> tzinfo:
     """Return the one object that stands for this zone, so that equal zones are equal."""
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if name == "UTC" or zone == UTC:
@@ -446,39 +329,7 @@ def zone_name(zone: tzinfo) -> str:
     return str(zone)
 
 
-def _number(path: str, value: Any) -> float:
-    # The bound keeps ints out that no float can hold.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e15:
-        raise InvalidDefinition(path, f"is {_brief(value)}; expected a number of at least 0")
-    return value
-
-
-def _jitter(path: str, value: Any) -> float:
-    if _number(path, value) > _LONGEST_JITTER:
-        raise InvalidDefinition(path, f"is {_brief(value)}; expected at most {_LONGEST_JITTER} seconds")
-    return float(value) if isinstance(value, float) else int(value)
-
-
-def _between(low: int, high: int) -> Callable[[str, Any], int]:
-    def parse(path: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidDefinition(path, f"is {_brief(value)}; expected a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _cron_field(path: str, value: Any) -> str:
-    name = path.rpartition(".")[2]
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 200:
-        raise InvalidDefinition(path, f"is {_brief(value)}; expected a number or a cron expression")
-    try:
-        return str(CronTrigger.FIELDS_MAP[name](name, str(value).strip()))
-    except ValueError as error:
-        raise InvalidDefinition(path, f"is {_brief(value)}, which is no cron expression: {error}") from error
-
-
-def _localize(path: str, moment: datetime, zone: tzinfo) -> datetime:
+def localize(path: str, moment: datetime, zone: tzinfo) -> datetime:
     try:
         if moment.tzinfo is not None:
             return moment.astimezone(zone)
@@ -492,73 +343,3 @@ def _show(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     return zone_name(value) if isinstance(value, tzinfo) else value
-
-
-_PARSERS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
-    "date": {"run_date": _moment, "timezone": _zone},
-    "interval": {
-        **dict.fromkeys(_UNITS, _number),
-        **dict.fromkeys(_SPAN, _moment),
-        "timezone": _zone,
-        "jitter": _jitter,
-    },
-    "cron": {
-        **dict.fromkeys(_CRON, _cron_field),
-        **dict.fromkeys(_SPAN, _moment),
-        "timezone": _zone,
-        "jitter": _jitter,
-    },
-    "calendarinterval": {
-        **dict.fromkeys(("years", "months", "weeks", "days"), _between(0, 10_000)),
-        "hour": _between(0, 23),
-        "minute": _between(0, 59),
-        "second": _between(0, 59),
-        **dict.fromkeys(_SPAN, _day),
-        "timezone": _zone,
-        "jitter": _jitter,
-    },
-    "and": {"jitter": _jitter},
-    "or": {"jitter": _jitter},
-}
-_MAKERS: dict[str, Callable[[str, dict[str, Any]], TriggerSpec]] = {
-    "date": lambda where, values: Date(**values),
-    "interval": _make_interval,
-    "cron": lambda where, values: Cron(**values),
-    "calendarinterval": _make_calendar_interval,
-    "and": lambda where, values: _make_combined(where, values, And),
-    "or": lambda where, values: _make_combined(where, values, Or),
-}
-
-
-# From live triggers
-
-
-def spec_of(trigger: BaseTrigger) -> TriggerSpec:
-    """Return the spec of a live trigger, with zone and dates as they were resolved."""
-    # Exact types: a subclass may fire as it likes.
-    kind = type(trigger)
-    if kind is IntervalTrigger:
-        zone = _canonical(trigger.timezone)
-        return Interval(trigger.interval, *_span_of(trigger, zone), zone, trigger.jitter)
-    if kind is CronTrigger:
-        zone = _canonical(trigger.timezone)
-        expressions = {field.name: str(field) for field in trigger.fields if not field.is_default}
-        start, end = _span_of(trigger, zone)
-        return Cron(**expressions, start_date=start, end_date=end, timezone=zone, jitter=trigger.jitter)
-    if kind is DateTrigger:
-        zone = _canonical(trigger.run_date.tzinfo)
-        return Date(trigger.run_date.replace(tzinfo=zone), zone)
-    if kind is CalendarIntervalTrigger:
-        at = trigger._time
-        options = {name: getattr(trigger, name) for name in ("years", "months", "weeks", "days", *_SPAN, "jitter")}
-        times = {"hour": at.hour, "minute": at.minute, "second": at.second}
-        return CalendarInterval(**options, **times, timezone=_canonical(trigger.timezone))
-    if kind in (AndTrigger, BoundedAndTrigger, OrTrigger):
-        combined = Or if kind is OrTrigger else And
-        return combined(tuple(spec_of(part) for part in trigger.triggers), trigger.jitter)
-    return Custom(trigger)
-
-
-def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-    start, end = (moment and moment.astimezone(zone) for moment in (trigger.start_date, trigger.end_date))
-    return start, end
