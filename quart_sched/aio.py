@@ -47,9 +47,7 @@ class AioVerbs:
 
     async def add_job(self, id: str, func: Any, **options: Any) -> Job:
         """Add a job; the options are those of `APScheduler.add_job`. Raises InvalidDefinition or DuplicateJob."""
-        return await self.add(
-            JobDefinition.parse({**options, "id": id, "func": func, "name": options.get("name") or id})
-        )
+        return await self.add(JobDefinition.parse({**options, "id": id, "func": func}))
 
     async def add(self, definition: JobDefinition) -> Job:
         """Add a job whose definition has been parsed. Raises InvalidDefinition or DuplicateJob."""

@@ -196,7 +196,7 @@ def _jobs(key: str, value: Any) -> tuple[JobDefinition, ...]:
         if not isinstance(entry, Mapping):
             raise _wrong(f"{key}[{index}]", entry, "a dict with id, func and trigger")
         try:
-            definition = JobDefinition.parse({**entry, "name": entry.get("name") or entry.get("id")})
+            definition = JobDefinition.parse(entry)
         except InvalidDefinition as error:
             raise ConfigError(f"{key}[{index}] (id {entry.get('id')!r}): {error}") from error
         if definition.id in definitions:

@@ -165,7 +165,9 @@ class APScheduler:
 
         def decorate(func: F) -> F:
             job_id = given.get("id") or default_id(func)
-            definition = JobDefinition.parse({**given, "id": job_id, "func": func, "trigger": trigger})
+            definition = JobDefinition.parse(
+                {**given, "id": job_id, "func": func, "trigger": trigger}, named_after="func"
+            )
             self._scheduler.call_sync(partial(self._scheduler.catalogue.add, definition, origin="task"))
             return func
 
@@ -338,7 +340,7 @@ class APScheduler:
         misfire_grace_time (seconds), coalesce, max_instances, next_run_time, executor, jobstore, replace_existing.
         Raises InvalidDefinition or DuplicateJob.
         """
-        definition = JobDefinition.parse({**options, "id": id, "func": func, "name": options.get("name") or id})
+        definition = JobDefinition.parse({**options, "id": id, "func": func})
         catalogue = self._scheduler.catalogue
         return self._scheduler.call_sync(partial(catalogue.add, definition, origin=self.origin))
 

@@ -79,7 +79,7 @@ class Verbs(AsyncIOScheduler):
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
             given["id"] = default_id(func) if callable(func) else func
-        definition = JobDefinition.parse({**given, "func": func, "trigger": trigger})
+        definition = JobDefinition.parse({**given, "func": func, "trigger": trigger}, named_after="func")
         return self.call_sync(partial(self.catalogue.add, definition))
 
     def scheduled_job(self, trigger: Any, *args: Any, **options: Any) -> Callable[[T], T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
@@ -53,9 +53,10 @@ class JobDefinition:
     replace_existing: bool = False
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> JobDefinition:
+    def parse(cls, data: Mapping[str, Any], *, named_after: Literal["id", "func"] = "id") -> JobDefinition:
         """Parse what Flask-APScheduler's `add_job` and `JOBS` take; nothing of it is changed.
 
+        A job without a name is named after its id or its function, as `named_after` says.
         Raises InvalidDefinition naming the key, what was wrong and what was expected.
         """
         fields, trigger = _split(data, extra=("id", "func", "jobstore", "replace_existing"))
@@ -64,6 +65,8 @@ class JobDefinition:
         if "id" not in fields:
             raise InvalidDefinition("id", "is missing; expected a non-empty string")
         definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), **_parse_fields(fields))
+        if not definition.name and named_after == "id":
+            definition = replace(definition, name=definition.id)
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
         return definition

@@ -121,7 +121,7 @@ async def _add_job(front: APScheduler) -> Response:
     if not isinstance(func, str):
         raise InvalidDefinition("func", f"is {func!r}; expected 'module:name'")
     body["func"] = security.allowed_function(front, func)
-    return _job(front, await front.aio.add(JobDefinition.parse(body | {"name": body.get("name") or body.get("id")})))
+    return _job(front, await front.aio.add(JobDefinition.parse(body)))
 
 
 async def _get_jobs(front: APScheduler) -> Response:
