@@ -78,7 +78,13 @@ class Catalogue:
             except InvalidDefinition as error:
                 # Only now is the store's opinion known. The other jobs must not suffer for it.
                 log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
-            self.declarations.drop(entry.definition.id)
+            self.declarations.applied(entry)
+
+    def close_stores(self) -> None:
+        """Free the stores' connections. What is declared will be brought into them again when they are next opened."""
+        for slot in self.slots.values():
+            if slot.close():
+                self.declarations.restore(slot.alias)
 
     # Verbs
 

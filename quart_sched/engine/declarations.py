@@ -38,6 +38,7 @@ class Declarations:
         self._scheduler = scheduler
         self._declared: dict[str, Declared] = {}
         self._kept: dict[str, JobDefinition] = {}
+        self._applied: dict[str, Declared] = {}
         self.registered: dict[str, JobFunction] = {}
         """The functions that the code and the configuration have made jobs of, by reference."""
 
@@ -57,8 +58,19 @@ class Declarations:
         return [entry for entry in list(self._declared.values()) if alias in (None, entry.definition.jobstore)]
 
     def drop(self, job_id: str) -> None:
-        """Forget the job: it is in its store now, or removed."""
+        """Forget the job, which was removed."""
         self._declared.pop(job_id, None)
+
+    def applied(self, entry: Declared) -> None:
+        """Take note that the job is in its store now."""
+        self._declared.pop(entry.definition.id, None)
+        self._applied[entry.definition.id] = entry
+
+    def restore(self, alias: str) -> None:
+        """Let the jobs of a store that was closed wait for it again, as they would in a new process."""
+        for job_id, entry in list(self._applied.items()):
+            if entry.definition.jobstore == alias and job_id not in self._declared:
+                self._declared[job_id] = Declared(entry.definition, self.pending(entry.definition), entry.origin)
 
     def check(
         self,
@@ -92,12 +104,14 @@ class Declarations:
         """Make room for a configuration; with `rebind`, for one of another app."""
         if rebind:
             self.registered = {ref: d.func for d in self._kept.values() if (ref := reference(d.func)) is not None}
+            self._applied.clear()
             self._declared = {
                 definition.id: Declared(definition, self.pending(definition), "task", inherited=True)
                 for definition in self._kept.values()
             }
         for entry in self._waiting("config"):
             self.drop(entry.definition.id)
+        self._applied = {job_id: entry for job_id, entry in self._applied.items() if entry.origin != "config"}
 
     def declare(self, definition: JobDefinition, origin: Origin) -> Job:
         """Keep the job for the start; its trigger is tried out now. Raises DuplicateJob or InvalidDefinition."""

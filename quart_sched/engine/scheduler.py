@@ -279,7 +279,7 @@ class Scheduler(Verbs):
         await self.listeners.drain(timeout=0.5)
         if self.blocking:
             with anyio.move_on_after(_STORE_GRACE):
-                await self.call(self._close_stores)
+                await self.call(self.catalogue.close_stores)
         for executor in self.runner.executors.values():
             if isinstance(executor, ForeignExecutor):
                 executor.stop(kill=False)
@@ -288,10 +288,6 @@ class Scheduler(Verbs):
         self._store_thread.stop()
         self.mailbox.close()
         self._eventloop = self._loop_thread = None
-
-    def _close_stores(self) -> None:
-        for slot in self.catalogue.slots.values():
-            slot.close()
 
     def pause(self) -> None:
         """Stop firing until `resume`. Raises NotRunning."""

@@ -43,11 +43,13 @@ class Slot:
                 keep_unrestorable(self.store)
                 self._opened = True
 
-    def close(self) -> None:
-        """Free the store's connections. A memory store keeps its jobs."""
-        if self._opened and self.blocking:
-            self._opened = False
-            self.store.shutdown()
+    def close(self) -> bool:
+        """Free the store's connections and tell whether there were any. A memory store keeps its jobs."""
+        if not (self._opened and self.blocking):
+            return False
+        self._opened = False
+        self.store.shutdown()
+        return True
 
     @contextmanager
     def use(self) -> Iterator[BaseJobStore]:
