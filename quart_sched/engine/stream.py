@@ -55,7 +55,12 @@ class Mailbox:
     def _deliver(self) -> None:
         self._awake = False
         while self._calls:
-            self._calls.popleft()()
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception:
+                # What was posted behind it, the end of another run perhaps, must still arrive.
+                log.exception("A call that was brought to the event loop failed")
 
 
 class EventStream:

@@ -1,0 +1,263 @@
+"""The event stream: each event once, on the loop, to every reader and listener."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from apscheduler import events as aps
+from apscheduler.triggers.date import DateTrigger
+
+from quart_sched import Scheduler
+from quart_sched.engine.stream import EventStream, Listeners, Mailbox, translate
+from quart_sched.model.events import JobChanged, RunEnded, RunSubmitted, SchedulerChanged
+from quart_sched.model.runs import Run, RunRecord
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="clean")
+
+
+@pytest.fixture
+async def mailbox():
+    box = Mailbox()
+    box.open(asyncio.get_running_loop())
+    yield box
+    box.close()
+
+
+def changed(code: int = aps.EVENT_SCHEDULER_PAUSED) -> SchedulerChanged:
+    return SchedulerChanged(code)
+
+
+# Mailbox
+
+
+async def test_posts_from_another_thread_are_delivered_on_the_loop_in_order(mailbox):
+    got: list[tuple[int, int]] = []
+
+    def post_many() -> None:
+        for number in range(100):
+            mailbox.post(lambda number=number: got.append((number, threading.get_ident())))
+
+    await asyncio.to_thread(post_many)
+    await asyncio.sleep(0)
+    assert got == [(number, threading.get_ident()) for number in range(100)]
+
+
+async def test_many_posts_make_one_wake_up(mailbox, monkeypatch):
+    woken: list[Any] = []
+    loop = asyncio.get_running_loop()
+    original = loop.call_soon_threadsafe
+    gate = threading.Event()
+
+    def count(callback: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(callback, "__name__", "") == "_deliver":
+            woken.append(callback)
+        return original(callback, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+    got: list[int] = []
+    thread = threading.Thread(target=lambda: ([mailbox.post(lambda: got.append(1)) for _ in range(50)], gate.set()))
+    thread.start()
+    gate.wait(5)  # the loop is held up, so that nothing is delivered in between
+    thread.join()
+    await asyncio.sleep(0)
+    assert len(got) == 50
+    assert len(woken) == 1
+
+
+async def test_on_the_loop_a_post_is_delivered_at_once(mailbox):
+    got: list[int] = []
+    mailbox.post(lambda: got.append(1))
+    assert got == [1]
+
+
+async def test_a_call_that_raises_does_not_hold_up_those_behind_it(mailbox, caplog):
+    got: list[int] = []
+
+    def post() -> None:
+        mailbox.post(lambda: 1 / 0)
+        mailbox.post(lambda: got.append(1))
+
+    await asyncio.to_thread(post)
+    await asyncio.sleep(0)
+    assert got == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_without_a_loop_posts_are_delivered_where_they_are_made():
+    got: list[int] = []
+    Mailbox().post(lambda: got.append(threading.get_ident()))
+    assert got == [threading.get_ident()]
+
+
+def test_a_loop_that_is_closed_makes_no_error():
+    box = Mailbox()
+
+    async def open_box() -> None:
+        box.open(asyncio.get_running_loop())
+
+    asyncio.run(open_box())
+    thread = threading.Thread(target=lambda: box.post(lambda: None))
+    thread.start()
+    thread.join()
+    box.close()
+
+
+# Readers and listeners
+
+
+async def test_a_reader_that_fails_harms_no_other(mailbox, caplog):
+    got: list[Any] = []
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    stream = EventStream(mailbox)
+    stream.subscribe(fail)
+    stream.subscribe(got.append)
+    stream.emit(changed())
+    assert got == [changed()]
+    assert "reader" in caplog.text
+
+
+async def test_listeners_are_called_by_their_mask_plain_or_async():
+    got: list[str] = []
+
+    async def coroutine(event: Any) -> None:
+        got.append("async")
+
+    listeners = Listeners()
+    listeners.add(lambda event: got.append("plain"), aps.EVENT_ALL)
+    listeners.add(lambda event: got.append("other"), aps.EVENT_JOB_ADDED)
+    listeners.add(coroutine, aps.EVENT_SCHEDULER_PAUSED)
+    listeners(changed())
+    await listeners.drain(1)
+    assert got == ["plain", "async"]
+
+
+async def test_a_listener_that_fails_is_logged_and_harms_nothing(caplog):
+    got: list[int] = []
+
+    def fail(event: Any) -> None:
+        raise ValueError("plain trouble")
+
+    async def fail_async(event: Any) -> None:
+        raise ValueError("async trouble")
+
+    listeners = Listeners()
+    for callback in (fail, fail_async, lambda event: got.append(1)):
+        listeners.add(callback, aps.EVENT_ALL)
+    listeners(changed())
+    await listeners.drain(1)
+    assert got == [1]
+    assert "plain trouble" in caplog.text
+    assert "async trouble" in caplog.text
+
+
+async def test_listeners_do_not_see_the_context_of_the_event():
+    got: list[str] = []
+
+    async def coroutine(event: Any) -> None:
+        got.append(variable.get())
+
+    listeners = Listeners()
+    listeners.add(lambda event: got.append(variable.get()), aps.EVENT_ALL)
+    listeners.add(coroutine, aps.EVENT_ALL)
+    variable.set("of a request")
+    listeners(changed())
+    await listeners.drain(1)
+    assert got == ["clean", "clean"]
+
+
+async def test_a_removed_listener_is_not_called_and_an_unknown_one_is_no_error():
+    got: list[Any] = []
+    listeners = Listeners()
+    listeners.add(got.append, aps.EVENT_ALL)
+    listeners.remove(got.append)
+    listeners.remove(print)
+    listeners(changed())
+    assert got == []
+
+
+async def test_listeners_that_take_too_long_are_cancelled_by_the_drain():
+    ended: list[str] = []
+
+    async def slow(event: Any) -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    listeners = Listeners()
+    listeners.add(slow, aps.EVENT_ALL)
+    listeners(changed())
+    await asyncio.sleep(0)
+    await listeners.drain(0)
+    await asyncio.sleep(0)
+    assert ended == ["cancelled"]
+
+
+def test_a_coroutine_listener_without_a_loop_is_reported(caplog):
+    async def coroutine(event: Any) -> None: ...
+
+    listeners = Listeners()
+    listeners.add(coroutine, aps.EVENT_ALL)
+    listeners(changed())
+    assert "no event loop runs yet" in caplog.text
+
+
+# Translation
+
+
+def record(outcome: Any) -> RunRecord:
+    return RunRecord("r", "f", "job", NOW, outcome, "schedule", "host:1", traceback="trace")
+
+
+def ended(outcome: Any) -> Any:
+    return translate(RunEnded(record(outcome), "default", "result", ValueError("error")))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("succeeded", aps.EVENT_JOB_EXECUTED),
+        ("failed", aps.EVENT_JOB_ERROR),
+        ("cancelled", aps.EVENT_JOB_ERROR),
+        ("missed", aps.EVENT_JOB_MISSED),
+    ],
+)
+def test_an_end_becomes_apschedulers_execution_event(outcome, code):
+    event = ended(outcome)
+    assert type(event) is aps.JobExecutionEvent
+    assert (event.code, event.job_id, event.jobstore, event.scheduled_run_time) == (code, "job", "default", NOW)
+    assert (event.retval, str(event.exception), event.traceback) == ("result", "error", "trace")
+
+
+def test_a_skip_becomes_a_max_instances_event_and_a_coalesced_fire_none():
+    event = ended("skipped")
+    assert (event.code, event.scheduled_run_times) == (aps.EVENT_JOB_MAX_INSTANCES, [NOW])
+    assert ended("coalesced") is None
+
+
+async def test_what_apscheduler_has_no_event_for_reaches_no_listener():
+    got: list[Any] = []
+    listeners = Listeners()
+    listeners.add(got.append, aps.EVENT_ALL)
+    listeners(RunEnded(record("coalesced"), "default"))
+    assert got == []
+
+
+def test_the_other_events_are_apschedulers_own():
+    job = Scheduler(timezone="UTC").add_job(print, DateTrigger(NOW), id="job")
+    submitted: Any = translate(RunSubmitted(Run(job, NOW, "schedule"), "default"))
+    assert (submitted.code, submitted.job_id, submitted.scheduled_run_times) == (aps.EVENT_JOB_SUBMITTED, "job", [NOW])
+    added: Any = translate(JobChanged(aps.EVENT_JOB_ADDED, "job", "default"))
+    assert (type(added), added.code, added.job_id) == (aps.JobEvent, aps.EVENT_JOB_ADDED, "job")
+    gone: Any = translate(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, "second"))
+    assert (type(gone), gone.code, gone.alias) == (aps.SchedulerEvent, aps.EVENT_ALL_JOBS_REMOVED, "second")
