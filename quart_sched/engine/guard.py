@@ -103,10 +103,8 @@ class Guard:
         if self._dying is not None:
             return
         if self._shutdown.is_set():
-            # The server is shutting down in good order, and the master sends this to all once the first has ended.
-            # Let it finish; a second signal ends the process at once.
-            self._loop.remove_signal_handler(signal.SIGTERM)
-            self._own_sigterm = False
+            # The server is shutting down in good order. Hypercorn's master sends this once to all when the first worker
+            # has ended, and again as it exits itself: the drain, which has its deadline, goes on all the same.
             return
         self._hold()
         self._dying = self._loop.create_task(self._drain_and_die())

@@ -291,7 +291,7 @@ class Runner:
         if not await self._wait(batches, timeout):
             return
         late = [batch for batch in batches if not batch.done]
-        log.warning("Cancelling %d job run(s) that did not end within %g s", len(late), timeout)
+        log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
         for batch in late:
             batch.current.cancelled = True
             if batch.task is not None and batch.call is None:

@@ -174,16 +174,17 @@ async def test_a_drain_that_fails_does_not_keep_the_worker_alive(worker, kills, 
     parts.guard.remove()
 
 
-async def test_in_a_shutdown_in_good_order_the_first_sigterm_is_let_pass(worker, kills):
+async def test_in_a_shutdown_in_good_order_sigterm_does_not_cut_the_drain_short(worker, kills):
     parts = Parts()
     parts.guard.install()
     parts.shutdown.set()
-    signal.raise_signal(signal.SIGTERM)
-    await turns()
+    for _ in range(2):  # as Hypercorn's master does
+        signal.raise_signal(signal.SIGTERM)
+        await turns()
     assert kills == []
     assert parts.holds == 0
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # the next one ends the process
     parts.guard.remove()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 async def test_a_worker_gets_its_default_back(worker):
