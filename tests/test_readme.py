@@ -1,0 +1,172 @@
+"""The README says what is so: its programs run, its tables are complete, its files exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from quart import Quart
+
+from quart_sched import APScheduler
+from quart_sched.config import KNOWN_KEYS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+QUICK_START, FROM_CODE, HOOKS, SECURITY = PYTHON_BLOCKS  # a block that is added to the README needs its test here
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of the README, without its head."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a block as the module `run`, as the quick start tells to call its file."""
+
+    def load(block: str) -> Any:
+        (tmp_path / "run.py").write_text(block, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("run", None)
+        return importlib.import_module("run")
+
+    yield load
+    sys.modules.pop("run", None)
+
+
+async def run_all_jobs(scheduler: APScheduler) -> list[str]:
+    jobs = await scheduler.aio.get_jobs()
+    for job in jobs:
+        record = await (await scheduler.aio.run_job(job.id))
+        assert record.outcome == "succeeded"
+    return [job.id for job in jobs]
+
+
+async def test_the_quick_start(load: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    program = load(QUICK_START)
+    async with program.app.test_app() as served:
+        assert program.scheduler.running
+        assert await run_all_jobs(program.scheduler) == ["tick", "add"]
+        jobs = await (await served.test_client().get("/scheduler/jobs")).get_json()
+        assert [job["func"] for job in jobs] == ["run:tick", "run:add"]
+    assert capsys.readouterr().out == "tick\n3\n"
+
+
+async def test_verbs_from_code(load: Any) -> None:
+    program = load(FROM_CODE)
+    async with program.app.test_app() as served:
+        client = served.test_client()
+        created = await client.post("/reminders/tea")
+        assert (created.status_code, await created.get_json()) == (201, {"jobs": ["tea"]})
+        run = await (await client.post("/reminders/tea/now")).get_json()
+        assert run["outcome"] == "succeeded"
+        assert [record.run_id for record in program.scheduler.history.records("tea")] == [run["run_id"]]
+        assert (await client.delete("/reminders/tea")).status_code == 204
+        assert await program.scheduler.aio.get_jobs() == []
+
+
+async def test_hooks_and_listeners(load: Any) -> None:
+    program = load(HOOKS)
+    async with program.app.test_app():
+        assert await run_all_jobs(program.scheduler) == ["sync"]
+
+
+@pytest.mark.parametrize(
+    ("user", "read", "run"),
+    [(None, 401, 401), ("viewer:guess", 401, 401), ("viewer:look", 200, 403), ("admin:change me", 200, 200)],
+)
+async def test_security(load: Any, user: str | None, read: int, run: int) -> None:
+    program = load(SECURITY)
+    headers = {"Authorization": "Basic " + b64encode(user.encode()).decode()} if user else {}
+    async with program.app.test_app() as served:
+        client = served.test_client()
+        assert (await client.get("/scheduler/jobs", headers=headers)).status_code == read
+        assert (await client.post("/scheduler/jobs/tick/run", headers=headers)).status_code == run
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("server", ["hypercorn", "uvicorn"])
+def test_the_quick_start_is_served(tmp_path: Path, server: str) -> None:
+    (tmp_path / "run.py").write_text(QUICK_START, encoding="utf-8")
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = ["--bind", f"127.0.0.1:{port}"] if server == "hypercorn" else ["--port", str(port)]
+    command = [sys.executable, "-m", server, "run:app", *address]
+    with (
+        (tmp_path / "output.txt").open("wb") as output,
+        subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT) as process,
+        httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    info = client.get("/scheduler").json()
+                    break
+                except httpx.TransportError:
+                    said = (tmp_path / "output.txt").read_text(encoding="utf-8")
+                    assert process.poll() is None, said
+                    assert time.monotonic() < deadline, said
+                    time.sleep(0.05)
+            assert info["running"] is True
+            assert client.post("/scheduler/jobs/add/run").json()["id"] == "add"
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(30)
+        finally:
+            process.kill()
+    # uvicorn raises the signal once more when it is done, as its way to end.
+    assert code == (0 if server == "hypercorn" else -signal.SIGTERM)
+    assert "3" in (tmp_path / "output.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_configuration_table_is_complete() -> None:
+    keys = [re.findall(r"`(.+?)`", cells[0])[0] for cells in rows("Configuration")]
+    assert sorted(keys) == sorted(KNOWN_KEYS)
+
+
+def test_the_rest_table_is_complete() -> None:
+    app = Quart(__name__)
+    app.config["SCHEDULER_API_ENABLED"] = True
+    APScheduler(app=app)
+    served = {
+        (method, re.sub(r"<(?:\w+:)?\w+>", "<id>", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("scheduler.")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {tuple(cells[0].strip("`").split()) for cells in rows("REST API")} == served
+
+
+def test_the_curl_lines_ask_for_what_stands_beside_them() -> None:
+    for cells in rows("REST API"):
+        method, path = cells[0].strip("`").split()
+        curl = cells[2].strip("`")
+        given = re.search(r"-X (\w+)", curl)
+        assert method == (given[1] if given else "POST" if " -d " in curl else "GET")
+        assert re.search(rf"localhost:5000{path.replace('<id>', 'sum')}(?:[ '?]|$)", curl)
+
+
+def test_linked_files_exist() -> None:
+    links = re.findall(r"\]\((?!https?:|#)(.+?)\)", README) + re.findall(r"\bexamples/\w+\.py", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_there_is_one_command_to_run_the_tests() -> None:
+    # .ci/run looks for it by this pattern.
+    assert len(re.findall(r"^python3 -m venv .*/pytest$", README, re.MULTILINE)) == 1
