@@ -136,6 +136,7 @@ class APScheduler:
             endpoint_prefix=self.endpoint_prefix,
             allowed_hosts=self.allowed_hosts,
             auth=self.auth,
+            **self._scheduler.own_settings,
         )
         rebind = self.app is not None and self.app is not app
         if not self._scheduler.running:

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -15,7 +16,17 @@ from quart import Quart
 
 import quart_sched
 from quart_sched import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler
-from quart_sched.errors import AlreadyRunning, ConfigError, DuplicateJob, NoEventLoop, NotRunning, SchedulerError
+from quart_sched.errors import (
+    AlreadyRunning,
+    ConfigError,
+    Draining,
+    DuplicateJob,
+    JobNotFound,
+    NoEventLoop,
+    NotRunning,
+    SchedulerError,
+)
+from quart_sched.stores.memory import MemoryStore
 
 
 def noop() -> None: ...
@@ -398,6 +409,87 @@ def test_a_plain_asyncioscheduler_is_taken_over_with_its_jobs_and_options():
     assert scheduler.scheduler is underneath
     assert [job.id for job in scheduler.get_jobs()] == ["early"]
     assert str(underneath.timezone) == "Asia/Tokyo"
+
+
+def test_what_the_scheduler_itself_was_given_stands_under_every_apps_configuration():
+    scheduler = APScheduler(AsyncIOScheduler(timezone="Asia/Tokyo", job_defaults={"misfire_grace_time": 7}))
+    first, second, third = (Quart(f"app_{number}") for number in range(3))
+    second.config["SCHEDULER_TIMEZONE"] = "Europe/Berlin"
+    zones = []
+    for app in (first, second, third):
+        scheduler.init_app(app)
+        zones.append(str(scheduler.scheduler.timezone))
+    assert zones == ["Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"]
+    assert scheduler.settings.job_defaults["misfire_grace_time"] == 7
+
+
+async def test_stores_and_executors_can_be_added_as_with_apscheduler(scheduler, app, serve):
+    underneath = scheduler.scheduler
+    underneath.configure(timezone="Asia/Tokyo", executors={"small": {"type": "threadpool", "max_workers": 1}})
+    underneath.add_jobstore("memory", "second")
+    underneath.add_jobstore(MemoryStore(), "third")
+    underneath.add_executor("threadpool", "pool", max_workers=2)
+    underneath.add_executor(ThreadPoolExecutor(3), "instance")
+    underneath.add_jobstore("memory", "gone")
+    underneath.remove_jobstore("gone")
+    underneath.add_executor("asyncio", "gone")
+    underneath.remove_executor("gone")
+    assert str(underneath.timezone) == "Asia/Tokyo"
+    async with serve(scheduler, app):
+        assert list(underneath.catalogue.slots) == ["default", "second", "third"]
+        assert set(underneath.runner.executors) == {"default", "small", "pool", "instance"}
+        scheduler.add_job("job", tick, trigger="interval", hours=1, jobstore="second", executor="pool")
+        assert [job.id for job in await scheduler.aio.get_jobs("second")] == ["job"]
+        assert await scheduler.aio.get_jobs("third") == []
+        with pytest.raises(AlreadyRunning):
+            underneath.add_jobstore("memory", "late")
+
+
+async def test_it_does_not_start_while_the_process_is_ending(scheduler, app, serve):
+    async with serve(scheduler, app):
+        app.shutdown_event.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await scheduler.aio.start()
+
+
+async def test_every_verb_has_its_coroutine(scheduler, app, serve):
+    async with serve(scheduler, app):
+        aio = scheduler.aio
+        await aio.pause()
+        assert scheduler.state == STATE_PAUSED
+        await aio.resume()
+        assert scheduler.state == STATE_RUNNING
+        await aio.add_job("job", tick, trigger="interval", hours=1)
+        assert (await aio.modify_job("job", name="renamed")).name == "renamed"
+        assert (await aio.pause_job("job")).next_run_time is None
+        assert (await aio.resume_job("job")).next_run_time is not None
+        assert (await aio.get_job("job")).id == "job"
+        await aio.remove_all_jobs()
+        assert await aio.get_jobs() == []
+        with pytest.raises(JobNotFound):
+            await aio.remove_job("job")
+
+
+def test_apschedulers_own_verbs_work_on_the_scheduler_underneath(scheduler):
+    underneath = scheduler.scheduler
+
+    @underneath.scheduled_job("interval", id="decorated", hours=1)
+    def decorated() -> None: ...
+
+    job = underneath.add_job(noop, "interval", [], {}, "added", "a name", hours=1)
+    assert (job.id, job.name) == ("added", "a name")
+    underneath.add_job("json:dumps", "interval", args=[1], hours=1)
+    assert [job.id for job in underneath.get_jobs()] == ["decorated", "added", "json:dumps"]
+    job.modify(name="renamed")
+    job.reschedule("interval", hours=2)
+    assert (job.name, job.trigger.interval_length) == ("renamed", 7200)
+    job.pause()
+    assert job.next_run_time is None
+    job.resume()
+    job.remove()
+    assert underneath.get_job("added") is None
 
 
 @pytest.mark.parametrize("wrong", [BackgroundScheduler(), "scheduler", type("Mine", (AsyncIOScheduler,), {})()])

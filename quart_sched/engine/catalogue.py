@@ -190,6 +190,7 @@ class Catalogue:
             return job
         for _, job in self._find(job_id, alias):
             self._refuse_unrestorable(job)
+            check_executor(job.executor, job.func, self._scheduler.runner.executors)
             return job
         raise JobNotFound(job_id)
 

@@ -12,29 +12,24 @@ from typing import Any, TypeVar
 
 import anyio
 from apscheduler import events as aps
-from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
-from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
-from ..config import Settings
-from ..errors import AlreadyRunning, NoEventLoop, NotRunning
+from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import Event, SchedulerChanged
 from ..model.jobs import JobDefinition
 from ..model.runs import Cause
-from ..stores.adapter import make_store
-from ..stores.slot import Slot
 from .catalogue import Catalogue
 from .clock import Clock
-from .executors import ForeignExecutor, JobExecutor, make_executor
+from .executors import ForeignExecutor
 from .history import HistoryRing
 from .performer import Performer
 from .pump import Pump
 from .runner import RunHandle, Runner
+from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
 from .threads import StoreThread
-from .verbs import Verbs
 
 log = logging.getLogger("quart_sched")
 
@@ -44,7 +39,7 @@ _STORE_GRACE = 0.5
 """Seconds that a blocking store gets at least to finish what it is at when the scheduler stops."""
 
 
-class Scheduler(Verbs):
+class Scheduler(SetUp):
     """An AsyncIOScheduler whose pump cannot die and does not hold up the loop.
 
     Its methods are APScheduler's: synchronous, for any thread. `call` is their asynchronous way in.
@@ -67,16 +62,12 @@ class Scheduler(Verbs):
         self.performer = Performer(self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.catalogue = Catalogue(self)
-        self.poll_interval = 1.0
-        self.max_catch_up = 100
-        self.shutdown_timeout = 5.0
         self.held = False
         self._pumps: list[Pump] = []
         self._store_thread = StoreThread()
         self._ending: set[asyncio.Task[None]] = set()
-        self._own_stores, self._own_executors = dict(self._jobstores), dict(self._executors)
         self._pending_jobs, pending = [], self._pending_jobs
-        self.install(Settings(job_defaults=self._job_defaults, timezone=self.timezone, jobstores={}, executors={}))
+        self._take_own()
         for callback, mask in self._listeners:
             self.listeners.add(callback, mask)
         for job, alias, replace_existing in pending:
@@ -116,70 +107,6 @@ class Scheduler(Verbs):
         )
         self.catalogue.add(definition, origin="unbound")
 
-    # Set-up
-
-    def install(self, settings: Settings, *, rebind: bool = False) -> None:
-        """Take the settings over; with `rebind`, for another app, whose jobs begin anew.
-
-        Everything is made first and exchanged last. Raises ConfigError or DuplicateJob before anything has changed.
-        """
-        stores = {"default": {"type": "memory"}, **self._own_stores, **settings.jobstores}
-        executors = {"default": {"type": "threadpool"}, **self._own_executors, **settings.executors}
-        slots = {alias: self._slot(alias, entry, keep=not rebind) for alias, entry in stores.items()}
-        made: dict[str, BaseExecutor | ForeignExecutor] = {}
-        for alias, entry in executors.items():
-            executor = make_executor(f"SCHEDULER_EXECUTORS[{alias!r}]", entry, settings.max_threads)
-            ours = isinstance(executor, JobExecutor)
-            made[alias] = executor if ours else ForeignExecutor(executor, self.runner.foreign_ended)
-        self.catalogue.declarations.check(settings.jobs, executors=made, stores=slots, rebind=rebind)
-
-        self._settings = settings
-        self.catalogue.slots = slots
-        self.runner.executors = made
-        self.timezone = settings.timezone
-        self._job_defaults = dict(settings.job_defaults)
-        self.poll_interval = settings.poll_interval
-        self.max_catch_up = settings.max_catch_up
-        self.shutdown_timeout = settings.shutdown_timeout
-        self.runner.max_runs = settings.max_runs
-        if self.history.size != settings.history_size:
-            self.history = HistoryRing(settings.history_size)
-        self._jobstores = {alias: slot.store for alias, slot in slots.items()}
-        self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
-        self.catalogue.begin(settings.jobs, rebind=rebind)
-
-    def _slot(self, alias: str, entry: Any, *, keep: bool) -> Slot:
-        """Make the store, or go on with the memory store that is there, whose jobs nobody else has."""
-        slot = Slot(alias, make_store(f"SCHEDULER_JOBSTORES[{alias!r}]", entry))
-        existing = self.catalogue.slots.get(alias)
-        if (
-            keep
-            and existing is not None
-            and not (existing.blocking or slot.blocking or isinstance(entry, BaseJobStore))
-        ):
-            return existing
-        return slot
-
-    def add_jobstore(self, jobstore: Any, alias: str = "default", **options: Any) -> None:
-        """Add a job store, as APScheduler does; only while the scheduler is stopped."""
-        self._add_own("jobstore", jobstore, alias, options)
-
-    def add_executor(self, executor: Any, alias: str = "default", **options: Any) -> None:
-        """Add an executor, as APScheduler does; only while the scheduler is stopped."""
-        self._add_own("executor", executor, alias, options)
-
-    def _add_own(self, kind: str, plugin: Any, alias: str, options: dict[str, Any]) -> None:
-        if not hasattr(self, "catalogue"):
-            # APScheduler's own constructor, which reads its options before there is anything of ours.
-            super_add = super().add_jobstore if kind == "jobstore" else super().add_executor
-            super_add(plugin, alias, **options)
-            return
-        if self.state != STATE_STOPPED:
-            raise AlreadyRunning
-        own = self._own_stores if kind == "jobstore" else self._own_executors
-        own[alias] = {"type": plugin, **options} if isinstance(plugin, str) else plugin
-        self.install(self._settings)
-
     # Where verbs run
 
     async def call(self, op: Callable[[], T], *, blocking: bool | None = None) -> T:
@@ -193,7 +120,6 @@ class Scheduler(Verbs):
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs and deliver events on `loop`, which is the running one."""
         if self._eventloop is loop and self._loop_thread == threading.get_ident():
-            self.runner.draining = False
             return
         self._eventloop = loop
         self._loop_thread = threading.get_ident()
@@ -210,6 +136,8 @@ class Scheduler(Verbs):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise NoEventLoop("The scheduler starts in a running event loop; there is none in this thread") from None
+        if self.runner.draining and self._eventloop is loop:
+            raise Draining("The scheduler cannot start: this process is shutting down")
         self.attach(loop)
         self.runner.generation += 1
         self.held = False

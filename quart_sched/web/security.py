@@ -9,7 +9,6 @@ import sys
 from fnmatch import fnmatchcase
 from types import FunctionType
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from quart import request
 
@@ -85,10 +84,10 @@ def _check_origin(front: APScheduler) -> None:
     trusted = front.settings.trusted_hosts
     origin = request.headers.get("Origin")
     if origin is not None:
-        parts = urlsplit(origin)
-        port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-        same = parts.netloc.lower().removesuffix(port) == host.removesuffix(port)
-        if not same and _hostname(parts.netloc) not in trusted:
+        scheme, _, netloc = origin.lower().partition("://")
+        port = {"http": ":80", "https": ":443"}.get(scheme, "")
+        same = netloc.removesuffix(port) == host.removesuffix(port)
+        if not same and _hostname(netloc) not in trusted:
             raise Forbidden(
                 f"Requests from {origin} may not change anything; SCHEDULER_TRUSTED_HOSTS admits other hosts"
             )

@@ -185,6 +185,8 @@ def test_every_endpoint_has_its_right(scheduler, app):
         ({"Origin": "http://localhost:8080"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "https://admin.example"}, 204),
         ({"Sec-Fetch-Site": "same-origin"}, 204),
         ({"Sec-Fetch-Site": "none"}, 204),

@@ -457,6 +457,8 @@ async def test_a_broken_job_is_shown_with_the_reason(client, scheduler, clock):
     await send(client, "POST", "/scheduler/jobs", new(seconds=1, minutes=0))
     saved = scheduler.scheduler.runner.executors.pop("default")
     await clock.advance(2)
+    status, error = await send(client, "POST", "/scheduler/jobs/new/run")
+    assert (status, error["error_message"][:10]) == (400, "executor: ")
     scheduler.scheduler.runner.executors["default"] = saved
     _, job = await send(client, "GET", "/scheduler/jobs/new")
     assert job["state"] == "broken"

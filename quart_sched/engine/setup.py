@@ -1,0 +1,125 @@
+"""The set-up: stores, executors and defaults, from the scheduler's own options and from an app's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.base import BaseJobStore
+from apscheduler.schedulers.base import STATE_STOPPED
+
+from ..config import Settings
+from ..errors import AlreadyRunning
+from ..stores.adapter import make_store
+from ..stores.slot import Slot
+from .executors import ForeignExecutor, JobExecutor, make_executor
+from .history import HistoryRing
+from .runner import Runner
+from .verbs import Verbs
+
+
+class SetUp(Verbs):
+    """Takes settings over as a whole, or not at all."""
+
+    runner: Runner
+    history: HistoryRing
+    own_settings: dict[str, Any]
+    """What the scheduler itself was given; it stands under every app's configuration."""
+    poll_interval = 1.0
+    max_catch_up = 100
+    shutdown_timeout = 5.0
+    _own_stores: dict[str, Any]
+    _own_executors: dict[str, Any]
+    _settings: Settings
+    _configuring = False
+
+    def install(self, settings: Settings, *, rebind: bool = False) -> None:
+        """Take the settings over; with `rebind`, for another app, whose jobs begin anew.
+
+        Everything is made first and exchanged last. Raises ConfigError or DuplicateJob before anything has changed.
+        """
+        stores = {"default": {"type": "memory"}, **self._own_stores, **settings.jobstores}
+        executors = {"default": {"type": "threadpool"}, **self._own_executors, **settings.executors}
+        slots = {alias: self._slot(alias, entry, keep=not rebind) for alias, entry in stores.items()}
+        made: dict[str, BaseExecutor | ForeignExecutor] = {}
+        for alias, entry in executors.items():
+            executor = make_executor(f"SCHEDULER_EXECUTORS[{alias!r}]", entry, settings.max_threads)
+            ours = isinstance(executor, JobExecutor)
+            made[alias] = executor if ours else ForeignExecutor(executor, self.runner.foreign_ended)
+        self.catalogue.declarations.check(settings.jobs, executors=made, stores=slots, rebind=rebind)
+
+        self._settings = settings
+        self.catalogue.slots = slots
+        self.runner.executors = made
+        self.timezone = settings.timezone
+        self._job_defaults = dict(settings.job_defaults)
+        self.poll_interval = settings.poll_interval
+        self.max_catch_up = settings.max_catch_up
+        self.shutdown_timeout = settings.shutdown_timeout
+        self.runner.max_runs = settings.max_runs
+        if self.history.size != settings.history_size:
+            self.history = HistoryRing(settings.history_size)
+        self._jobstores = {alias: slot.store for alias, slot in slots.items()}
+        self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
+        self.catalogue.begin(settings.jobs, rebind=rebind)
+
+    def _slot(self, alias: str, entry: Any, *, keep: bool) -> Slot:
+        """Make the store, or go on with the memory store that is there, whose jobs nobody else has."""
+        slot = Slot(alias, make_store(f"SCHEDULER_JOBSTORES[{alias!r}]", entry))
+        existing = self.catalogue.slots.get(alias)
+        if (
+            keep
+            and existing is not None
+            and not (existing.blocking or slot.blocking or isinstance(entry, BaseJobStore))
+        ):
+            return existing
+        return slot
+
+    def add_jobstore(self, jobstore: Any, alias: str = "default", **options: Any) -> None:
+        """Add a job store, as APScheduler does; only while the scheduler is stopped."""
+        if self._configuring:
+            super().add_jobstore(jobstore, alias, **options)
+        else:
+            entry = {"type": jobstore, **options} if isinstance(jobstore, str) else jobstore
+            self._change_own(self._own_stores, alias, entry)
+
+    def add_executor(self, executor: Any, alias: str = "default", **options: Any) -> None:
+        """Add an executor, as APScheduler does; only while the scheduler is stopped."""
+        if self._configuring:
+            super().add_executor(executor, alias, **options)
+        else:
+            entry = {"type": executor, **options} if isinstance(executor, str) else executor
+            self._change_own(self._own_executors, alias, entry)
+
+    def remove_jobstore(self, alias: str, shutdown: bool = True) -> None:
+        """Remove a job store that was added with `add_jobstore`; only while the scheduler is stopped."""
+        self._change_own(self._own_stores, alias, None)
+
+    def remove_executor(self, alias: str, shutdown: bool = True) -> None:
+        """Remove an executor that was added with `add_executor`; only while the scheduler is stopped."""
+        self._change_own(self._own_executors, alias, None)
+
+    def _change_own(self, own: dict[str, Any], alias: str, entry: Any) -> None:
+        if self.state != STATE_STOPPED:
+            raise AlreadyRunning
+        if entry is None:
+            del own[alias]
+        else:
+            own[alias] = entry
+        self.install(self._settings)
+
+    def _configure(self, config: dict[str, Any]) -> None:
+        """Read APScheduler's options, as its constructor and `configure` pass them."""
+        self._configuring = True
+        try:
+            super()._configure(config)
+        finally:
+            self._configuring = False
+        if hasattr(self, "catalogue"):
+            self._take_own()
+
+    def _take_own(self) -> None:
+        """Keep what was given to the scheduler itself: it stands under every app's configuration."""
+        self._own_stores, self._own_executors = dict(self._jobstores), dict(self._executors)
+        self.own_settings = {"timezone": self.timezone, "job_defaults": dict(self._job_defaults)}
+        self.install(Settings(**self.own_settings, jobstores={}, executors={}))
