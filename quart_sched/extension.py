@@ -6,10 +6,9 @@ import asyncio
 import logging
 import socket
 import threading
-import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
@@ -19,12 +18,12 @@ from quart import Quart
 from .aio import AioVerbs
 from .config import Settings
 from .engine.declarations import Origin
-from .engine.guard import Guard, sibling_workers
 from .engine.history import HistoryRing
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler
 from .engine.stream import Listener
 from .errors import AlreadyRunning, ConfigError, NotRunning, SchedulerError
+from .lifespan import Lifespan
 from .model.functions import default_id
 from .model.jobs import JobDefinition
 from .web import api
@@ -61,10 +60,7 @@ class APScheduler:
             scheduler, app = None, scheduler
         self._scheduler = _own(scheduler)
         self._host_name = socket.gethostname().lower()
-        self._serving: Quart | None = None
-        self._requested: bool | None = None
-        self._hooked: weakref.WeakSet[Quart] = weakref.WeakSet()
-        self._lifespan: AsyncGenerator[None, None] | None = None
+        self._lifespan = Lifespan(self)
         self.authentication_callback: Callable[..., Any] | None = None
         self.settings = Settings.from_mapping({})
         self.aio = AioVerbs(self)
@@ -122,9 +118,9 @@ class APScheduler:
         """
         if not isinstance(app, Quart):
             raise ConfigError(f"init_app got {app!r}; expected a Quart app")
-        if self._serving not in (None, app):
+        if self._lifespan.serving not in (None, app):
             raise SchedulerError(
-                f"This scheduler serves the app {self._serving!r}; it can be bound to another when that ends"
+                f"This scheduler serves the app {self._lifespan.serving!r}; it can be bound to another when that ends"
             )
         holder = app.extensions.get("apscheduler", self)
         if holder is not self:
@@ -147,13 +143,11 @@ class APScheduler:
         self.endpoint_prefix, self.auth = settings.endpoint_prefix, settings.auth
         self.allowed_hosts = list(settings.allowed_hosts)
         if rebind:
-            self._requested = None
+            self._lifespan.requested = None
         self.app = self._scheduler.performer.app = app
         app.apscheduler = self  # type: ignore[attr-defined]  # as Flask-APScheduler does
         app.extensions["apscheduler"] = self
-        if app not in self._hooked:
-            self._hooked.add(app)
-            app.before_serving(partial(self._before_serving, app))
+        self._lifespan.hook(app)
         if self.api_enabled:
             api.register(app, self)
 
@@ -205,8 +199,8 @@ class APScheduler:
         if self._scheduler.running:
             raise AlreadyRunning
         loop = self._scheduler._eventloop
-        if self._serving is None or loop is None:
-            self._requested = paused
+        if self._lifespan.serving is None or loop is None:
+            self._lifespan.requested = paused
         elif self._on_loop():
             self._scheduler.start(paused)
         else:
@@ -218,8 +212,8 @@ class APScheduler:
         They get SCHEDULER_SHUTDOWN_TIMEOUT seconds, then they are cancelled; without `wait` they are left alone.
         Raises NotRunning.
         """
-        if not self._scheduler.running and self._requested is not None and self._serving is None:
-            self._requested = None
+        if not self._scheduler.running and self._lifespan.requested is not None and self._lifespan.serving is None:
+            self._lifespan.requested = None
             return
         self._scheduler.shutdown(wait)
 
@@ -227,7 +221,7 @@ class APScheduler:
         """Carry out `aio.shutdown`. Where no app serves, everything bound to the loop is freed too."""
         if not self._scheduler.running:
             raise NotRunning
-        if self._serving is None and wait:
+        if self._lifespan.serving is None and wait:
             await self._scheduler.close(timeout)
         else:
             await self._scheduler.stop(wait=wait, timeout=timeout)
@@ -235,14 +229,14 @@ class APScheduler:
     def pause(self) -> None:
         """Stop firing until `resume`. Raises NotRunning."""
         if self._waits_for_server():
-            self._requested = True
+            self._lifespan.requested = True
         else:
             self._scheduler.pause()
 
     def resume(self) -> None:
         """Fire again. Raises NotRunning."""
         if self._waits_for_server():
-            self._requested = False
+            self._lifespan.requested = False
         else:
             self._scheduler.resume()
 
@@ -254,75 +248,10 @@ class APScheduler:
         return False
 
     def _waits_for_server(self) -> bool:
-        return not self._scheduler.running and self._serving is None and self._requested is not None
+        return not self._scheduler.running and self._lifespan.serving is None and self._lifespan.requested is not None
 
     def _on_loop(self) -> bool:
         return threading.get_ident() == self._scheduler._loop_thread
-
-    async def _before_serving(self, app: Quart) -> None:
-        """Enter the lifespan behind everything that the app's own start-up does, and leave it before that is undone."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise SchedulerError(
-                "quart_sched needs asyncio: a trio worker cannot run it; use asyncio or uvloop"
-            ) from None
-        if self.app is not app:
-            log.warning("The scheduler of app %r was bound to another app since, and does not start here", app.name)
-            return
-        if self._lifespan in app.while_serving_gens:  # of a start-up that failed
-            app.while_serving_gens.remove(self._lifespan)
-        # A new generator for each start-up: those that Quart's decorator takes can serve only once.
-        self._lifespan = self._serve(app)
-        app.while_serving_gens.append(self._lifespan)
-
-    async def _serve(self, app: Quart) -> AsyncGenerator[None, None]:
-        loop = asyncio.get_running_loop()
-        scheduler = self._scheduler
-        own_lifespan = self._lifespan
-        scheduler.attach(loop)
-        self._serving = app
-        closing = loop.create_task(self._close_at_shutdown(app), name="quart-sched-shutdown")
-        guard = Guard(loop, cast(asyncio.Event, app.shutdown_event), scheduler.hold, closing)
-        if self.settings.guard_workers:
-            guard.install()
-        try:
-            self._start_serving()
-            yield
-        finally:
-            # Set already, unless the server gave the lifespan up without a word.
-            app.shutdown_event.set()
-            try:
-                await closing
-            finally:
-                guard.remove()
-                self._serving = None
-                if own_lifespan is not None:
-                    app.while_serving_gens.remove(own_lifespan)
-
-    def _start_serving(self) -> None:
-        """Carry out the remembered start."""
-        requested = self._requested
-        if requested is None and self.settings.autostart and self.may_start():
-            requested = False
-        if self._scheduler.running:
-            pass
-        elif requested is not None and self.may_start():
-            self._scheduler.start(requested)
-        elif requested is None and "*" in self.allowed_hosts and len(self._scheduler.catalogue.declarations):
-            log.warning("Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
-                        "SCHEDULER_AUTOSTART = True")  # fmt: skip
-        api.warn_if_open(self)
-        if self._scheduler.running and sibling_workers() > 1:
-            log.warning(
-                "%d workers serve this app, and each has a scheduler with job stores of its own: every job fires in "
-                "each of them. Serve with one worker, or allow one host to start it (SCHEDULER_ALLOWED_HOSTS)",
-                sibling_workers(),
-            )
-
-    async def _close_at_shutdown(self, app: Quart) -> None:
-        await cast(asyncio.Event, app.shutdown_event).wait()
-        await self._scheduler.close()
 
     # Verbs
 

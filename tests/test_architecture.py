@@ -18,6 +18,7 @@ LAYERS = [
     {"config", "stores", "auth"},
     {"engine"},
     {"aio", "web"},
+    {"lifespan"},
     {"extension"},
     {"__init__"},
 ]

@@ -192,6 +192,13 @@ async def test_the_engine_itself_needs_a_running_loop(scheduler):
         await asyncio.to_thread(scheduler.scheduler.start)
 
 
+def test_without_asyncio_the_worker_class_is_refused_by_name(scheduler, app):
+    scheduler.init_app(app)
+    [hook] = app.before_serving_funcs
+    with pytest.raises(SchedulerError, match="a trio worker cannot run it; use asyncio or uvloop"):
+        hook().send(None)  # as another event loop would
+
+
 async def test_a_startup_that_fails_behind_ours_can_be_repeated(scheduler, app, serve):
     scheduler.init_app(app)
     scheduler.start()

@@ -248,7 +248,7 @@ def test_the_number_of_workers_is_known_where_the_server_shows_it(monkeypatch):
 
 
 async def test_several_workers_with_a_memory_store_are_warned_of(scheduler, app, serve, monkeypatch, caplog):
-    monkeypatch.setattr("quart_sched.extension.sibling_workers", lambda: 4)
+    monkeypatch.setattr("quart_sched.lifespan.sibling_workers", lambda: 4)
     async with serve(scheduler, app):
         pass
     assert "4 workers serve this app" in caplog.text

@@ -1,0 +1,103 @@
+"""The lifespan: ties the scheduler to the app that serves, in each serving process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from quart import Quart
+
+from .engine.guard import Guard, sibling_workers
+from .errors import SchedulerError
+from .web import api
+
+if TYPE_CHECKING:
+    from .extension import APScheduler
+
+log = logging.getLogger("quart_sched")
+
+
+class Lifespan:
+    """Starts the scheduler when everything else of the app has started, and drains it before anything is undone."""
+
+    def __init__(self, front: APScheduler) -> None:
+        self._front = front
+        self.serving: Quart | None = None
+        """The app that serves in this process."""
+        self.requested: bool | None = None
+        """The remembered start: whether paused; None where there was no call."""
+        self._hooked: weakref.WeakSet[Quart] = weakref.WeakSet()
+        self._generator: AsyncGenerator[None, None] | None = None
+
+    def hook(self, app: Quart) -> None:
+        """Take part in the life of `app`, once however often this is called."""
+        if app not in self._hooked:
+            self._hooked.add(app)
+            app.before_serving(partial(self._before_serving, app))
+
+    async def _before_serving(self, app: Quart) -> None:
+        """Enter the lifespan behind everything that the app's own start-up does, and leave it before that is undone."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise SchedulerError(
+                "quart_sched needs asyncio: a trio worker cannot run it; use asyncio or uvloop"
+            ) from None
+        if self._front.app is not app:
+            log.warning("The scheduler of app %r was bound to another app since, and does not start here", app.name)
+            return
+        if self._generator in app.while_serving_gens:  # of a start-up that failed
+            app.while_serving_gens.remove(self._generator)
+        # A new generator for each start-up: those that Quart's decorator takes can serve only once.
+        self._generator = self._serve(app)
+        app.while_serving_gens.append(self._generator)
+
+    async def _serve(self, app: Quart) -> AsyncGenerator[None, None]:
+        loop = asyncio.get_running_loop()
+        scheduler = self._front.scheduler
+        generator = self._generator
+        scheduler.attach(loop)
+        self.serving = app
+        closing = loop.create_task(self._close_at_shutdown(app), name="quart-sched-shutdown")
+        guard = Guard(loop, cast(asyncio.Event, app.shutdown_event), scheduler.hold, closing)
+        if self._front.settings.guard_workers:
+            guard.install()
+        try:
+            self._start_serving()
+            yield
+        finally:
+            # Set already, unless the server gave the lifespan up without a word.
+            app.shutdown_event.set()
+            try:
+                await closing
+            finally:
+                guard.remove()
+                self.serving = None
+                if generator is not None:
+                    app.while_serving_gens.remove(generator)
+
+    def _start_serving(self) -> None:
+        """Carry out the remembered start, and say so where something looks forgotten."""
+        front, scheduler = self._front, self._front.scheduler
+        api.warn_if_open(front)
+        requested = False if self.requested is None and front.settings.autostart else self.requested
+        if requested is not None and not scheduler.running and front.may_start():
+            scheduler.start(requested)
+        if requested is None and not scheduler.running and len(scheduler.catalogue.declarations):
+            log.warning(
+                "Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
+                "SCHEDULER_AUTOSTART = True"
+            )
+        if scheduler.running and (workers := sibling_workers()) > 1:
+            log.warning(
+                "%d workers serve this app, and each has a scheduler of its own that fires every job: serve with one",
+                workers,
+            )
+
+    async def _close_at_shutdown(self, app: Quart) -> None:
+        await cast(asyncio.Event, app.shutdown_event).wait()
+        await self._front.scheduler.close()
