@@ -113,7 +113,7 @@ class Date(TriggerSpec):
 
     def resolve(self, timezone: tzinfo) -> TriggerSpec:
         if self.timezone is None and self.run_date is not None and self.run_date.tzinfo is not None:
-            return replace(self, timezone=canonical_zone(self.run_date.tzinfo))
+            timezone = canonical_zone(self.run_date.tzinfo)
         return TriggerSpec.resolve(self, timezone)
 
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
@@ -292,7 +292,7 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
         return Cron(**expressions, start_date=start, end_date=end, timezone=zone, jitter=trigger.jitter)
     if kind is DateTrigger:
         zone = canonical_zone(trigger.run_date.tzinfo)
-        return Date(trigger.run_date.replace(tzinfo=zone), zone)
+        return Date(localize("run_date", trigger.run_date, zone), zone)
     if kind is CalendarIntervalTrigger:
         at = trigger._time
         options = {name: getattr(trigger, name) for name in ("years", "months", "weeks", "days", *SPAN, "jitter")}
@@ -305,7 +305,9 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
 
 
 def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-    start, end = (moment and moment.astimezone(zone) for moment in (trigger.start_date, trigger.end_date))
+    start, end = (
+        localize(name, getattr(trigger, name), zone) if getattr(trigger, name) is not None else None for name in SPAN
+    )
     return start, end
 
 
@@ -332,7 +334,8 @@ def zone_name(zone: tzinfo) -> str:
 def localize(path: str, moment: datetime, zone: tzinfo) -> datetime:
     try:
         if moment.tzinfo is not None:
-            return moment.astimezone(zone)
+            # By way of UTC: within one zone astimezone leaves a time that the clocks skip as it is.
+            return moment.astimezone(UTC).astimezone(zone)
         localized: datetime = convert_to_datetime(moment, zone, path)
         return localized
     except (OverflowError, ValueError, OSError) as error:

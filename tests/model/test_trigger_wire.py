@@ -168,6 +168,19 @@ def test_both_sides_of_an_ambiguous_hour_stay_apart() -> None:
         assert parse_trigger(spec_of(trigger).to_dict()).build(UTC, NOW).run_date.fold == trigger.run_date.fold
 
 
+def test_a_time_that_the_clocks_skip_is_shown_as_the_one_it_means() -> None:
+    lord_howe = ZoneInfo("Australia/Lord_Howe")
+    skipped = datetime(2018, 10, 7, 2, 0, tzinfo=lord_howe)
+    for trigger in (
+        CronTrigger(hour=3, end_date=skipped, timezone=lord_howe),
+        IntervalTrigger(hours=1, start_date=skipped, timezone=lord_howe),
+        DateTrigger(skipped),
+    ):
+        spec = spec_of(trigger)
+        assert "2018-10-07T02:30:00+11:00" in spec.to_dict().values()
+        assert parse_trigger(as_json(spec)) == spec
+
+
 def test_naive_dates_are_read_in_the_triggers_zone_or_else_in_the_schedulers() -> None:
     data = {"trigger": "date", "run_date": "2026-07-01 08:00:00"}
     assert parse_trigger(data).build(BERLIN, NOW).run_date.isoformat() == "2026-07-01T08:00:00+02:00"
