@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
+from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import DuplicateJob, InvalidDefinition, JobNotFound
 from ..model.events import JobChanged, SchedulerChanged
@@ -144,7 +146,7 @@ class Catalogue:
             return self._redeclare(entry, JobChanges(fields={"next_run_time": UNSET}))
         for slot, job in self._find(job_id, alias):
             self._refuse_unrestorable(job)
-            fire = first_fire(job.trigger, self._scheduler.clock.now())
+            fire = self._first_fire(job.trigger)
             if fire is None:
                 self.remove(job_id, slot.alias)
                 return None
@@ -248,8 +250,15 @@ class Catalogue:
             given = getattr(definition, key)
             resolved[key] = self._scheduler._job_defaults[key] if given is UNSET else given
         given = definition.next_run_time
-        resolved["next_run_time"] = first_fire(trigger, now) if given is UNSET else given
+        resolved["next_run_time"] = self._first_fire(trigger) if given is UNSET else given
         job._modify(**resolved)
+
+    def _first_fire(self, trigger: BaseTrigger) -> datetime | None:
+        try:
+            return first_fire(trigger, self._scheduler.clock.now())
+        except Exception as error:
+            # The trigger may be the user's own code, or a combination that has no common fire.
+            raise InvalidDefinition("trigger", f"gives no next fire: {type(error).__name__}: {error}") from error
 
     def _adopt(self, existing: Job, job: Job, definition: JobDefinition) -> bool:
         """Carry over what a new declaration leaves alone; tell whether anything else differs.
@@ -281,7 +290,7 @@ class Catalogue:
         ):
             trigger = fields["trigger"] = changes.trigger.build(self._scheduler.timezone, now)
             if job.next_run_time is not None or job.id in slot.broken:
-                fields.setdefault("next_run_time", first_fire(trigger, now))
+                fields.setdefault("next_run_time", self._first_fire(trigger))
         func = fields.get("func", job.func)
         check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))
         check_executor(fields.get("executor", job.executor), func, self._scheduler.runner.executors)

@@ -10,6 +10,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from ..model.runs import Outcome
@@ -17,6 +18,8 @@ from ..stores.adapter import unrestorable_reason
 
 WALK_LIMIT = 1000
 """Missed fires that are walked one by one. Behind that the schedule is taken up near the present."""
+
+_CRON_HORIZON = timedelta(days=50 * 365)
 
 
 class TriggerStuck(Exception):
@@ -63,8 +66,13 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
     """Return the first fire of a schedule that is taken up at `now`.
 
     A calendar interval begins at its start date even where that is past, against its own documentation; here its past
-    fires are left out. A date in the past stays what it is: a fire that was missed.
+    fires are left out. A date in the past stays what it is: a fire that was missed. A cron expression is searched for
+    50 years: for one that never comes true, APScheduler searches eight thousand, which takes it a second.
     """
+    if type(trigger) is CronTrigger and trigger.end_date is None:
+        bounded: BaseTrigger = object.__new__(CronTrigger)
+        bounded.__setstate__(trigger.__getstate__() | {"end_date": now + _CRON_HORIZON})
+        trigger = bounded
     fire: datetime | None = trigger.get_next_fire_time(None, now)
     if isinstance(trigger, CalendarIntervalTrigger):
         while fire is not None and fire < now:

@@ -38,7 +38,7 @@ TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """The fields of each kind of trigger, in the order in which they are shown."""
 
-_AND_ROUNDS = 1000
+_AND_ROUNDS = 500
 
 
 class BoundedAndTrigger(AndTrigger):

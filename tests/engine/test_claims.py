@@ -12,6 +12,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.cron.fields import WeekField
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import given
@@ -205,6 +206,21 @@ def test_a_calendar_interval_begins_with_its_first_fire_to_come() -> None:
     assert first_fire(trigger, NOW) == datetime(2026, 3, 3, 9, tzinfo=UTC)
     over = CalendarIntervalTrigger(days=1, start_date="2026-01-01", end_date="2026-02-01", timezone=UTC)
     assert first_fire(over, NOW) is None
+
+
+def test_a_cron_expression_that_never_comes_true_is_not_searched_for_ever() -> None:
+    asked: list[int] = []
+
+    class Week(WeekField):
+        def get_value(self, dateval: datetime) -> int:
+            asked.append(dateval.year)
+            return int(super().get_value(dateval))
+
+    trigger = CronTrigger(week=53, month=6, timezone=UTC)
+    trigger.fields[3] = Week("week", "53")
+    assert first_fire(trigger, NOW) is None
+    assert max(asked) < NOW.year + 60
+    assert trigger.end_date is None
 
 
 def test_a_date_in_the_past_stays_a_fire_that_was_missed() -> None:

@@ -236,6 +236,16 @@ async def test_bad_input_is_400_names_the_key_and_changes_nothing(client, schedu
     assert [job.id for job in scheduler.get_jobs()] == ["job"]
 
 
+async def test_a_combination_without_a_common_fire_is_400(client, scheduler):
+    parts = [{"trigger": "interval", "seconds": 10, "start_date": f"2026-01-01T00:00:00{part}"} for part in ("", ".5")]
+    never = {"trigger": "and", "triggers": parts}
+    status, error = await send(client, "POST", "/scheduler/jobs", {"id": "new", "func": f"{MODULE}:coroutine", **never})
+    assert status == 400
+    assert error["error_message"].startswith("trigger: gives no next fire: ValueError")
+    assert (await send(client, "PATCH", "/scheduler/jobs/job", never))[0] == 400
+    assert [job.id for job in scheduler.get_jobs()] == ["job"]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
