@@ -17,8 +17,9 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled
+from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunSubmitted
-from ..model.runs import Cause, Outcome, Run, RunRecord, bounded_repr, new_run_id
+from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .performer import Performer, ThreadCall
@@ -30,6 +31,7 @@ log = logging.getLogger("quart_sched")
 CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
 _TRACEBACK_LIMIT = 20_000
+_RESULT_LIMIT = 1_000
 
 
 class _Batch:
@@ -261,7 +263,7 @@ class Runner:
             type(error).__name__ if error is not None else None,
             str(error) if error is not None else None,
             _format(error) if error is not None else None,
-            bounded_repr(result),
+            bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
         )
         ended = RunEnded(record, jobstore, result, error)
         self._stream.emit(ended)

@@ -36,22 +36,23 @@ def decode(value: Any, *, where: str = "argument") -> Any:
 def _refuse(value: Any, where: str) -> Any:
     raise InvalidDefinition(
         where,
-        f"is {_bounded_repr(value)}, a {type(value).__name__}; expected None, bool, int, float, str, list, tuple, "
+        f"is {bounded_repr(value)}, a {type(value).__name__}; expected None, bool, int, float, str, list, tuple, "
         "dict, datetime, date, time, timedelta, Decimal, UUID or bytes",
     )
 
 
 def _show_repr(value: Any, where: str) -> Any:
-    return {"$repr": _bounded_repr(value)}
+    return {"$repr": bounded_repr(value)}
 
 
-def _bounded_repr(value: Any) -> str:
+def bounded_repr(value: Any, limit: int = _REPR_LIMIT) -> str:
+    """Return `repr(value)` of at most `limit` characters, also where that raises."""
     try:
         text = repr(value)
     except Exception as error:
-        # The object's own code: it must not keep the job from being shown.
+        # The object's own code: it must not keep the job, or what became of it, from being shown.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:
@@ -103,7 +104,7 @@ def _decode_tag(tag: str, value: dict[str, Any], where: str, depth: int) -> Any:
         raise InvalidDefinition(where, f"has {tag!r} beside other keys; expected it alone")
     if tag in ("$tuple", "$dict"):
         if not isinstance(content, list):
-            raise InvalidDefinition(where, f"is {tag!r} of {_bounded_repr(content)}; expected a list")
+            raise InvalidDefinition(where, f"is {tag!r} of {bounded_repr(content)}; expected a list")
         items = _decode(content, where, depth + 1)
         if tag == "$tuple":
             return tuple(items)
@@ -118,7 +119,7 @@ def _decode_tag(tag: str, value: dict[str, Any], where: str, depth: int) -> Any:
         decoded = read(content)
         return decoded if "zone" not in value else decoded.astimezone(ZoneInfo(value["zone"]))
     except (TypeError, ValueError, OverflowError, InvalidOperation, binascii.Error, AttributeError, KeyError, OSError):
-        raise InvalidDefinition(where, f"is {tag!r} of {_bounded_repr(content)}, which is none") from None
+        raise InvalidDefinition(where, f"is {tag!r} of {bounded_repr(content)}, which is none") from None
 
 
 def _float(text: str) -> float:

@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from apscheduler.job import Job
 
@@ -82,15 +82,3 @@ class RunRecord:
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
-
-
-def bounded_repr(value: Any, limit: int = 1000) -> str | None:
-    """Return `repr(value)` of at most `limit` characters; None for None."""
-    if value is None:
-        return None
-    try:
-        text = repr(value)
-    except Exception as error:
-        # A result's own __repr__ may raise whatever it likes; the run succeeded all the same.
-        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return text if len(text) <= limit else text[: limit - 1] + "…"

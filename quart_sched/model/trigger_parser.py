@@ -14,6 +14,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from ..errors import InvalidDefinition
+from .arguments import bounded_repr
 from .triggers import (
     CRON_FIELDS,
     INTERVAL_UNITS,
@@ -139,8 +140,7 @@ def _make_combined(where: str, values: dict[str, Any], kind: type[Combined]) -> 
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:99] + "…"
+    return bounded_repr(value, 100)
 
 
 def moment(path: str, value: Any) -> datetime:

@@ -309,6 +309,16 @@ async def test_listeners_hear_of_a_run_from_submission_to_end(scheduler, app, se
     ]
 
 
+@pytest.mark.parametrize(("result", "shown"), [(None, None), (5, "5"), ("x" * 5000, "'" + "x" * 998 + "…")])
+async def test_the_result_is_recorded_as_a_bounded_text(scheduler, app, serve, result, shown):
+    async def job() -> Any:
+        return result
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        assert (await (await scheduler.aio.run_job("job"))).result == shown
+
+
 # Overlap
 
 
