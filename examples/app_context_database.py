@@ -56,4 +56,4 @@ async def count_rows() -> dict[str, int]:
 scheduler.start()
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

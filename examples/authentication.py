@@ -67,4 +67,4 @@ async def tick() -> None:
 scheduler.start()
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

@@ -39,4 +39,4 @@ print(scheduler.api_enabled)
 scheduler.start()  # nothing is served yet: the scheduler starts together with the server
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

@@ -56,4 +56,4 @@ scheduler.init_app(app)
 scheduler.start()
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

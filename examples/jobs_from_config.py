@@ -51,4 +51,4 @@ scheduler = APScheduler(app=app)
 scheduler.start()
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

@@ -58,4 +58,4 @@ async def report_now() -> dict[str, object]:
 scheduler.start()
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

@@ -4,4 +4,4 @@ import os
 
 from . import create_app
 
-create_app().run(port=int(os.environ.get("PORT", "5000")))
+create_app().run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

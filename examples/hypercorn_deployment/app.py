@@ -37,4 +37,4 @@ scheduler.start()
 
 if __name__ == "__main__":
     # Without this condition the development server would start when hypercorn imports the module.
-    app.run(port=int(os.environ.get("PORT", "5000")))
+    app.run(port=int(os.environ.get("PORT", "5000")), use_reloader=False)

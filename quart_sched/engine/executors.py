@@ -120,7 +120,7 @@ def make_executor(key: str, entry: Any, max_threads: int) -> BaseExecutor:
     kind, cls = options.pop("type", None), options.pop("class", None)
     known: dict[Any, type] = {"threadpool": ThreadPoolExecutor, "asyncio": AsyncIOExecutor}
     known["processpool"] = ProcessPoolExecutor
-    if kind is not None and kind not in known:
+    if kind is not None and (not isinstance(kind, str) or kind not in known):
         raise ConfigError(f"{key} has type {kind!r}; expected one of {', '.join(map(repr, known))}")
     try:
         executor_class = known[kind] if kind is not None else maybe_ref(cls)
@@ -135,9 +135,10 @@ def make_executor(key: str, entry: Any, max_threads: int) -> BaseExecutor:
                 )
             return JobExecutor(workers)
         return executor_class(**options)
-    except (TypeError, ValueError, LookupError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except Exception as error:
+        # A user's own class may raise what it likes while it is made.
         raise ConfigError(f"{key} is {dict(entry)!r}, which cannot be made into an executor: {error}") from error
 
 

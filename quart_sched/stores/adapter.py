@@ -44,7 +44,7 @@ def make_store(key: str, entry: Any) -> BaseJobStore:
     options = dict(entry)
     kind, cls = options.pop("type", None), options.pop("class", None)
     known = {"memory", *BaseScheduler._jobstore_plugins}
-    if kind is not None and kind not in known:
+    if kind is not None and (not isinstance(kind, str) or kind not in known):
         raise ConfigError(f"{key} has type {kind!r}; expected one of {', '.join(sorted(map(repr, known)))}")
     try:
         store_class = BaseScheduler._jobstore_plugins[kind].load() if kind not in (None, "memory") else maybe_ref(cls)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import os
 import threading
 import time
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from apscheduler.events import EVENT_EXECUTOR_ADDED, SchedulerEvent
 from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
 
 from quart_sched.engine.executors import JobExecutor, make_executor
-from quart_sched.engine.threads import StoreThread, WorkerThreads
 from quart_sched.errors import ConfigError
 
 
@@ -77,9 +77,55 @@ def test_other_executors_stay_what_they_are():
     assert type(make_executor("KEY", {"class": Inline}, 20)) is Inline
 
 
-def test_options_that_an_executor_does_not_have_are_refused():
-    with pytest.raises(ConfigError, match=r"KEY is .* cannot be made into an executor"):
-        make_executor("KEY", {"class": Inline, "speed": 9}, 20)
+def test_a_class_may_be_given_by_its_reference():
+    assert type(make_executor("KEY", {"class": "apscheduler.executors.debug:DebugExecutor"}, 20)) is DebugExecutor
+
+
+def test_an_entry_stays_as_it_was():
+    entry = {"type": "threadpool", "max_workers": 3, "pool_kwargs": {"thread_name_prefix": "x"}}
+    before = copy.deepcopy(entry)
+    make_executor("KEY", entry, 20)
+    assert entry == before
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"type": "rocket"}, "has type 'rocket'; expected one of 'threadpool', 'asyncio', 'processpool'"),
+        ({"class": None}, "has class None; expected a subclass of apscheduler's BaseExecutor"),
+        ({"class": dict}, "has class <class 'dict'>; expected a subclass"),
+        ({"class": "json:dumps"}, "has class 'json:dumps'; expected a subclass"),
+        ({"class": "no reference"}, "cannot be made into an executor"),
+        ({"class": "nowhere:Executor"}, "cannot be made into an executor"),
+        ({"class": "json:Executor"}, "cannot be made into an executor"),
+        ({"class": Inline, "speed": 9}, "cannot be made into an executor"),
+        ({"type": "threadpool", "speed": 9}, "expected at most max_workers, a whole number of at least 1"),
+        ({"type": "threadpool", "max_workers": 0}, "expected at most max_workers"),
+        ({"type": "threadpool", "max_workers": True}, "expected at most max_workers"),
+        ({"type": "asyncio", "max_workers": "9"}, "expected at most max_workers"),
+        ({"type": "processpool", "max_workers": 0}, "cannot be made into an executor: max_workers must be greater"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_named_with_what_was_expected(entry, expected):
+    with pytest.raises(ConfigError) as caught:
+        make_executor("KEY", entry, 20)
+    assert str(caught.value).startswith("KEY ")
+    assert expected in str(caught.value)
+
+
+def test_a_type_that_is_no_str_is_named_too():
+    with pytest.raises(ConfigError, match="KEY has type"):
+        make_executor("KEY", {"type": ["asyncio"]}, 20)
+
+
+def test_what_a_users_own_class_raises_while_it_is_made_is_named_too():
+    class Failing(Inline):
+        def __init__(self) -> None:
+            raise OSError("no such device")
+
+    with pytest.raises(ConfigError, match=r"KEY .*no such device"):
+        make_executor("KEY", {"class": Failing}, 20)
 
 
 async def test_plain_functions_run_in_the_process_pool_and_are_accounted_for(scheduler, app, serve):
@@ -162,65 +208,28 @@ def test_our_executor_can_be_used_through_apschedulers_interface(scheduler):
     assert submitted == [("job", [1], "schedule")]
 
 
-# Threads
+async def test_a_foreign_executor_sees_the_scheduler_and_its_other_events_end_no_run(scheduler, app, serve):
+    class Talking(Inline):
+        def _do_submit_job(self, job: Any, run_times: Any) -> None:
+            assert self._scheduler.timezone == scheduler.scheduler.timezone
+            self._scheduler._dispatch_event(SchedulerEvent(EVENT_EXECUTOR_ADDED, "talk"))
+            super()._do_submit_job(job, run_times)
+
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS={"own": Talking()}):
+        scheduler.add_job("job", whereabouts, trigger="interval", hours=1, executor="own", misfire_grace_time=None)
+        record = await (await scheduler.aio.run_job("job"))
+        assert record.outcome == "succeeded"
+        assert len(scheduler.history.records()) == 1
 
 
-def test_threads_are_daemons_started_on_demand_up_to_the_limit():
-    threads = WorkerThreads(2, "test-threads")
-    gate, started = threading.Event(), threading.Semaphore(0)
-
-    def call() -> None:
-        started.release()
-        gate.wait(10)
-
-    assert not [t for t in threading.enumerate() if t.name.startswith("test-threads")]
-    for _ in range(5):
-        threads.submit(call)
-    started.acquire()
-    started.acquire()
-    mine = [t for t in threading.enumerate() if t.name.startswith("test-threads")]
-    assert len(mine) == 2
-    assert all(thread.daemon for thread in mine)
+def test_shutting_down_gives_up_the_threads_and_leaves_new_ones_for_the_next_start():
+    executor = JobExecutor(1)
+    gate, got = threading.Event(), list[int]()
+    executor.threads.submit(lambda: gate.wait(5))
+    executor.shutdown()
+    done = threading.Event()
+    executor.threads.submit(lambda: (got.append(1), done.set()))
+    assert done.wait(5)
+    assert got == [1]
     gate.set()
-    threads.stop()
-    for thread in mine:
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def test_an_idle_thread_is_used_again():
-    threads = WorkerThreads(5, "test-idle")
-    for _ in range(20):
-        done = threading.Event()
-        threads.submit(done.set)
-        assert done.wait(5)
-        time.sleep(0.001)  # until it has said that it is idle
-    assert len([t for t in threading.enumerate() if t.name.startswith("test-idle")]) <= 2
-    threads.stop()
-
-
-def test_the_store_thread_returns_results_and_errors_in_order():
-    thread = StoreThread()
-    order: list[int] = []
-    futures: list[Future[Any]] = [thread.submit(lambda number=number: order.append(number)) for number in range(10)]
-    failing = thread.submit(lambda: 1 / 0)
-    assert [future.result(5) for future in futures] == [None] * 10
-    assert order == list(range(10))
-    with pytest.raises(ZeroDivisionError):
-        failing.result(5)
-    assert thread.submit(thread.is_current).result(5)
-    assert not thread.is_current()
-    thread.stop()
-
-
-async def test_a_call_that_nobody_waits_for_any_more_is_not_made():
-    thread = StoreThread()
-    gate, made = threading.Event(), []
-    thread.submit(lambda: gate.wait(5))
-    waiting = asyncio.wrap_future(thread.submit(lambda: made.append(1)))
-    waiting.cancel()
-    await asyncio.sleep(0)
-    gate.set()
-    await asyncio.wrap_future(thread.submit(lambda: None))
-    assert made == []
-    thread.stop()
+    executor.shutdown()

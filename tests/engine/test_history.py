@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apscheduler import events as aps
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quart_sched.engine.history import HistoryRing
 from quart_sched.model.events import RunEnded, SchedulerChanged
@@ -81,3 +84,52 @@ def test_a_lapse_that_left_the_ring_is_not_continued() -> None:
         end(ring, number, job="b")
     end(ring, 5, "missed", job="a")
     assert [record.run_id for record in ring.records("a")] == ["r5"]
+
+
+def test_a_lapse_of_several_fires_is_continued_from_its_own_beginning() -> None:
+    ring = HistoryRing(10)
+    begun = NOW - timedelta(hours=1)
+    long = RunRecord("r0", "f", "job", NOW, "missed", "schedule", "host:1", first_scheduled_at=begun, fires=61)
+    ring(RunEnded(long, "default"))
+    end(ring, 60, "missed")
+    [record] = ring.records()
+    assert (record.run_id, record.first_scheduled_at, record.fires) == ("r0", begun, 62)
+    assert ring.get("r0") == record
+    assert ring.get("r60") is None
+
+
+def test_a_ring_of_one_keeps_the_last_and_still_joins_lapses() -> None:
+    ring = HistoryRing(1)
+    for number, outcome in enumerate(("succeeded", "missed", "missed")):
+        end(ring, number, outcome)
+    [record] = ring.records()
+    assert (record.run_id, record.fires) == ("r1", 2)
+
+
+def test_the_list_of_records_is_the_readers_own() -> None:
+    ring = HistoryRing(10)
+    end(ring, 1)
+    ring.records().clear()
+    assert len(ring) == 1
+    assert ring.records("nobody") == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["succeeded", "missed", "coalesced"])), max_size=40),
+    st.integers(1, 50),
+)
+def test_every_fire_is_counted_once_and_the_ring_never_grows_over_its_size(
+    fires: list[tuple[str, str]], size: int
+) -> None:
+    ring = HistoryRing(size)
+    for number, (job, outcome) in enumerate(fires):
+        end(ring, number, outcome, job)
+        assert len(ring) <= size
+    if size >= len(fires):
+        for key in {*fires}:
+            counted = sum(r.fires or 0 for r in ring.records(key[0]) if r.outcome == key[1])
+            assert counted == fires.count(key)
+    for records in (ring.records("a"), ring.records("b")):
+        assert [r.scheduled_at for r in records] == sorted(r.scheduled_at for r in records)
+        pairs = itertools.pairwise(records)
+        assert not [1 for one, two in pairs if one.outcome == two.outcome != "succeeded"]

@@ -108,7 +108,57 @@ def test_a_loop_that_is_closed_makes_no_error():
     box.close()
 
 
+async def test_what_comes_from_another_thread_does_not_bring_its_context(mailbox):
+    got: list[str] = []
+
+    def post() -> None:
+        variable.set("of a thread")
+        mailbox.post(lambda: got.append(variable.get()))
+
+    await asyncio.to_thread(post)
+    await asyncio.sleep(0)
+    assert got == ["clean"]
+
+
+async def test_closing_delivers_what_is_left(mailbox):
+    got: list[int] = []
+    posted = threading.Thread(target=lambda: mailbox.post(lambda: got.append(1)))
+    posted.start()
+    posted.join()
+    assert got == []
+    mailbox.close()
+    assert got == [1]
+    await asyncio.to_thread(mailbox.post, lambda: got.append(threading.get_ident()))
+    assert got[1] != threading.get_ident()  # there, and at once
+
+
+async def test_a_mailbox_serves_one_loop_after_the_other():
+    box, got = Mailbox(), list[int]()
+
+    async def use() -> None:
+        box.open(asyncio.get_running_loop())
+        await asyncio.to_thread(box.post, lambda: got.append(1))
+        await asyncio.sleep(0)
+        box.close()
+
+    for _ in range(2):
+        await asyncio.to_thread(asyncio.run, use())
+    assert got == [1, 1]
+
+
 # Readers and listeners
+
+
+async def test_every_reader_gets_every_event_once_on_the_loop_and_in_order(mailbox):
+    stream = EventStream(mailbox)
+    first: list[Any] = []
+    second: list[Any] = []
+    stream.subscribe(lambda event: first.append((event.code, threading.get_ident())))
+    stream.subscribe(lambda event: second.append(event.code))
+    await asyncio.to_thread(lambda: [stream.emit(changed(code)) for code in range(50)])
+    await asyncio.sleep(0)
+    assert first == [(code, threading.get_ident()) for code in range(50)]
+    assert second == list(range(50))
 
 
 async def test_a_reader_that_fails_harms_no_other(mailbox, caplog):
@@ -212,6 +262,38 @@ def test_a_coroutine_listener_without_a_loop_is_reported(caplog):
     assert "no event loop runs yet" in caplog.text
 
 
+def test_another_awaitable_without_a_loop_is_reported_too(caplog):
+    class Awaitable:
+        def __await__(self) -> Any:
+            yield
+
+    listeners = Listeners()
+    listeners.add(lambda event: Awaitable(), aps.EVENT_ALL)
+    listeners(changed())
+    assert "no event loop runs yet" in caplog.text
+
+
+async def test_without_listeners_there_is_nothing_to_drain():
+    listeners = Listeners()
+    listeners(changed())
+    await listeners.drain(0)
+
+
+async def test_a_listener_may_remove_itself_while_it_is_called():
+    got: list[str] = []
+    listeners = Listeners()
+
+    def leave(event: Any) -> None:
+        got.append("once")
+        listeners.remove(leave)
+
+    listeners.add(leave, aps.EVENT_ALL)
+    listeners.add(lambda event: got.append("each"), aps.EVENT_ALL)
+    listeners(changed())
+    listeners(changed())
+    assert got == ["once", "each", "each"]
+
+
 # Translation
 
 
@@ -261,3 +343,8 @@ def test_the_other_events_are_apschedulers_own():
     assert (type(added), added.code, added.job_id) == (aps.JobEvent, aps.EVENT_JOB_ADDED, "job")
     gone: Any = translate(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, "second"))
     assert (type(gone), gone.code, gone.alias) == (aps.SchedulerEvent, aps.EVENT_ALL_JOBS_REMOVED, "second")
+
+
+def test_an_event_that_apscheduler_does_not_know_is_translated_to_none():
+    unknown: Any = object()
+    assert translate(unknown) is None

@@ -60,6 +60,11 @@ def test_an_instance_is_used_as_it_is():
     assert make_store("KEY", store) is store
 
 
+def test_a_store_of_a_type_that_is_no_str_is_named():
+    with pytest.raises(ConfigError, match="KEY has type"):
+        make_store("KEY", {"type": ["memory"]})
+
+
 def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymongo", None)
     monkeypatch.delitem(sys.modules, "apscheduler.jobstores.mongodb", raising=False)
