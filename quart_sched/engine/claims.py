@@ -115,7 +115,8 @@ def _walk(
     fire: datetime | None = second
     if type(trigger) is IntervalTrigger and not trigger.jitter:
         # A plain interval is arithmetic: go to where the walk below has few steps left.
-        steps = int((now - second) / trigger.interval) - WALK_LIMIT + 2
+        until = now if trigger.end_date is None else min(now, trigger.end_date)
+        steps = int((until - second) / trigger.interval) - WALK_LIMIT + 2
         if steps > 0:
             at = second.timestamp()
             passed = datetime.fromtimestamp(at + (steps - 1) * trigger.interval_length, second.tzinfo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -110,6 +111,8 @@ class JobChanges:
             if key in kept or not (key in fields | {"trigger"} and _equal(value, shown.get(key, UNSET)))
         }
         changed = from_wire(changed)
+        if changed.get("trigger") is None and "run_date" in changed:
+            raise InvalidDefinition("run_date", "is a field of a trigger, but no 'trigger' is given")
         if "func" in changed:
             if not isinstance(changed["func"], str):
                 raise InvalidDefinition("func", f"is {changed['func']!r}; expected 'module:name'")
@@ -168,8 +171,8 @@ def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken"
 
 
 def _equal(sent: Any, shown: Any) -> bool:
-    """Compare as JSON does, to which true is not 1."""
-    return bool(sent == shown) and repr(sent) == repr(shown)
+    """Compare as JSON does, to which true is not 1, and the order of keys means nothing."""
+    return bool(sent == shown) and json.dumps(sent, sort_keys=True) == json.dumps(shown, sort_keys=True)
 
 
 def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str, Any], TriggerSpec | None]:

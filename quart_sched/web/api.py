@@ -7,15 +7,17 @@ import json
 import logging
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from apscheduler.job import Job
+from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
-from ..errors import AuthenticationRequired, BadRequest, InvalidDefinition, JobNotFound, SchedulerError
+from ..errors import AuthenticationRequired, BadRequest, ConfigError, InvalidDefinition, JobNotFound, SchedulerError
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.triggers import zone_name
 from . import security
@@ -34,11 +36,19 @@ _SLICE = 0.002
 
 
 def register(app: Quart, front: APScheduler) -> None:
-    """Add the API's routes to `app`, unless it has them."""
+    """Add the API's routes to `app`, unless it has them. Raises ConfigError where an endpoint's name is taken."""
+    prefix = front.endpoint_prefix
+    taken = app.view_functions.keys() & {prefix + endpoint for endpoint, *_ in _ROUTES}
+    if foreign := sorted(name for name in taken if app.view_functions[name].__module__ != __name__):
+        raise ConfigError(
+            f"SCHEDULER_ENDPOINT_PREFIX is {prefix!r}; expected one that keeps the API apart from the app's own "
+            f"endpoint {foreign[0]!r}"
+        )
     for endpoint, method, rule, view in _ROUTES:
-        name = front.endpoint_prefix + endpoint
-        if name not in app.view_functions:
-            app.add_url_rule(front.api_prefix + rule or "/", name, _guarded(front, endpoint, view), methods=[method])
+        if prefix + endpoint not in taken:
+            # Slashes are not merged: what is asked of the job "/a" must not be redirected to the job "a".
+            guarded, path = _guarded(front, endpoint, view), front.api_prefix + rule or "/"
+            app.add_url_rule(path, prefix + endpoint, guarded, methods=[method], merge_slashes=False)
 
 
 def warn_if_open(front: APScheduler) -> None:
@@ -64,6 +74,9 @@ def _guarded(front: APScheduler, endpoint: str, view: View) -> View:
             if isinstance(error, AuthenticationRequired) and (header := front.auth.get_authenticate_header()):
                 response.headers["WWW-Authenticate"] = header
             return response
+        except (JobLookupError, ConflictingIdError) as error:
+            # Straight out of a store that others use too, and somebody was faster.
+            return _error(front, 404 if isinstance(error, JobLookupError) else 409, str(error.args[0]))
         except HTTPException as error:
             return _error(front, error.code or 500, error.description or error.name)
 
@@ -111,7 +124,14 @@ async def _start_scheduler(front: APScheduler) -> Response:
 
 
 async def _shutdown_scheduler(front: APScheduler) -> Response:
-    await front.aio.shutdown(wait=_option(await _body(optional=True), "wait", True))
+    wait = _option(await _body(optional=True), "wait", True)
+    ending = asyncio.create_task(front.aio.shutdown(wait=wait))
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        # The client has left, and half a shutdown is none: late jobs would run on, and no start could follow.
+        await asyncio.wait([ending])
+        raise
     return Response(status=204)
 
 
@@ -121,6 +141,8 @@ async def _add_job(front: APScheduler) -> Response:
     if not isinstance(func, str):
         raise InvalidDefinition("func", f"is {func!r}; expected 'module:name'")
     body["func"] = security.allowed_function(front, func)
+    if isinstance(body.get("id"), str) and not _is_unicode(body["id"]):
+        raise InvalidDefinition("id", f"is {body['id']!r}; expected text that a URL and a store can hold")
     return _job(front, await front.aio.add(JobDefinition.parse(body)))
 
 
@@ -219,8 +241,8 @@ async def _body(*, optional: bool = False) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {max(names, key=names.count)!r} stands there twice")
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {name!r} stands there twice")
     return values
 
 
@@ -274,9 +296,13 @@ def _json(front: APScheduler, data: Any, status: int = 200) -> Response:
 def _dump(data: Any, pretty: bool) -> str:
     """Return the JSON text, its keys in our order, which the app's own JSON provider would sort."""
     text = json.dumps(data, ensure_ascii=False, indent=2 if pretty else None)
+    # Half of a surrogate pair, which a client may have sent, can go over the wire as its escape alone.
+    return text if _is_unicode(text) else json.dumps(data, indent=2 if pretty else None)
+
+
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair, which a client may have sent: only its escape can go over the wire.
-        return json.dumps(data, indent=2 if pretty else None)
-    return text
+        return False
+    return True

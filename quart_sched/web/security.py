@@ -7,8 +7,9 @@ import ipaddress
 import logging
 import sys
 from fnmatch import fnmatchcase
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from quart import request
 
@@ -40,6 +41,9 @@ RIGHTS: dict[str, Right] = {
 }
 """The right that each endpoint asks for."""
 
+_without_judge: WeakSet[APScheduler] = WeakSet()
+"""Those of which the log says already that nobody judges the credentials."""
+
 
 async def check_caller(front: APScheduler, endpoint: str) -> None:
     """Raise AuthenticationRequired or Forbidden unless the request may call this endpoint."""
@@ -55,13 +59,15 @@ async def check_caller(front: APScheduler, endpoint: str) -> None:
 
 async def _rights(front: APScheduler) -> frozenset[str]:
     """Return what the request's credentials allow."""
+    if front.authentication_callback is None:
+        if front not in _without_judge:
+            _without_judge.add(front)
+            log.error("SCHEDULER_AUTH is set, but no function judges the credentials: register one with authenticate")
+        raise AuthenticationRequired("Access Denied")
     credentials = front.auth.get_authorization()
     if inspect.isawaitable(credentials):
         credentials = await credentials
     if credentials is None:
-        raise AuthenticationRequired("Access Denied")
-    if front.authentication_callback is None:
-        log.error("SCHEDULER_AUTH is set, but no function judges the credentials: register one with authenticate")
         raise AuthenticationRequired("Access Denied")
     verdict = front.authentication_callback(credentials)
     if inspect.isawaitable(verdict):
@@ -81,18 +87,19 @@ async def _rights(front: APScheduler) -> frozenset[str]:
 def _check_origin(front: APScheduler) -> None:
     """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours."""
     host = request.host.lower()
-    trusted = front.settings.trusted_hosts
     origin = request.headers.get("Origin")
-    if origin is not None:
-        scheme, _, netloc = origin.lower().partition("://")
+    scheme, _, netloc = (origin or "").lower().partition("://")
+    if (site := request.headers.get("Sec-Fetch-Site")) is not None:
+        same = site in ("same-origin", "none")  # The browser's own verdict, which knows the scheme and sees no proxy.
+    else:
+        # The scheme does not count: a proxy that ends TLS hides it from us.
         port = {"http": ":80", "https": ":443"}.get(scheme, "")
-        same = netloc.removesuffix(port) == host.removesuffix(port)
-        if not same and _hostname(netloc) not in trusted:
-            raise Forbidden(
-                f"Requests from {origin} may not change anything; SCHEDULER_TRUSTED_HOSTS admits other hosts"
-            )
-    elif request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise Forbidden("Requests from other sites may not change anything")
+        same = origin is None or netloc.removesuffix(port) == host.removesuffix(port)
+    if not same and _hostname(netloc) not in front.settings.trusted_hosts:
+        raise Forbidden(
+            f"Requests from {origin or 'other sites'} may not change anything; "
+            "SCHEDULER_TRUSTED_HOSTS admits other hosts"
+        )
     if front.auth is None and not _is_our_name(front, _hostname(host)):
         raise Forbidden(
             f"Without authentication nothing can be changed under the host name {host}; add it to "
@@ -128,15 +135,19 @@ def allowed_function(front: APScheduler, ref: str) -> JobFunction:
     if patterns is not None and "*" in patterns:
         return resolve(ref)
     module_name, _, name = ref.partition(":")
-    if module_name == main_module_name():
+    main = main_module_name()
+    if module_name == main:
         module_name = "__main__"
     registered = front.scheduler.catalogue.declarations.registered.get(f"{module_name}:{name}")
     if registered is not None and patterns is None:
         return registered
     module = sys.modules.get(module_name)
-    func = vars(module).get(name) if module is not None else None
+    # Anything may stand in sys.modules, also what has no names to look at.
+    func = vars(module).get(name) if isinstance(module, ModuleType) else None
     if patterns is not None:
-        admitted = callable(func) and any(fnmatchcase(ref, pattern) for pattern in patterns)
+        # The main script goes by two names.
+        refs = {f"{module_name}:{name}"} | ({f"{main}:{name}"} if module_name == "__main__" else set())
+        admitted = callable(func) and any(fnmatchcase(alias, pattern) for alias in refs for pattern in patterns)
     else:
         own = isinstance(func, FunctionType) and (func.__module__, func.__qualname__) == (module_name, name)
         admitted = own and _in_package(front, module_name)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sqlite3
 import sys
+import threading
 import types
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from apscheduler.job import Job
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
 from quart_sched.errors import ConfigError, InvalidDefinition, StoreUnavailable
-from quart_sched.stores.adapter import make_store
+from quart_sched.model.jobs import state_of
+from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_store, unrestorable_reason
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.slot import Slot
 
@@ -63,6 +69,28 @@ def test_an_instance_is_used_as_it_is():
 def test_a_store_of_a_type_that_is_no_str_is_named():
     with pytest.raises(ConfigError, match="KEY has type"):
         make_store("KEY", {"type": ["memory"]})
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"type": "filesystem"}, "has type 'filesystem'; expected one of 'etcd', 'memory', 'mongodb'"),
+        ({"class": None}, "has class None; expected a subclass of apscheduler's BaseJobStore"),
+        ({"class": dict}, "has class <class 'dict'>; expected a subclass"),
+        ({"class": "json:dumps"}, "has class 'json:dumps'; expected a subclass"),
+        ({"class": "no reference"}, "cannot be made into a job store: ValueError"),
+        ({"class": "nowhere:Store"}, "cannot be made into a job store: LookupError"),
+        ({"type": "memory", "size": 5}, "cannot be made into a job store: TypeError"),
+        ({"type": "sqlalchemy"}, "cannot be made into a job store: ValueError"),
+        ({"type": "sqlalchemy", "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_named_with_what_was_expected(entry, expected):
+    with pytest.raises(ConfigError) as caught:
+        make_store("KEY", entry)
+    assert str(caught.value).startswith("KEY ")
+    assert expected in str(caught.value)
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):
@@ -117,7 +145,130 @@ def test_a_lambda_is_refused_at_declaration_too(scheduler, app):
         scheduler.add_job("job", lambda: None, trigger="interval", hours=1)
 
 
+def job_of(func: Any, args: tuple[Any, ...] = (), trigger: Any = None) -> Job:
+    return Job(
+        Scheduler(timezone="UTC"),
+        id="job",
+        func=func,
+        args=args,
+        kwargs={},
+        trigger=trigger or IntervalTrigger(hours=1, start_date=datetime(2026, 3, 2, tzinfo=UTC), timezone=UTC),
+        executor="default",
+        misfire_grace_time=1,
+        coalesce=True,
+        max_instances=1,
+        next_run_time=None,
+    )
+
+
+class OwnTrigger(BaseTrigger):
+    def get_next_fire_time(self, previous_fire_time: Any, now: Any) -> None: ...
+
+
+@pytest.mark.parametrize("func", [tick, "json:dumps", Holder().method, print], ids=repr)
+def test_what_has_a_name_and_can_be_pickled_is_storable(func):
+    check_storable(job_of(func, (1,) if isinstance(func, str) else ()), "second")
+
+
+def test_what_is_not_storable_names_the_store_and_what_to_do():
+    stuck = Holder()
+    stuck.lock = threading.Lock()
+
+    class Local(OwnTrigger):
+        """Of a function, so that no other process could find it."""
+
+    wrong: list[tuple[Any, str]] = [
+        (
+            job_of(lambda: None),
+            'func: .*<lambda>.* no importable name, so store "second" cannot keep it; use a func',
+        ),
+        (job_of(functools.partial(tick)), "func: .*no importable name"),
+        (job_of(takes_one, (threading.Lock(),)), 'args: cannot be kept in store "second": .*lock'),
+        (job_of(stuck.method), "args: cannot be kept in store"),
+        (job_of(tick, trigger=Local()), "args: cannot be kept in store"),
+    ]
+    for job, text in wrong:
+        with pytest.raises(InvalidDefinition, match=text):
+            check_storable(job, "second")
+    check_storable(job_of(tick, trigger=OwnTrigger()), "second")
+
+
 # What cannot be restored
+
+
+class Restoring(MemoryJobStore):
+    """A store that restores as APScheduler's stores do, from a pickled state."""
+
+    def _reconstitute_job(self, job_state: bytes) -> Job:
+        state = pickle.loads(job_state)
+        job = Job.__new__(Job)
+        job.__setstate__(state)
+        job._scheduler, job._jobstore_alias = self._scheduler, self._alias
+        return job
+
+
+@pytest.fixture
+def restoring():
+    store = Restoring()
+    store.start(Scheduler(timezone="UTC"), "second")
+    keep_unrestorable(store)
+    return store
+
+
+def test_a_job_in_order_is_restored_as_ever(restoring):
+    job = restoring._reconstitute_job(pickle.dumps(job_of(tick).__getstate__()))
+    assert (job.id, job.func) == ("job", tick)
+    assert unrestorable_reason(job) is None
+
+
+def test_a_placeholder_keeps_what_is_known_and_never_fires(restoring, caplog):
+    due = datetime(2026, 3, 2, tzinfo=UTC)
+    state = job_of(tick).__getstate__() | {
+        "func": "nowhere:report",
+        "name": "Report",
+        "args": (1,),
+        "next_run_time": due,
+    }
+    job = restoring._reconstitute_job(pickle.dumps(state))
+    assert (job.id, job.name, job.func_ref, job.args, job.next_run_time) == (
+        "job",
+        "Report",
+        "nowhere:report",
+        (1,),
+        due,
+    )
+    assert (job._jobstore_alias, job.executor) == ("second", "default")
+    assert "LookupError" in (unrestorable_reason(job) or "")
+    assert job.trigger.get_next_fire_time(None, due) is None
+    assert str(job.trigger) == "unknown"
+    assert state_of(job, unrestorable_reason(job)) == "broken"
+    assert 'Job "job" of store "second" cannot be restored' in caplog.text
+
+
+@pytest.mark.parametrize("state", [b"no pickle", pickle.dumps([1]), pickle.dumps(None), b""], ids=repr)
+def test_a_state_that_says_nothing_still_gives_a_placeholder(restoring, state):
+    job = restoring._reconstitute_job(state)
+    assert (job.id, job.name, job.func_ref, job.args, job.kwargs, job.next_run_time) == ("?", "?", None, (), {}, None)
+    assert unrestorable_reason(job)
+
+
+def test_each_lost_job_is_logged_once_however_often_it_is_read(restoring, caplog):
+    for job_id in ("a", "b", "a", "a"):
+        restoring._reconstitute_job(pickle.dumps({"version": 1, "id": job_id, "func": "nowhere:x"}))
+    assert caplog.text.count("cannot be restored: it is kept and does not run") == 2
+
+
+def test_a_store_is_taught_once(restoring):
+    taught = restoring._reconstitute_job
+    keep_unrestorable(restoring)
+    assert restoring._reconstitute_job is taught
+
+
+def test_a_store_that_restores_nothing_is_left_as_it_is():
+    store = MemoryStore()
+    before = dict(vars(store))
+    keep_unrestorable(store)
+    assert vars(store) == before
 
 
 @pytest.fixture

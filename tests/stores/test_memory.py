@@ -11,8 +11,8 @@ from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLook
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from quart_sched import Scheduler
 from quart_sched.stores.memory import MemoryStore
@@ -110,6 +110,42 @@ def test_removed_jobs_are_gone(store: BaseJobStore) -> None:
     assert store.get_next_run_time() is None
 
 
+def test_a_fire_is_due_at_its_very_microsecond(store: BaseJobStore) -> None:
+    moment = at(5).replace(microsecond=123_457)
+    job = make("a", 5)
+    job.next_run_time = moment
+    store.add_job(job)
+    assert store.get_due_jobs(moment - timedelta(microseconds=1)) == []
+    assert ids(store.get_due_jobs(moment)) == ["a"]
+    assert store.get_next_run_time() == moment
+
+
+def test_a_job_comes_back_as_it_was_put(store: BaseJobStore) -> None:
+    store.add_job(make("a", 5))
+    job = make("a", 7)
+    job.name, job.args, job.kwargs = "renamed", (), {}
+    job.misfire_grace_time, job.coalesce, job.max_instances = None, False, 4
+    store.update_job(job)
+    found = store.lookup_job("a")
+    assert (found.name, found.func, found.next_run_time) == ("renamed", run, at(7))
+    assert (found.misfire_grace_time, found.coalesce, found.max_instances) == (None, False, 4)
+    assert (type(found.trigger), found.trigger.interval) == (IntervalTrigger, timedelta(seconds=60))
+
+
+def test_an_update_leaves_the_other_jobs_alone(store: BaseJobStore) -> None:
+    for job_id, seconds in (("a", 5), ("b", 9)):
+        store.add_job(make(job_id, seconds))
+    store.update_job(make("a", 20))
+    assert [(job.id, job.next_run_time) for job in store.get_all_jobs()] == [("b", at(9)), ("a", at(20))]
+
+
+def test_an_empty_store_has_nothing_due(store: BaseJobStore) -> None:
+    assert store.get_all_jobs() == []
+    assert store.get_due_jobs(at(5)) == []
+    assert store.get_next_run_time() is None
+    store.remove_all_jobs()
+
+
 # What is ours alone
 
 
@@ -140,40 +176,104 @@ def test_many_changes_leave_no_waste_behind() -> None:
     assert store.next_due() == at(9_999).timestamp()
 
 
-operations = st.lists(
-    st.tuples(
-        st.sampled_from(["add", "update", "remove", "take", "clear"]),
-        st.sampled_from("abcdef"),
-        st.none() | st.integers(0, 20),
-    ),
-    max_size=60,
-)
+def test_taking_none_takes_none() -> None:
+    store = MemoryStore()
+    store.add_job(make("a", 5))
+    assert store.take_due(at(9), 0) == []
+    assert ids(store.take_due(at(9), 1)) == ["a"]
 
 
-@given(operations)
-def test_it_agrees_with_a_plain_dict_whatever_is_done(steps: list[tuple[str, str, int | None]]) -> None:
-    store, model = MemoryStore(), dict[str, int | None]()
-    for verb, job_id, seconds in steps:
-        if verb == "add" and job_id not in model:
-            store.add_job(make(job_id, seconds))
-            model[job_id] = seconds
-        elif verb == "update" and job_id in model:
-            store.update_job(make(job_id, seconds))
-            model[job_id] = seconds
-        elif verb == "remove" and job_id in model:
-            store.remove_job(job_id)
-            del model[job_id]
-        elif verb == "clear":
-            store.remove_all_jobs()
-            model.clear()
-        elif verb == "take":
-            due = {key for key, value in model.items() if value is not None and value <= 10}
-            taken = store.take_due(at(10), 100)
-            assert set(ids(taken)) == due
-            assert [job.next_run_time for job in taken] == sorted(job.next_run_time for job in taken)
-            for job in taken:
-                store.update_job(make(job.id, 15))
-                model[job.id] = 15
-        waiting = [value for value in model.values() if value is not None]
-        assert store.next_due() == (at(min(waiting)).timestamp() if waiting else None)
-        assert sorted(ids(store.get_all_jobs())) == sorted(model)
+def test_what_is_taken_can_be_removed_and_added_anew() -> None:
+    store = MemoryStore()
+    store.add_job(make("a", 5))
+    store.take_due(at(9), 1)
+    store.remove_job("a")
+    store.add_job(make("a", 7))
+    assert store.next_due() == at(7).timestamp()
+    assert ids(store.take_due(at(9), 9)) == ["a"]
+
+
+def test_jobs_due_at_one_moment_come_in_the_order_in_which_they_were_put() -> None:
+    store = MemoryStore()
+    for job_id in "cab":
+        store.add_job(make(job_id, 5))
+    assert ids(store.take_due(at(5), 9)) == ["c", "a", "b"]
+
+
+class MemoryStoreMachine(RuleBasedStateMachine):
+    """The store against a plain dict of id to seconds, with the jobs that were taken set apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+        self.model: dict[str, int | None] = {}
+        self.taken: set[str] = set()
+
+    names = st.sampled_from("abcdef")
+    times = st.none() | st.integers(0, 20)
+
+    @rule(name=names, seconds=times)
+    def add(self, name: str, seconds: int | None) -> None:
+        if name in self.model:
+            with pytest.raises(ConflictingIdError):
+                self.store.add_job(make(name, seconds))
+        else:
+            self.store.add_job(make(name, seconds))
+            self.model[name] = seconds
+
+    @rule(name=names, seconds=times)
+    def update(self, name: str, seconds: int | None) -> None:
+        if name in self.model:
+            self.store.update_job(make(name, seconds))
+            self.model[name] = seconds
+            self.taken.discard(name)
+        else:
+            with pytest.raises(JobLookupError):
+                self.store.update_job(make(name, seconds))
+
+    @rule(name=names)
+    def remove(self, name: str) -> None:
+        if name in self.model:
+            self.store.remove_job(name)
+            del self.model[name]
+            self.taken.discard(name)
+        else:
+            with pytest.raises(JobLookupError):
+                self.store.remove_job(name)
+
+    @rule()
+    def remove_all(self) -> None:
+        self.store.remove_all_jobs()
+        self.model.clear()
+        self.taken.clear()
+
+    @rule(seconds=st.integers(0, 20), limit=st.integers(0, 7))
+    def take(self, seconds: int, limit: int) -> None:
+        waiting = self.waiting()
+        due = {name for name, value in waiting.items() if value <= seconds}
+        got = self.store.take_due(at(seconds), limit)
+        assert set(ids(got)) <= due
+        assert len(got) == len(set(ids(got))) == min(limit, len(due))
+        left = [waiting[name] for name in due - set(ids(got))]
+        times = [waiting[job.id] for job in got]
+        assert times == sorted(times)
+        assert not times or not left or max(times) <= min(left)
+        self.taken |= set(ids(got))
+
+    def waiting(self) -> dict[str, int]:
+        return {name: value for name, value in self.model.items() if value is not None and name not in self.taken}
+
+    @invariant()
+    def it_agrees_with_the_dict(self) -> None:
+        waiting = self.waiting()
+        assert self.store.next_due() == (at(min(waiting.values())).timestamp() if waiting else None)
+        assert self.store.get_next_run_time() == (at(min(waiting.values())) if waiting else None)
+        assert len(self.store) == len(self.model)
+        assert {job.id: job.next_run_time for job in self.store.get_all_jobs()} == {
+            name: None if seconds is None else at(seconds) for name, seconds in self.model.items()
+        }
+        due = {name for name, seconds in self.model.items() if seconds is not None and seconds <= 10}
+        assert set(ids(self.store.get_due_jobs(at(10)))) == due
+
+
+TestItAgreesWithAPlainDictWhateverIsDone = MemoryStoreMachine.TestCase
