@@ -56,7 +56,7 @@ async def test_what_the_browser_says_does_not_make_a_foreign_host_name_ours(sche
 
 async def test_the_log_says_once_that_nobody_judges_the_credentials(scheduler, app, serve, caplog):
     async with serve(scheduler, app, SCHEDULER_AUTH=HTTPBasicAuth()) as client:
-        for headers in ({}, {"Authorization": "Basic YTpi"}, {}):
+        for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Basic YTpi"}):
             assert (await client.get("/scheduler", headers=headers)).status_code == 401
     assert caplog.text.count("no function judges the credentials") == 1
 
