@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,11 @@ from apscheduler.job import Job
 
 from .engine.runner import RunHandle
 from .model.jobs import JobChanges, JobDefinition
-from .model.runs import Cause
+from .model.runs import Cause, RunPage, RunQuery, RunRecord
 
 if TYPE_CHECKING:
     from .extension import APScheduler
+    from .stores.sql.workers import Worker
 
 
 class AioVerbs:
@@ -38,12 +40,14 @@ class AioVerbs:
         await self._front.stop(wait=wait, timeout=timeout)
 
     async def pause(self) -> None:
-        """Stop firing until `resume`. Raises NotRunning."""
-        self._front.pause()
+        """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
+        if not self._front.note_pause(True):
+            await self._front.scheduler.set_paused(True)
 
     async def resume(self) -> None:
-        """Fire again. Raises NotRunning."""
-        self._front.resume()
+        """Fire again, in all processes that share a store. Raises NotRunning."""
+        if not self._front.note_pause(False):
+            await self._front.scheduler.set_paused(False)
 
     async def add_job(self, id: str, func: Any, **options: Any) -> Job:
         """Add a job; the options are those of `APScheduler.add_job`. Raises InvalidDefinition or DuplicateJob."""
@@ -93,6 +97,11 @@ class AioVerbs:
         scheduler = self._front.scheduler
         await scheduler.call(partial(scheduler.catalogue.remove_all, jobstore))
 
+    async def workers(self) -> list[Worker]:
+        """Return the processes that share an SQL store with this one, itself among them. Raises StoreUnavailable."""
+        scheduler = self._front.scheduler
+        return await scheduler.call(scheduler.catalogue.workers)
+
     async def run_job(self, id: str, jobstore: str | None = None, *, cause: Cause = "manual") -> RunHandle:
         """Run the job once beside its schedule, also a paused one, and return the run to await.
 
@@ -100,3 +109,41 @@ class AioVerbs:
         max_instances of it run already, or Draining.
         """
         return await self._front.scheduler.run_now(id, jobstore, cause)
+
+    async def runs(
+        self,
+        job_id: str | None = None,
+        outcome: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | str = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return what runs and what has run, newest first, `limit` (1 to 500) at a time.
+
+        `outcome` may be a state too; the fire's time lies at or after `since` and before `until`, which are read in
+        SCHEDULER_TIMEZONE where they are naive. `cursor` is the `next` of the page before. The order is that in which
+        the runs were made; with `job_id` or `until` it is that of the fires. Raises InvalidDefinition, or
+        SchedulerError where a history is not available.
+        """
+        scheduler = self._front.scheduler
+        given = {
+            "job_id": job_id,
+            "outcome": outcome,
+            "since": since,
+            "until": until,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        query = RunQuery.parse(given, timezone=scheduler.timezone)
+        histories = scheduler.histories
+        page: RunPage = await scheduler.call(partial(histories.page, query), blocking=histories.blocking)
+        return page
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """Return this run with its result, traceback and log, or None where its record is not there (any more)."""
+        histories = self._front.scheduler.histories
+        record: RunRecord | None = await self._front.scheduler.call(
+            partial(histories.find, run_id), blocking=histories.blocking
+        )
+        return record

@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import logging
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import tzinfo
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -19,6 +18,7 @@ from apscheduler.util import astimezone
 from tzlocal import get_localzone
 
 from .errors import ConfigError, InvalidDefinition
+from .model.arguments import bounded_repr
 from .model.jobs import JobDefinition, positive_int
 
 log = logging.getLogger("quart_sched")
@@ -33,7 +33,7 @@ def _setting(key: str, parse: Callable[[str, Any], Any], default: Any = MISSING,
 
 
 def _wrong(key: str, value: Any, expected: str) -> ConfigError:
-    return ConfigError(f"{key} is {value!r}; expected {expected}")
+    return ConfigError(f"{key} is {bounded_repr(value)}; expected {expected}")
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -42,9 +42,19 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
+_LONGEST = 10**9
+"""Seconds, some thirty years: what timers and floats can hold."""
+_LONGEST_HISTORY = 100_000
+"""Days that can be counted back from any date of ours."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _seconds(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise _wrong(key, value, "seconds, a number of at least 0")
+    if not _is_number(value) or not 0 <= value <= _LONGEST:
+        raise _wrong(key, value, f"seconds, a number of at least 0 and at most {_LONGEST}")
     return float(value)
 
 
@@ -54,11 +64,40 @@ def _interval(key: str, value: Any) -> float:
     return float(value)
 
 
+def _days(key: str, value: Any) -> float:
+    if not _is_number(value) or not 0 < value <= _LONGEST_HISTORY:
+        raise _wrong(key, value, f"days, a number above 0 and at most {_LONGEST_HISTORY}")
+    return float(value)
+
+
 def _count(key: str, value: Any) -> int:
     try:
         return positive_int(key, value)
-    except InvalidDefinition:
+    except ValueError:
+        # Also what an int of more digits than Python prints makes of the message.
         raise _wrong(key, value, "a whole number of at least 1") from None
+
+
+def _bytes(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
+        raise _wrong(key, value, "bytes, a whole number of at least 0")
+    return value
+
+
+def _level(key: str, value: Any) -> int:
+    level = logging.getLevelNamesMapping().get(value.upper()) if isinstance(value, str) else value
+    if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= 10**9:
+        raise _wrong(key, value, 'a logging level such as "DEBUG", or its number')
+    return level
+
+
+def _choice(*choices: str) -> Callable[[str, Any], str]:
+    def parse(key: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(key, value, f"one of {', '.join(map(repr, choices))}")
+        return value
+
+    return parse
 
 
 def _prefix(key: str, value: Any) -> str:
@@ -97,14 +136,15 @@ def _patterns(key: str, value: Any) -> tuple[str, ...] | None:
 def _hosts(key: str, value: Any) -> tuple[str, ...]:
     hosts = _names(key, value)
     for host in hosts:
-        if "/" in host or (host.startswith("[") and not _is_ipv6(host)):
+        if "/" in host or ((":" in host or host.startswith("[")) and not _is_ipv6(host)):
             raise _wrong(key, value, "a list of host names, without scheme and port")
-    return tuple(host.lower() for host in hosts)
+    # An address of IPv6 stands in brackets wherever a request names it.
+    return tuple(f"[{host.strip('[]')}]".lower() if ":" in host else host.lower() for host in hosts)
 
 
 def _is_ipv6(host: str) -> bool:
     try:
-        ipaddress.IPv6Address(host.strip("[]"))
+        ipaddress.IPv6Address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
     except ValueError:
         return False
     return True
@@ -147,6 +187,16 @@ def _plugins(base: type, what: str) -> Callable[[str, Any], dict[str, Any]]:
     return parse
 
 
+def _history(key: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(option, str) for option in value):
+        raise _wrong(key, value, 'None, or a dict with "type" and the options of that store')
+    if value.get("type") not in ("memory", "sqlalchemy"):
+        raise _wrong(f"{key}['type']", value.get("type"), "'memory' or 'sqlalchemy'")
+    return deepcopy_options(value)
+
+
 def deepcopy_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Copy nested dicts and lists, and keep what else is in them (engines, clients) as it is."""
     return {
@@ -181,9 +231,16 @@ def _job_defaults(key: str, value: Any) -> _JobDefaults:
         elif given is None and name == "misfire_grace_time":
             defaults[name] = None
         else:
-            number = int(given) if isinstance(given, str) and given.strip().isdecimal() else given
-            defaults[name] = _count(path, number)
+            defaults[name] = _count(path, _number(given))
     return defaults
+
+
+def _number(given: Any) -> Any:
+    """Return the int that a str of digits stands for, and anything else as it is."""
+    try:
+        return int(given) if isinstance(given, str) and given.strip().isdecimal() else given
+    except ValueError:
+        return given  # more digits than Python reads
 
 
 def _jobs(key: str, value: Any) -> tuple[JobDefinition, ...]:
@@ -195,6 +252,10 @@ def _jobs(key: str, value: Any) -> tuple[JobDefinition, ...]:
     for index, entry in enumerate(value):
         if not isinstance(entry, Mapping):
             raise _wrong(f"{key}[{index}]", entry, "a dict with id, func and trigger")
+        trigger = entry.get("trigger")
+        for name in (*entry, *(trigger if isinstance(trigger, Mapping) else ())):
+            if not isinstance(name, str):
+                raise ConfigError(f"{key}[{index}] has the key {bounded_repr(name)}; expected keys that are str")
         try:
             definition = JobDefinition.parse(entry)
         except InvalidDefinition as error:
@@ -224,11 +285,18 @@ class Settings:
     max_threads: int = _setting("SCHEDULER_MAX_THREADS", _count, 20)
     max_runs: int = _setting("SCHEDULER_MAX_RUNS", _count, 1000)
     poll_interval: float = _setting("SCHEDULER_POLL_INTERVAL", _interval, 1.0)
+    heartbeat: float = _setting("SCHEDULER_HEARTBEAT", _interval, 5.0)
+    lease: float = _setting("SCHEDULER_LEASE", _interval, 20.0)
     max_catch_up: int = _setting("SCHEDULER_MAX_CATCH_UP", _count, 100)
     guard_workers: bool = _setting("SCHEDULER_GUARD_WORKERS", _flag, True)
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
     history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
+    history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None)
+    history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)
+    log_bytes: int = _setting("SCHEDULER_LOG_BYTES", _bytes, 65_536)
+    log_level: int = _setting("SCHEDULER_LOG_LEVEL", _level, logging.INFO)
+    prune: Literal["pause", "remove", "keep"] = _setting("SCHEDULER_PRUNE", _choice("pause", "remove", "keep"), "pause")
     pretty_json: bool = _setting("JSONIFY_PRETTYPRINT_REGULAR", lambda _, value: bool(value), False)
 
     @classmethod
@@ -238,12 +306,21 @@ class Settings:
         `defaults` are by attribute name and stand under the configuration. Raises ConfigError naming the key, the
         value and what was expected; warns of each SCHEDULER_* key that nobody knows.
         """
-        given = {_ALIASES.get(key, key): config[key] for key in (*_ALIASES, *KNOWN_KEYS) if _is_given(config, key)}
+        given = {_ALIASES.get(key, key): key for key in (*_ALIASES, *KNOWN_KEYS) if _is_given(config, key)}
         values = {}
         for item in fields(cls):
             key, parse = item.metadata["key"], item.metadata["parse"]
-            value = given.get(key, defaults.get(item.name, item.default))
-            values[item.name] = parse(key, value)
+            if key in given:
+                values[item.name] = parse(given[key], config[given[key]])
+            else:
+                values[item.name] = parse(key, defaults.get(item.name, item.default))
+        # By quotient, as 3 * 0.1 is more than 0.3.
+        if round(values["lease"] / values["heartbeat"], 6) < 3:
+            raise _wrong(
+                "SCHEDULER_LEASE",
+                values["lease"],
+                f"at least three times SCHEDULER_HEARTBEAT ({values['heartbeat']} s)",
+            )
         for key in config:
             if isinstance(key, str) and key.startswith("SCHEDULER_") and key not in KNOWN_KEYS and key not in _ALIASES:
                 near = difflib.get_close_matches(key, sorted(KNOWN_KEYS), 1, cutoff=0.5)

@@ -71,6 +71,18 @@ class DuplicateJob(SchedulerError, ConflictingIdError):
         self.job_id = job_id
 
 
+class DeclaredJob(SchedulerError):
+    """The code declares this job, so that it would come back at the next start."""
+
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Job {job_id} is declared in the code and would come back; pause it, or take it out of the code"
+        )
+        self.job_id = job_id
+
+
 class AlreadyRunning(SchedulerError, SchedulerAlreadyRunningError):
     """The scheduler has been started before."""
 

@@ -227,18 +227,21 @@ class APScheduler:
             await self._scheduler.stop(wait=wait, timeout=timeout)
 
     def pause(self) -> None:
-        """Stop firing until `resume`. Raises NotRunning."""
-        if self._waits_for_server():
-            self._lifespan.requested = True
-        else:
+        """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
+        if not self.note_pause(True):
             self._scheduler.pause()
 
     def resume(self) -> None:
-        """Fire again. Raises NotRunning."""
-        if self._waits_for_server():
-            self._lifespan.requested = False
-        else:
+        """Fire again, in all processes that share a store. Raises NotRunning."""
+        if not self.note_pause(False):
             self._scheduler.resume()
+
+    def note_pause(self, paused: bool) -> bool:
+        """Where the start is remembered and has not come, remember whether it is to be a paused one; else False."""
+        waits = not self._scheduler.running and self._lifespan.serving is None and self._lifespan.requested is not None
+        if waits:
+            self._lifespan.requested = paused
+        return waits
 
     def may_start(self) -> bool:
         """Tell whether this host is among the allowed ones; says so in the log where it is not."""
@@ -246,9 +249,6 @@ class APScheduler:
             return True
         log.info("Host %s may not start the scheduler; allowed: %s", self.host_name, ", ".join(self.allowed_hosts))
         return False
-
-    def _waits_for_server(self) -> bool:
-        return not self._scheduler.running and self._lifespan.serving is None and self._lifespan.requested is not None
 
     def _on_loop(self) -> bool:
         return threading.get_ident() == self._scheduler._loop_thread
@@ -267,7 +267,8 @@ class APScheduler:
         """Add a job, or declare it before the start.
 
         `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
-        misfire_grace_time (seconds), coalesce, max_instances, next_run_time, executor, jobstore, replace_existing.
+        misfire_grace_time (seconds), coalesce, max_instances, next_run_time, on_crash ("lost", or "rerun" to start a
+        run again whose process died), executor, jobstore, replace_existing.
         Raises InvalidDefinition or DuplicateJob.
         """
         definition = JobDefinition.parse({**options, "id": id, "func": func})

@@ -92,9 +92,11 @@ class Lifespan:
                 "Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
                 "SCHEDULER_AUTOSTART = True"
             )
-        if scheduler.running and (workers := sibling_workers()) > 1:
+        in_memory = any(not slot.shared for slot in scheduler.catalogue.slots.values())
+        if scheduler.running and in_memory and (workers := sibling_workers()) > 1:
             log.warning(
-                "%d workers serve this app, and each has a scheduler of its own that fires every job: serve with one",
+                "%d workers serve this app, and each has a scheduler of its own that fires every job: serve with one, "
+                'or share an SQL store: SCHEDULER_JOBSTORES = {"default": {"type": "sqlalchemy", "url": ...}}',
                 workers,
             )
 

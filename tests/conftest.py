@@ -21,6 +21,8 @@ START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 class ManualClock(Clock):
     """Time that moves when a test says so."""
 
+    real = False
+
     def __init__(self, start: datetime = START) -> None:
         self._now = start
         self._origin = start
@@ -35,6 +37,10 @@ class ManualClock(Clock):
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
         if timeout is None:
             await event.wait()
+            return
+        if timeout <= 0:
+            event.set()
+            await asyncio.sleep(0)
             return
         entry = (self._now + timedelta(seconds=timeout), event)
         self._waiting.append(entry)

@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"config", "stores", "auth"},
     {"engine"},
-    {"aio", "web"},
+    {"aio", "web", "cli"},
     {"lifespan"},
     {"extension"},
     {"__init__"},

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,7 +31,8 @@ CURL = argparse.ArgumentParser()
 CURL.add_argument("url")
 CURL.add_argument("-X")
 CURL.add_argument("-d")
-QUICK_START, FROM_CODE, HOOKS, SECURITY = PYTHON_BLOCKS  # a block that is added to the README needs its test here
+# A block that is added to the README needs its test here.
+QUICK_START, FROM_CODE, HOOKS, CLUSTER, SECURITY = PYTHON_BLOCKS
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -91,6 +93,19 @@ async def test_hooks_and_listeners(load: Any) -> None:
     program = load(HOOKS)
     async with program.app.test_app():
         assert await run_all_jobs(program.scheduler) == ["sync"]
+
+
+async def test_several_workers(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    monkeypatch.setenv("JOBS_URL", url)
+    program = load(CLUSTER)
+    async with program.app.test_app() as served:
+        assert await run_all_jobs(program.scheduler) == ["invoices"]
+        info = await (await served.test_client().get("/scheduler")).get_json()
+        assert (info["scope"], len(info["workers"])) == ("cluster", 1)
+    with sqlite3.connect(tmp_path / "jobs.db") as database:
+        runs = database.execute("SELECT job_id, outcome FROM quart_sched_runs").fetchall()
+    assert runs == [("invoices", "succeeded")]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +183,12 @@ async def test_the_curl_lines_get_the_answers_that_stand_beside_them(load: Any) 
             method, path = request.strip("`").split()
             curl = CURL.parse_args(shlex.split(command.strip("`"))[1:])
             url = curl.url.removeprefix("localhost:5000")
-            assert url.partition("?")[0] == path.replace("<id>", "sum")
+            assert url.partition("?")[0] == path.replace(
+                "<id>", "$RUN_ID" if path.startswith("/scheduler/runs") else "sum"
+            )
+            if "$RUN_ID" in url:
+                newest = await (await client.get("/scheduler/runs?limit=1")).get_json()
+                url = url.replace("$RUN_ID", newest["items"][0]["run_id"])
             assert method == (curl.X or ("POST" if curl.d else "GET"))
             response = await client.open(url, method=method, data=curl.d, headers={"Host": "localhost:5000"})
             assert str(response.status_code) == answers.partition(",")[0], command

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -14,14 +16,19 @@ from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import DuplicateJob, InvalidDefinition, JobNotFound
+from ..model import arguments, state
 from ..model.events import JobChanged, SchedulerChanged
 from ..model.functions import check_call
-from ..model.jobs import UNSET, JobChanges, JobDefinition
+from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.triggers import spec_of
-from ..stores.adapter import check_storable, unrestorable_reason
+from ..stores.adapter import unrestorable_reason
 from ..stores.slot import Slot
 from .claims import first_fire
 from .declarations import Declarations, Declared, Origin, check_executor, check_place, listed
+
+if TYPE_CHECKING:
+    from ..stores.sql.reconcile import Declaration
+    from ..stores.sql.workers import Session, Worker
 
 log = logging.getLogger("quart_sched")
 
@@ -74,13 +81,71 @@ class Catalogue:
 
         Raises StoreUnavailable; what is not stored by then stays declared.
         """
-        for entry in self.declarations.of(slot.alias):
+        entries = self.declarations.of(slot.alias)
+        if slot.shared:
+            if entries:
+                self.reconcile(slot)
+            return
+        for entry in entries:
             try:
                 self._store(slot, entry.definition, entry.job, replacing=True)
             except InvalidDefinition as error:
                 # Only now is the store's opinion known. The other jobs must not suffer for it.
                 log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
             self.declarations.applied(entry)
+
+    def join(self, slot: Slot) -> Session:
+        """Open a shared store and take part in it as a process of its own. Raises StoreUnavailable."""
+        with slot.lock:
+            slot.open(self._scheduler)
+            if slot.session is None:
+                slot.session = slot.do(lambda store: store.join())
+            return slot.session
+
+    def reconcile(self, slot: Slot) -> None:
+        """Bring what the code declares into a shared store, as one among all its processes. Raises StoreUnavailable."""
+        with slot.lock:
+            me = self.join(slot)
+            entries = self.declarations.all(slot.alias)
+            declared = [declaration for entry in entries if (declaration := self._declaration(slot, entry)) is not None]
+            done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune))
+        for job_id in done.refused:
+            log.error(
+                'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',
+                job_id,
+            )
+        for job_id, reason in done.invalid.items():
+            log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
+        for code, ids in (
+            (aps.EVENT_JOB_ADDED, done.added),
+            (aps.EVENT_JOB_MODIFIED, [*done.changed, *done.restored, *done.pruned]),
+        ):
+            for job_id in ids:
+                self._scheduler.stream.emit(JobChanged(code, job_id, slot.alias))
+        if done.pruned:
+            log.warning("No longer declared (SCHEDULER_PRUNE is %r): %s", self._scheduler.prune, ", ".join(done.pruned))
+        for entry in entries:
+            self.declarations.applied(entry)
+
+    def _declaration(self, slot: Slot, entry: Declared) -> Declaration | None:
+        from ..stores.sql.reconcile import Declaration
+
+        definition = entry.definition
+        try:
+            if entry.hashes is None:
+                zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
+                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+        except InvalidDefinition as error:
+            log.error('Job "%s" cannot be scheduled: %s', definition.id, error)
+            return None
+        return Declaration(definition.id, *entry.hashes, partial(self._made, definition))
+
+    def _made(self, definition: JobDefinition) -> Job:
+        """Return the declared job, resolved as of now. Raises InvalidDefinition."""
+        check_place(definition, self._scheduler.runner.executors, self.slots)
+        job = self.declarations.pending(definition)
+        self._resolve(job, definition)
+        return job
 
     def close_stores(self) -> None:
         """Free the stores' connections. What is declared will be brought into them again when they are next opened."""
@@ -99,17 +164,18 @@ class Catalogue:
 
     def get(self, job_id: str, alias: str | None = None) -> Job | None:
         """Return the job, or None."""
-        if (entry := self.declarations.get(job_id, alias)) is not None:
+        if (entry := self._waiting(job_id, alias)) is not None:
             return entry.job
         return next((job for _, job in self._find(job_id, alias)), None)
 
     def all(self, alias: str | None = None) -> list[Job]:
         """Return the jobs that wait for the start, then those in the stores by time of their next fire."""
+        slots = self._slots(alias)
         waiting = [entry.job for entry in self.declarations.of(alias)]
         stored = []
-        for slot in self._slots(alias):
-            with slot.use() as store:
-                stored += [job for job in store.get_all_jobs() if job.id not in self.declarations]
+        for slot in slots:
+            jobs = slot.perform(lambda store: store.get_all_jobs(), write=False)
+            stored += [job for job in jobs if job.id not in self.declarations]
         return waiting + stored
 
     def broken_reason(self, job: Job) -> str | None:
@@ -119,52 +185,67 @@ class Catalogue:
 
     def modify(self, job_id: str, alias: str | None, changes: JobChanges) -> Job:
         """Change a job, all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
-        if (entry := self.declarations.get(job_id, alias)) is not None:
+        if (entry := self._waiting(job_id, alias)) is not None:
             return self._redeclare(entry, changes)
-        for slot, job in self._find(job_id, alias):
-            with slot.use() as store:
-                fields = self._prepare(slot, job, changes)
-                if not fields:
-                    return job
-                if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
-                    slot.broken.pop(job_id, None)
-                job._modify(**fields)
-                if slot.blocking:
-                    check_storable(job, slot.alias)
-                store.update_job(job)
-            self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
-            return job
+        for slot in self._slots(alias):
+            job = slot.perform(partial(self._modify, slot, job_id, changes))
+            if job is not None:
+                return job
         raise JobNotFound(job_id)
+
+    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, store: Any) -> Job | None:
+        """Change a job within a transaction of its store; None where the store has no such job."""
+        job: Job | None = store.lookup_job(job_id)
+        if job is None:
+            return None
+        fields = self._prepare(slot, job, changes)
+        if not fields:
+            return job
+        if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
+            slot.broken.pop(job_id, None)
+        job._modify(**fields)
+        slot.check(job)
+        store.update_job(job)
+        if slot.shared:
+            job = store.lookup_job(job_id)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+        return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
         """Keep the job from firing until it is resumed."""
+        for slot, _ in self._find(job_id, alias):
+            if slot.shared:
+                slot.perform(lambda store: store.pause(job_id))
+                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+                paused = self.get(job_id, slot.alias)
+                if paused is None:
+                    break
+                return paused
         return self.modify(job_id, alias, JobChanges(fields={"next_run_time": None}))
 
     def resume(self, job_id: str, alias: str | None = None) -> Job | None:
         """Take the schedule up from now on; a job whose schedule is over is removed, and None returned."""
-        if (entry := self.declarations.get(job_id, alias)) is not None:
+        if (entry := self._waiting(job_id, alias)) is not None:
             return self._redeclare(entry, JobChanges(fields={"next_run_time": UNSET}))
         for slot, job in self._find(job_id, alias):
             self._refuse_unrestorable(job)
-            fire = self._first_fire(job.trigger)
+            fire = self._first_fire(job.trigger, self._consumed(slot, job))
             if fire is None:
                 self.remove(job_id, slot.alias)
                 return None
-            slot.consumed.pop(job_id, None)
             return self.modify(job_id, slot.alias, JobChanges(fields={"next_run_time": fire}))
         raise JobNotFound(job_id)
 
     def remove(self, job_id: str, alias: str | None = None) -> None:
         """Remove the job. Raises JobNotFound."""
-        entry = self.declarations.get(job_id, alias)
+        entry = self._waiting(job_id, alias)
         if entry is not None:
             self.declarations.drop(job_id)
             self._changed(aps.EVENT_JOB_REMOVED, job_id, entry.definition.jobstore)
             return
         for slot in self._slots(alias):
             try:
-                with slot.use() as store:
-                    store.remove_job(job_id)
+                slot.perform(lambda store: store.remove_job(job_id))
             except JobLookupError:
                 continue
             slot.forget(job_id)
@@ -177,24 +258,43 @@ class Catalogue:
         for entry in self.declarations.of(alias):
             self.declarations.drop(entry.definition.id)
         for slot in self._slots(alias):
-            with slot.use() as store:
-                store.remove_all_jobs()
+            slot.perform(lambda store: store.remove_all_jobs())
             slot.broken.clear()
             slot.consumed.clear()
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))
         self._scheduler.wakeup()
 
-    def runnable(self, job_id: str, alias: str | None = None) -> Job:
-        """Return the job with every option resolved, ready to be run. Raises JobNotFound or InvalidDefinition."""
-        if (entry := self.declarations.get(job_id, alias)) is not None:
+    def runnable(self, job_id: str, alias: str | None = None) -> tuple[Slot | None, Job]:
+        """Return the job with every option resolved, ready to be run, and its store.
+
+        The store is None for a job that waits for the start. Raises JobNotFound or InvalidDefinition.
+        """
+        if (entry := self._waiting(job_id, alias)) is not None:
             job = self.declarations.pending(entry.definition)
             self._resolve(job, entry.definition)
-            return job
-        for _, job in self._find(job_id, alias):
+            return None, job
+        for slot, job in self._find(job_id, alias):
             self._refuse_unrestorable(job)
-            check_executor(job.executor, job.func, self._scheduler.runner.executors)
-            return job
+            executors: Any = self._scheduler.runner.executors
+            check_executor(job.executor, job.func, executors, getattr(job, "on_crash", "lost"))
+            return slot, job
         raise JobNotFound(job_id)
+
+    def workers(self) -> list[Worker]:
+        """Return the processes that share a store with this one, itself among them. Raises StoreUnavailable."""
+        found: list[Worker] = []
+        for slot in self.slots.values():
+            if slot.shared:
+                slot.open(self._scheduler)
+                found += slot.do(lambda store: store.workers())
+        return found
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume the shared stores, for all their processes."""
+        for slot in self.slots.values():
+            if slot.shared:
+                slot.open(self._scheduler)
+                slot.do(lambda store: store.set_paused(paused))
 
     # The parts of them
 
@@ -202,13 +302,25 @@ class Catalogue:
         slots = list(self.slots.values()) if alias is None else [self.slot(alias)]
         for slot in slots:
             slot.open(self._scheduler)
+            self._settle(slot)
         return slots
+
+    def _settle(self, slot: Slot) -> None:
+        """Bring what is declared into a shared store: once the scheduler has started, a verb is to find it there."""
+        if slot.shared and self.started:
+            self.apply(slot)
+
+    def _waiting(self, job_id: str, alias: str | None) -> Declared | None:
+        """Return the job if it waits for the start."""
+        entry = self.declarations.get(job_id, alias)
+        if entry is not None and (slot := self.slots.get(entry.definition.jobstore)) is not None:
+            self._settle(slot)
+        return self.declarations.get(job_id, alias)
 
     def _find(self, job_id: str, alias: str | None) -> Iterator[tuple[Slot, Job]]:
         """Yield the job with its store from the first store that has it."""
         for slot in self._slots(alias):
-            with slot.use() as store:
-                job = store.lookup_job(job_id)
+            job = slot.perform(lambda store: store.lookup_job(job_id), write=False)
             if job is not None:
                 yield slot, job
                 return
@@ -217,29 +329,35 @@ class Catalogue:
         """Put a job into its store, or reconcile it with the one that is there."""
         check_place(definition, self._scheduler.runner.executors, self.slots)
         self._resolve(job, definition)
-        if slot.blocking:
-            check_storable(job, slot.alias)
-        with slot.use() as store:
-            existing = store.lookup_job(job.id)
-            code = aps.EVENT_JOB_ADDED
-            if existing is not None:
-                if not replacing:
-                    raise DuplicateJob(job.id)
-                if self._adopt(existing, job, definition):
-                    store.update_job(job)
-                    code = aps.EVENT_JOB_MODIFIED
-                else:
-                    code = 0
-            else:
-                try:
-                    store.add_job(job)
-                except ConflictingIdError:
-                    raise DuplicateJob(job.id) from None
-            job._jobstore_alias = slot.alias
+        slot.check(job)
+        put = partial(self._put, job, definition, replacing)
+        try:
+            code = slot.perform(put)
+        except DuplicateJob:
+            raise
+        except ConflictingIdError:
+            # Another process has added it in this moment.
+            if not replacing:
+                raise DuplicateJob(job.id) from None
+            code = slot.perform(put)
+        job._jobstore_alias = slot.alias
         if code:
             slot.forget(job.id)
             self._changed(code, job.id, slot.alias)
-        return job
+        return self.get(job.id, slot.alias) or job if slot.shared else job
+
+    def _put(self, job: Job, definition: JobDefinition, replacing: bool, store: Any) -> int:
+        """Add or replace the job within a transaction of its store; return the code of the event, 0 for none."""
+        existing = store.lookup_job(job.id)
+        if existing is None:
+            store.add_job(job)
+            return int(aps.EVENT_JOB_ADDED)
+        if not replacing:
+            raise DuplicateJob(job.id)
+        if not self._adopt(existing, job, definition):
+            return 0
+        store.update_job(job)
+        return int(aps.EVENT_JOB_MODIFIED)
 
     def _resolve(self, job: Job, definition: JobDefinition) -> None:
         """Fill in zone, defaults and first fire, as of now."""
@@ -253,9 +371,13 @@ class Catalogue:
         resolved["next_run_time"] = self._first_fire(trigger) if given is UNSET else given
         job._modify(**resolved)
 
-    def _first_fire(self, trigger: BaseTrigger) -> datetime | None:
+    def _first_fire(self, trigger: BaseTrigger, consumed: datetime | None = None) -> datetime | None:
+        """Return the next fire, behind the one that was `consumed` last."""
         try:
-            return first_fire(trigger, self._scheduler.clock.now())
+            fire = first_fire(trigger, self._scheduler.clock.now())
+            if fire is not None and consumed is not None and fire.timestamp() <= consumed.timestamp():
+                fire = first_fire(trigger, consumed.astimezone(UTC) + timedelta(microseconds=1))
+            return fire
         except Exception as error:
             # The trigger may be the user's own code, or a combination that has no common fire.
             raise InvalidDefinition("trigger", f"gives no next fire: {type(error).__name__}: {error}") from error
@@ -265,19 +387,22 @@ class Catalogue:
 
         An equal trigger keeps its next fire, and a paused job stays paused.
         """
-        if unrestorable_reason(existing) is not None:
+        paused = existing.next_run_time is None
+        if (broken := getattr(existing, "broken", None)) is not None:
+            paused = existing.paused_by is not None
+        if paused and definition.next_run_time is UNSET:
+            job.next_run_time = None
+        if broken is not None or unrestorable_reason(existing) is not None:
             return True
         same_trigger = definition.trigger.describes(spec_of(existing.trigger), self._scheduler.timezone)
-        if definition.next_run_time is UNSET:
-            if existing.next_run_time is None:
-                job.next_run_time = None
-            elif same_trigger:
-                job.next_run_time = existing.next_run_time
+        if definition.next_run_time is UNSET and same_trigger:
+            job.next_run_time = existing.next_run_time
         if same_trigger:
             job.trigger = existing.trigger
         same_function = job.func == existing.func or (job.func_ref is not None and job.func_ref == existing.func_ref)
         attributes = ("name", "args", "kwargs", "executor", *_OPTIONS, "next_run_time")
-        same = all(getattr(job, key) == getattr(existing, key) for key in attributes)
+        same = all(_alike(getattr(job, key), getattr(existing, key)) for key in attributes)
+        same = same and getattr(existing, "on_crash", "lost") == definition.on_crash
         return not (same_trigger and same_function and same)
 
     def _prepare(self, slot: Slot, job: Job, changes: JobChanges) -> dict[str, Any]:
@@ -290,20 +415,32 @@ class Catalogue:
         ):
             trigger = fields["trigger"] = changes.trigger.build(self._scheduler.timezone, now)
             if job.next_run_time is not None or job.id in slot.broken:
-                fields.setdefault("next_run_time", self._first_fire(trigger))
+                fields.setdefault("next_run_time", self._first_fire(trigger, self._consumed(slot, job)))
         func = fields.get("func", job.func)
         check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))
-        check_executor(fields.get("executor", job.executor), func, self._scheduler.runner.executors)
+        executors, executor = self._scheduler.runner.executors, fields.get("executor", job.executor)
+        check_executor(executor, func, executors, fields.get("on_crash", getattr(job, "on_crash", "lost")))
+        if fields.get("on_crash") == "rerun" and not isinstance(job, ScheduledJob):
+            raise InvalidDefinition("on_crash", "'rerun' needs the SQL store, which alone knows of crashes")
         if fields.get("name", job.name) is None:
             del fields["name"]
         moment = fields.get("next_run_time")
         if moment is not None:
             moment = moment if moment.tzinfo else moment.replace(tzinfo=self._scheduler.timezone)
-            consumed = slot.consumed.get(job.id)
+            consumed = self._consumed(slot, job)
             if consumed is not None and moment <= consumed and "trigger" not in fields:
                 # A job that was read, and sent back after it fired meanwhile: that fire must not come again.
                 del fields["next_run_time"]
-        return {key: value for key, value in fields.items() if key == "func" or getattr(job, key) != value}
+        known = {"on_crash": "lost"}  # what APScheduler's own job class lacks
+        return {
+            key: value
+            for key, value in fields.items()
+            if key == "func" or not _alike(getattr(job, key, known.get(key)), value)
+        }
+
+    def _consumed(self, slot: Slot, job: Job) -> datetime | None:
+        """Return the last fire of the job that was claimed, as far as is known."""
+        return getattr(job, "last_fire", None) or slot.consumed.get(job.id)
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
         self.declarations.modify(entry, changes)
@@ -317,3 +454,8 @@ class Catalogue:
     def _changed(self, code: int, job_id: str, alias: str | None) -> None:
         self._scheduler.stream.emit(JobChanged(code, job_id, alias))
         self._scheduler.wakeup()
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Compare as JSON does, to which true is not 1."""
+    return bool(one == other) and json.dumps(arguments.show(one)) == json.dumps(arguments.show(other))

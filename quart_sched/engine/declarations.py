@@ -10,8 +10,7 @@ from apscheduler.job import Job
 
 from ..errors import ConfigError, DuplicateJob, InvalidDefinition
 from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
-from ..model.jobs import UNSET, JobChanges, JobDefinition
-from ..stores.adapter import check_storable
+from ..model.jobs import UNSET, JobChanges, JobDefinition, OnCrash, ScheduledJob
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
 
@@ -29,6 +28,8 @@ class Declared:
     job: Job
     origin: Origin
     inherited: bool = False
+    hashes: tuple[str, str] | None = None
+    """Of the trigger and of all else, as a shared store compares them."""
 
 
 class Declarations:
@@ -56,6 +57,11 @@ class Declarations:
     def of(self, alias: str | None) -> list[Declared]:
         """Return the jobs that wait for this store, or for any."""
         return [entry for entry in list(self._declared.values()) if alias in (None, entry.definition.jobstore)]
+
+    def all(self, alias: str) -> list[Declared]:
+        """Return what the code declares for this store, be it in there already or not."""
+        entries = {**self._applied, **self._declared}
+        return [entry for entry in entries.values() if entry.definition.jobstore == alias]
 
     def drop(self, job_id: str) -> None:
         """Forget the job, which was removed."""
@@ -97,8 +103,8 @@ class Declarations:
     def check_place(self, definition: JobDefinition, executors: Mapping[str, Any], stores: Mapping[str, Slot]) -> None:
         """Raise InvalidDefinition where the store or executor is none, or cannot take this job."""
         check_place(definition, executors, stores)
-        if stores[definition.jobstore].blocking:
-            check_storable(self.pending(definition), definition.jobstore)
+        if (slot := stores[definition.jobstore]).blocking:
+            slot.check(self.pending(definition))
 
     def begin(self, *, rebind: bool) -> None:
         """Make room for a configuration; with `rebind`, for one of another app."""
@@ -137,12 +143,13 @@ class Declarations:
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
         fresh = self.pending(definition)
-        for key in Job.__slots__:
+        for key in (*Job.__slots__, "on_crash"):
             if hasattr(fresh, key) and key != "__weakref__":
                 setattr(entry.job, key, getattr(fresh, key))
             elif key == "next_run_time" and hasattr(entry.job, key):
                 del entry.job.next_run_time
         entry.definition = definition
+        entry.hashes = None
 
     def pending(self, definition: JobDefinition) -> Job:
         """Make the job object, still without a store; its trigger is tried out now, so that mistakes show here."""
@@ -150,13 +157,14 @@ class Declarations:
         if definition.name is not None:
             options["name"] = definition.name
         try:
-            return Job(
+            return ScheduledJob(
                 self._scheduler,
                 id=definition.id,
                 func=definition.func,
                 args=definition.args,
                 kwargs=definition.kwargs,
                 executor=definition.executor,
+                on_crash=definition.on_crash,
                 trigger=definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now()),
                 **options,
             )
@@ -173,17 +181,23 @@ def check_place(definition: JobDefinition, executors: Mapping[str, Any], stores:
     """Raise InvalidDefinition where the definition's store or executor is none, or not one for its function."""
     if definition.jobstore not in stores:
         raise InvalidDefinition("jobstore", f"is {definition.jobstore!r}; expected one of {listed(stores)}")
-    check_executor(definition.executor, definition.func, executors)
+    check_executor(definition.executor, definition.func, executors, definition.on_crash)
 
 
-def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any]) -> None:
-    """Raise InvalidDefinition where there is no such executor, or not for this function."""
+def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any], on_crash: OnCrash = "lost") -> None:
+    """Raise InvalidDefinition where there is no such executor, or not for a job with this function and option."""
     if alias not in executors:
         raise InvalidDefinition("executor", f"is {alias!r}; expected one of {listed(executors)}")
     executor = executors[alias]
-    if isinstance(executor, ForeignExecutor) and executor.in_processes and runs_on_loop(func):
+    if not (isinstance(executor, ForeignExecutor) and executor.in_processes):
+        return
+    if runs_on_loop(func):
         raise InvalidDefinition(
             "executor", f"{alias!r} is a process pool, which cannot run the coroutine {describe(func)}"
+        )
+    if on_crash == "rerun":
+        raise InvalidDefinition(
+            "on_crash", f"is 'rerun', which does not apply to a process pool; expected 'lost' with executor {alias!r}"
         )
 
 

@@ -16,6 +16,7 @@ from apscheduler.job import Job
 from apscheduler.util import maybe_ref
 
 from ..errors import ConfigError
+from ..model.runs import Run
 from .threads import WorkerThreads
 
 
@@ -36,7 +37,7 @@ class JobExecutor(BaseExecutor):
         self.threads = WorkerThreads(self.max_workers, "quart-sched-job")
 
     def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
-        self._scheduler.runner.submit(job, run_times, "schedule")
+        self._scheduler.runner.submit(job, [Run(job, moment, "schedule") for moment in run_times])
 
 
 class ForeignExecutor:

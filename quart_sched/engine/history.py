@@ -1,28 +1,146 @@
-"""The history kept in memory: a ring of final records."""
+"""The history: what became of the fires, in memory or in a database, read as one."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import RunRecord
+from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
+from .clock import Clock
+from .runner import Runner
+from .threads import StoreThread
+
+log = logging.getLogger("quart_sched")
+
+_BATCH = 200
+"""Records that are written in one transaction."""
+_LINGER = 0.1
+"""Seconds that a record waits for company."""
+_LONGEST_WAIT = 30.0
+_CLOSING_WAIT = 0.1
+"""Seconds between attempts: the most while the database is away, and when little time is left."""
+
+
+class Source(Protocol):
+    """A history of some of the runs."""
+
+    blocking: bool
+    """Whether reading it does I/O, which is no business of the event loop's."""
+
+    def page(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that are asked for, in the query's order, at most its limit."""
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return this run, with what it put out, or None."""
+
+    def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+
+
+class Histories:
+    """Several sources, read as one."""
+
+    def __init__(self, sources: Iterable[Source] = ()) -> None:
+        """Take the sources. A run may move from one to a later one while they are read."""
+        self.sources: Sequence[Source] = list(sources)
+
+    @property
+    def blocking(self) -> bool:
+        """Whether reading does I/O."""
+        return any(source.blocking for source in self.sources)
+
+    def page(self, query: RunQuery) -> RunPage:
+        """Return a page of the runs that are asked for, newest first."""
+        # One more than is shown tells whether there is another page.
+        more = replace(query, limit=query.limit + 1)
+        found = more.select(_latest(source.page(more) for source in self.sources))
+        items = tuple(found[: query.limit])
+        return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return this run, with what it put out, or None."""
+        found = (source.find(run_id) for source in self.sources)
+        return next(iter(_latest([record] for record in found if record is not None)), None)
+
+    def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+        return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
+
+
+def _latest(parts: Iterable[Iterable[RunRecord]]) -> list[RunRecord]:
+    """Return each run once: as it was seen last, and never as under way when it was seen to have ended."""
+    found: dict[str, RunRecord] = {}
+    for part in parts:
+        for record in part:
+            known = found.get(record.run_id)
+            if known is None or known.outcome in STATES:
+                found[record.run_id] = record
+    return list(found.values())
+
+
+Keeps = Callable[[str | None], bool]
+"""Tells by its alias whether the runs of a job store are meant."""
+
+
+def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunRecord]:
+    """Return what stands on the books of this process for runs that have not ended."""
+    return [
+        RunRecord(
+            run.run_id,
+            run.fire_id,
+            run.job_id,
+            run.scheduled_at,
+            "queued" if run.started_at is None else "running",
+            run.cause,
+            runner.worker,
+            run.attempt,
+            run.started_at,
+            final=False,
+        )
+        for run in runner.running()
+        if keeps(run.job._jobstore_alias)
+    ]
 
 
 class HistoryRing:
-    """The last `size` final records, oldest first. A reader of the event stream."""
+    """The last `size` records, oldest first. A reader of the event stream, and a source."""
 
-    def __init__(self, size: int) -> None:
+    blocking = False
+
+    def __init__(
+        self,
+        size: int,
+        under_way: Callable[[], Iterable[RunRecord]] = tuple,
+        keeps: Keeps = lambda alias: True,
+    ) -> None:
+        """Keep the runs of the stores that `keeps` admits; `under_way` returns those that have not ended."""
         self.size = size
+        self._under_way = under_way
+        self._keeps = keeps
         self._records: OrderedDict[str, RunRecord] = OrderedDict()
         self._lapses: dict[str, str] = {}
 
+    def keep(self, keeps: Keeps, under_way: Callable[[], Iterable[RunRecord]]) -> None:
+        """Keep the runs of other stores from now on."""
+        self._keeps, self._under_way = keeps, under_way
+
     def __call__(self, event: Event) -> None:
-        if isinstance(event, RunEnded):
-            self._add(event.record)
+        if isinstance(event, RunEnded) and self._keeps(event.jobstore):
+            self.add(event.record)
 
     def __len__(self) -> int:
         return len(self._records)
+
+    # What is there
 
     def records(self, job_id: str | None = None) -> list[RunRecord]:
         """Return the records, oldest first; of one job where `job_id` is given."""
@@ -34,7 +152,32 @@ class HistoryRing:
         """Return the record of this run, or None where there is none (any more)."""
         return self._records.get(run_id)
 
-    def _add(self, record: RunRecord) -> None:
+    def page(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that are asked for, in the query's order, at most its limit."""
+        return query.select(self._all())
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return this run, with what it put out, or None."""
+        under_way = next((record for record in self._under_way() if record.run_id == run_id), None)
+        return self._records.get(run_id, under_way)
+
+    def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+        fire = (record.job_id, record.fire_id)
+        return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
+
+    def _all(self) -> list[RunRecord]:
+        # In this order, a run that ends in between is seen, and as what it is then.
+        under_way, records = list(self._under_way()), self.records()
+        if under_way:
+            ended = {record.run_id for record in records}
+            records += [record for record in under_way if record.run_id not in ended]
+        return records
+
+    # What comes and goes
+
+    def add(self, record: RunRecord) -> int:
+        """Take a record in; return how many older ones had to go."""
         if record.outcome in ("missed", "coalesced"):
             previous = self._records.get(self._lapses.get(record.job_id, ""))
             if previous is not None and previous.outcome == record.outcome:
@@ -43,13 +186,160 @@ class HistoryRing:
         else:
             self._lapses.pop(record.job_id, None)
         self._records[record.run_id] = record
-        if len(self._records) > self.size:
-            _, dropped = self._records.popitem(last=False)
-            if self._lapses.get(dropped.job_id) == dropped.run_id:
-                del self._lapses[dropped.job_id]
+        if len(self._records) <= self.size:
+            return 0
+        _, dropped = self._records.popitem(last=False)
+        self._close(dropped)
+        return 1
+
+    def oldest(self, count: int) -> list[RunRecord]:
+        """Return the oldest records, as they will stay from now on."""
+        records = list(islice(self._records.values(), count))
+        for record in records:
+            self._close(record)
+        return records
+
+    def remove(self, records: Iterable[RunRecord]) -> int:
+        """Drop these records; return how many were there."""
+        return sum(self._records.pop(record.run_id, None) is not None for record in records)
+
+    def _close(self, record: RunRecord) -> None:
+        """Let the record take up no more lapses."""
+        if self._lapses.get(record.job_id) == record.run_id:
+            del self._lapses[record.job_id]
 
 
 def _merge(earlier: RunRecord, later: RunRecord) -> RunRecord:
     fires = None if earlier.fires is None or later.fires is None else earlier.fires + later.fires
     first = earlier.first_scheduled_at or earlier.scheduled_at
     return replace(later, run_id=earlier.run_id, fire_id=earlier.fire_id, first_scheduled_at=first, fires=fires)
+
+
+def _by_attempt(record: RunRecord) -> tuple[int, str]:
+    return record.attempt, record.run_id
+
+
+class WritableHistory(Source, Protocol):
+    """A history that takes records in."""
+
+    def write(self, records: Sequence[RunRecord]) -> None:
+        """Add the records, whichever are not there yet. Raises anything where that fails."""
+
+
+class HistoryWriter:
+    """Brings records into a database, from a thread of its own, and is the source of those that are not there yet.
+
+    A reader of the event stream. While the database is away it keeps the newest `size` records and tries again.
+    """
+
+    blocking = False
+
+    def __init__(
+        self,
+        history: WritableHistory,
+        *,
+        size: int,
+        clock: Clock,
+        keeps: Keeps,
+        under_way: Callable[[], Iterable[RunRecord]] = tuple,
+    ) -> None:
+        """Write the runs of the stores that `keeps` admits; `under_way` returns those that have not ended."""
+        self.history = history
+        self._clock = clock
+        self._keeps = keeps
+        self._waiting = HistoryRing(size, under_way)
+        self._dropped = 0
+        self._away = False
+        self._thread = StoreThread()
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunEnded) and self._keeps(event.jobstore):
+            self._dropped += self._waiting.add(event.record)
+            self._begin()
+
+    def __len__(self) -> int:
+        """Return how many records are still to be written."""
+        return len(self._waiting)
+
+    def page(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that are asked for, in the query's order, at most its limit."""
+        return self._waiting.page(query)
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return this run, with what it put out, or None."""
+        return self._waiting.find(run_id)
+
+    def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+        return self._waiting.attempts(record)
+
+    async def close(self, timeout: float) -> None:
+        """Write what waits, for at most `timeout` seconds; the log says what could not be written."""
+        self._closing = True
+        try:
+            self._begin()
+            self._wake.set()
+            if self._task is not None:
+                _, late = await asyncio.wait([self._task], timeout=timeout)
+                for task in late:
+                    task.cancel()
+                    await asyncio.wait([task])
+        finally:
+            self._closing = False
+            self._task = None
+            self._thread.stop()
+        if len(self) or self._dropped:
+            log.error(
+                "The run history could not be written: %d records are lost, and %d that had been dropped before",
+                len(self),
+                self._dropped,
+            )
+
+    def _begin(self) -> None:
+        """Have a task that writes, unless there is one, or nothing to write, or no loop yet."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        busy = self._task is not None and not self._task.done() and self._task.get_loop() is loop
+        if len(self) and not busy:
+            self._task = loop.create_task(self._write(), context=Context())
+
+    async def _write(self) -> None:
+        failures = 0
+        while len(self):
+            if len(self) < _BATCH and not self._closing:
+                await self._pause(_LINGER)
+            batch = self._waiting.oldest(_BATCH)
+            try:
+                await asyncio.wrap_future(self._thread.submit(partial(self.history.write, batch)))
+            except Exception as error:
+                # Whatever it is, the records stay here, and the next attempt may go better.
+                failures += 1
+                self._note_failure(error)
+                await self._pause(min(0.5 * 2.0 ** min(failures, 10), _LONGEST_WAIT) * random.uniform(0.5, 1))
+            else:
+                failures = 0
+                # Those that had to make room meanwhile have been written all the same.
+                self._dropped -= len(batch) - self._waiting.remove(batch)
+                self._note_success()
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake = asyncio.Event()
+        await self._clock.wait(self._wake, min(seconds, _CLOSING_WAIT) if self._closing else seconds)
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            log.error(
+                "%s. The newest %d records are kept in memory until they can be written", error, self._waiting.size
+            )
+
+    def _note_success(self) -> None:
+        if self._away or (self._dropped and not len(self)):
+            log.warning("The run history is being written again; %d records had to be dropped", self._dropped)
+            self._away = False
+            self._dropped = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
@@ -15,6 +16,7 @@ from werkzeug.local import LocalProxy
 
 from ..model.functions import JobFunction, runs_on_loop
 from ..model.runs import Run
+from .logs import RunLog, attach
 from .stream import Mailbox
 from .threads import WorkerThreads
 
@@ -45,11 +47,17 @@ class Performer:
         self.app: Quart | None = None
         self.before_run: list[Hook] = []
         self.after_run: list[Hook] = []
+        self.log_bytes = 0
+        """What is kept of the lines that a run logs; 0 keeps none."""
+        self.log_level = logging.INFO
         self._mailbox = mailbox
 
     async def perform(self, holder: Holder, run: Run) -> Any:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
         _current_run.set(run)
+        if self.log_bytes:
+            run.log = RunLog(self.log_bytes, self.log_level)
+            attach(run.log)
         if self.app is None:
             return await self._call(holder, run.job)
         async with self.app.app_context():
@@ -89,7 +97,7 @@ class Performer:
                 self._after_in_thread(loop)
             return result
 
-        result = await self._in_thread(holder, call)
+        result = await self._in_thread(holder, call, begins_run=True)
         if inspect.isawaitable(result):
             try:
                 return await result
@@ -102,8 +110,9 @@ class Performer:
         for hook in reversed(self.after_run):
             _settle_from_thread(hook(), loop)
 
-    async def _in_thread(self, holder: Holder, call: Callable[[], Any]) -> Any:
+    async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
         thread_call = holder.call = ThreadCall(call, asyncio.get_running_loop().create_future(), self._mailbox)
+        thread_call.begins_run = begins_run
         holder.threads.submit(thread_call)
         try:
             return await thread_call.future
@@ -115,7 +124,7 @@ class Performer:
 class ThreadCall:
     """A call on its way into a thread. It can be withdrawn as long as no thread has taken it."""
 
-    __slots__ = ("_call", "_context", "_mailbox", "_ticket", "ended", "future", "on_end")
+    __slots__ = ("_call", "_context", "_mailbox", "_ticket", "begins_run", "ended", "future", "on_end")
 
     def __init__(self, call: Callable[[], Any], future: asyncio.Future[Any], mailbox: Mailbox) -> None:
         self._call = call
@@ -124,6 +133,8 @@ class ThreadCall:
         # list.pop is atomic: whoever gets the ticket, thread or drain, has the call.
         self._ticket = [True]
         self.future = future
+        self.begins_run = False
+        """Whether nothing of the run has been done before it."""
         self.ended = False
         self.on_end: Callable[[], None] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from apscheduler import events as aps
@@ -12,6 +13,7 @@ from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import StoreUnavailable
 from ..model.events import JobChanged
+from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .claims import Round, claim
@@ -27,7 +29,7 @@ SLICE = 0.002
 """Seconds that submitting may hold the loop before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
-_LONGEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 30.0
 
 
 class Pump:
@@ -44,7 +46,7 @@ class Pump:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim."""
-        self._task = loop.create_task(self._run(), name=f"quart-sched-pump-{self.slot.alias}")
+        self._task = Context().run(loop.create_task, self._run(), name=f"quart-sched-pump-{self.slot.alias}")
 
     def wake(self) -> None:
         """Look for due jobs now. On the loop only; many calls before it gets its turn are one."""
@@ -80,7 +82,7 @@ class Pump:
     def _back_off(self, error: Exception) -> float:
         self.errors += 1
         self._failures += 1
-        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), _LONGEST_BACKOFF)
+        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), LONGEST_BACKOFF)
         report = log.error if self._failures == 1 else log.warning
         # The whole traceback only of the first failure: an outage is no reason to fill the disk.
         show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
@@ -90,7 +92,7 @@ class Pump:
     async def _turn(self) -> float:
         """Claim and submit until nothing is due; return the seconds until something is."""
         scheduler, runner, clock = self._scheduler, self._scheduler.runner, self._scheduler.clock
-        await scheduler.call(self.prepare, blocking=self.slot.blocking)
+        await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
             if runner.room == 0:
                 await runner.wait_for_room(self._wake)
@@ -110,7 +112,7 @@ class Pump:
             await asyncio.sleep(0)
         return LONGEST_WAIT
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Open the store and bring the declared jobs into it."""
         self.slot.open(self._scheduler)
         self._scheduler.catalogue.apply(self.slot)
@@ -150,7 +152,7 @@ class Pump:
                 for lapse in plan.lapses:
                     runner.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
                 if plan.fires:
-                    runner.submit(job, plan.fires, "schedule")
+                    runner.submit(job, [Run(job, fire, "schedule") for fire in plan.fires])
             except Exception:
                 # The others of the batch are claimed already: they must not be lost with this one.
                 self.errors += 1

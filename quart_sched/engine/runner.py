@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import Iterable
+from collections.abc import Container
 from contextvars import Context
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled
 from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunSubmitted
+from ..model.events import RunEnded, RunReturned, RunSubmitted
 from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
@@ -37,12 +37,20 @@ _RESULT_LIMIT = 1_000
 class _Batch:
     """Fires of one job that run one after the other and hold one of its instance slots."""
 
-    __slots__ = ("call", "current", "done", "executor", "generation", "job", "jobstore", "runs", "task", "waiter")
+    __slots__ = (
+        "call", "claimed", "current", "disowned", "done", "executor", "generation", "job", "jobstore", "runs", "task",
+        "waiter",
+    )  # fmt: skip
 
-    def __init__(self, job: Job, runs: list[Run], executor: BaseExecutor | ForeignExecutor) -> None:
+    def __init__(
+        self, job: Job, runs: list[Run], executor: BaseExecutor | ForeignExecutor, *, claimed: bool = False
+    ) -> None:
         self.job = job
         self.jobstore: str | None = job._jobstore_alias
         self.executor = executor
+        self.claimed = claimed
+        """Whether a shared store has it on its books, counts its instance, and takes back what was not begun."""
+        self.disowned = False
         self.generation = 0
         self.runs = runs
         self.current = runs[0]
@@ -134,15 +142,21 @@ class Runner:
 
     # Submission
 
-    def submit(self, job: Job, fires: Iterable[datetime], cause: Cause) -> None:
-        """Run claimed fires of `job`, oldest first, or account for them as skipped."""
-        runs = [Run(job, fire, cause) for fire in fires]
-        if len(self._active.get(job.id, ())) >= job.max_instances:
-            log.warning('Job "%s" skipped: already running %d time(s), its max_instances', job.id, job.max_instances)
+    def submit(self, job: Job, runs: list[Run], *, claimed: bool = False) -> None:
+        """Run claimed fires of `job`, oldest first, or account for them as skipped.
+
+        With `claimed`, a shared store has counted the instances of the job over all processes already.
+        """
+        if not claimed and len(self._active.get(job.id, ())) >= job.max_instances:
+            self.warn_of_overlap(job)
             for run in runs:
                 self._emit_end(run, job._jobstore_alias, "skipped")
             return
-        self._begin(_Batch(job, runs, self.executors[job.executor]))
+        self._begin(_Batch(job, runs, self.executors[job.executor], claimed=claimed))
+
+    def warn_of_overlap(self, job: Job) -> None:
+        """Say that a fire was skipped."""
+        log.warning('Job "%s" skipped: already running %d time(s), its max_instances', job.id, job.max_instances)
 
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
@@ -151,9 +165,19 @@ class Runner:
         active = self._active.get(job.id, [])
         if len(active) >= job.max_instances:
             raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
-        run = Run(job, self.clock.now(), cause)
-        batch = _Batch(job, [run], self.executors[job.executor])
+        return self._start(_Batch(job, [Run(job, self.clock.now(), cause)], self.executors[job.executor]))
+
+    def start_claimed(self, run: Run) -> RunHandle:
+        """Run what a shared store has let this process run beside the schedule. Raises Draining."""
+        job = run.job
+        if self.draining or self._loop is None:
+            raise Draining(f"Job {job.id} cannot be run: this process is shutting down")
+        return self._start(_Batch(job, [run], self.executors[job.executor], claimed=True))
+
+    def _start(self, batch: _Batch) -> RunHandle:
+        assert self._loop is not None
         batch.waiter = self._loop.create_future()
+        run = batch.current
         self._begin(batch)
         return RunHandle(run, batch.waiter)
 
@@ -163,9 +187,14 @@ class Runner:
         record = RunRecord(
             run_id, run_id, job.id, last, outcome, "schedule", self.worker, first_scheduled_at=first, fires=fires
         )
-        if outcome == "missed":
-            log.warning('Job "%s" missed its fire at %s (%s in all)', job.id, last, fires or "many")
-        self._stream.emit(RunEnded(record, job._jobstore_alias))
+        self.account(record, job._jobstore_alias)
+
+    def account(self, record: RunRecord, jobstore: str | None) -> None:
+        """Tell of fires that are accounted for without a run here."""
+        if record.outcome == "missed":
+            fires = record.fires or "many"
+            log.warning('Job "%s" missed its fire at %s (%s in all)', record.job_id, record.scheduled_at, fires)
+        self._stream.emit(RunEnded(record, jobstore))
 
     def _begin(self, batch: _Batch) -> None:
         self._active.setdefault(batch.job.id, []).append(batch)
@@ -213,14 +242,14 @@ class Runner:
     ) -> None:
         if batch.done:
             return  # The drain has given this run up and recorded it.
-        if outcome == "failed":
+        if outcome == "failed" and not batch.disowned:
             log.error('Job "%s" raised an exception', run.job_id, exc_info=error)
         ended = self._emit_end(run, batch.jobstore, outcome, result=result, error=error)
         if batch.runs and not run.cancelled:
             self._next(batch)
             return
         for dropped in batch.runs:
-            self._emit_end(dropped, batch.jobstore, "cancelled")
+            self._drop(batch, dropped)
         batch.done = True
         if batch.waiter is not None and not batch.waiter.done():
             batch.waiter.set_result(ended)
@@ -230,6 +259,23 @@ class Runner:
             call.on_end = partial(self._release, batch)
         else:
             self._release(batch)
+
+    def _drop(self, batch: _Batch, run: Run) -> None:
+        """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
+        if batch.claimed:
+            self._stream.emit(RunReturned(run, batch.jobstore))
+        else:
+            self._emit_end(run, batch.jobstore, "cancelled")
+
+    def disown(self, run_ids: Container[str]) -> None:
+        """Cancel runs that are this process's no more, since the others have declared it dead."""
+        for batch in [batch for some in self._active.values() for batch in some]:
+            if batch.claimed and batch.current.run_id in run_ids and not batch.done:
+                batch.disowned = True
+                batch.runs.clear()
+                batch.current.cancelled = True
+                if batch.task is not None and batch.call is None:
+                    batch.task.cancel()
 
     def _release(self, batch: _Batch) -> None:
         batches = self._active[batch.job.id]
@@ -264,7 +310,10 @@ class Runner:
             str(error) if error is not None else None,
             _format(error) if error is not None else None,
             bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
+            log=run.log.text() if run.log is not None else None,
         )
+        if run.log is not None:
+            run.log.close()
         ended = RunEnded(record, jobstore, result, error)
         self._stream.emit(ended)
         return ended
@@ -290,6 +339,8 @@ class Runner:
         """
         running = [batch for some in self._active.values() for batch in some]
         batches = [batch for batch in running if not batch.done and batch.generation <= generation]
+        for batch in batches:
+            self._hand_back(batch)
         if not await self._wait(batches, timeout):
             return
         late = [batch for batch in batches if not batch.done]
@@ -307,6 +358,24 @@ class Runner:
                 elif batch.task is not None:
                     batch.task.cancel()
         await asyncio.sleep(0)
+
+    def _hand_back(self, batch: _Batch) -> None:
+        """Return to a shared store what this process has claimed and not begun, so that another one can run it."""
+        if not batch.claimed:
+            return
+        for run in batch.runs:
+            self._drop(batch, run)
+        batch.runs = []
+        call = batch.call
+        if call is not None and call.begins_run and batch.task is not None and call.withdraw():
+            # Its function waits for a thread still. What is left of its task is the wrapping.
+            batch.done = True
+            self._drop(batch, batch.current)
+            if batch.waiter is not None and not batch.waiter.done():
+                batch.waiter.set_exception(Draining(f"Run {batch.current.run_id} was handed back at the shutdown"))
+                batch.waiter.exception()
+            batch.task.cancel()
+            self._release(batch)
 
     async def _wait(self, batches: list[_Batch], timeout: float) -> bool:
         """Wait for the batches to end; tell whether any is left."""

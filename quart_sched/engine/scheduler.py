@@ -6,9 +6,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from apscheduler import events as aps
@@ -16,7 +16,7 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
-from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
+from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, SchedulerError
 from ..model.events import Event, SchedulerChanged
 from ..model.jobs import JobDefinition
 from ..model.runs import Cause
@@ -24,6 +24,7 @@ from .catalogue import Catalogue
 from .clock import Clock
 from .executors import ForeignExecutor
 from .history import HistoryRing
+from .logs import LogCapture
 from .performer import Performer
 from .pump import Pump
 from .runner import RunHandle, Runner
@@ -31,10 +32,16 @@ from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
 from .threads import StoreThread
 
+if TYPE_CHECKING:
+    from ..stores.slot import Slot
+    from .cluster import ClusterPump
+
 log = logging.getLogger("quart_sched")
 
 T = TypeVar("T")
 
+_BOOKS_GRACE = 2.0
+"""Seconds that the ends of the last runs get to be written down in when the process ends."""
 _STORE_GRACE = 0.5
 """Seconds that a blocking store gets at least to finish what it is at when the scheduler stops."""
 
@@ -63,8 +70,13 @@ class Scheduler(SetUp):
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.catalogue = Catalogue(self)
         self.held = False
-        self._pumps: list[Pump] = []
+        self._pumps: list[Pump | ClusterPump] = []
+        self._clusters: dict[str, ClusterPump] = {}
         self._store_thread = StoreThread()
+        self._shared_threads = StoreThread("quart-sched-verbs", 4)
+        self._paused_here = False
+        self._paused_in: set[str] = set()
+        self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
         self._pending_jobs, pending = [], self._pending_jobs
         self._take_own()
@@ -76,6 +88,8 @@ class Scheduler(SetUp):
     def _keep(self, event: Event) -> None:
         # Not the ring itself: `install` may exchange it.
         self.history(event)
+        if self.history_writer is not None:
+            self.history_writer(event)
 
     @classmethod
     def adopt(cls, scheduler: AsyncIOScheduler) -> Scheduler:
@@ -113,7 +127,7 @@ class Scheduler(SetUp):
         """Run `op`, which uses job stores, without holding up the loop."""
         if not (self.blocking if blocking is None else blocking):
             return op()
-        return await asyncio.wrap_future(self._store_thread.submit(op))
+        return await asyncio.wrap_future(self._threads.submit(partial(copy_context().run, op)))
 
     # Life cycle
 
@@ -125,6 +139,8 @@ class Scheduler(SetUp):
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
         self.runner.open(loop)
+        if self.performer.log_bytes:
+            self._capture.install()
         for alias, executor in self.runner.executors.items():
             executor.start(self, alias)
 
@@ -141,18 +157,33 @@ class Scheduler(SetUp):
         self.attach(loop)
         self.runner.generation += 1
         self.held = False
-        self.state = STATE_PAUSED if paused else STATE_RUNNING
+        self._paused_here = paused
+        self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
         self.catalogue.started = True
         log.info("Scheduler started%s", ", paused" if paused else "")
         self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_STARTED))
         # The pumps apply the declarations too; the memory store's at once, so that the jobs are seen right away.
-        self._pumps = [Pump(self, slot) for slot in self.catalogue.slots.values()]
+        self._pumps = [self._pump(slot) for slot in self.catalogue.slots.values()]
         for pump in self._pumps:
-            if pump.slot.blocking:
+            if not pump.slot.blocking:
+                pump.slot.open(self)
+                self.catalogue.apply(pump.slot)
+            elif not pump.slot.shared:
                 log.info('Job store "%s" (%r) is safe with one process only', pump.slot.alias, pump.slot.store)
-            else:
-                pump.prepare()
-            Context().run(pump.start, loop)
+            pump.start(loop)
+
+    def _pump(self, slot: Slot) -> Pump | ClusterPump:
+        return self.cluster(slot) if slot.shared else Pump(self, slot)
+
+    def cluster(self, slot: Slot) -> ClusterPump:
+        """Return the pump of a shared store, which takes part in the cluster from now on, claiming or not."""
+        from .cluster import ClusterPump
+
+        assert self._eventloop is not None
+        if (pump := self._clusters.get(slot.alias)) is None:
+            pump = self._clusters[slot.alias] = ClusterPump(self, slot)
+            pump.open(self._eventloop)
+        return pump
 
     def shutdown(self, wait: bool = True) -> None:
         """Begin the shutdown and return; from another thread than the loop's, wait for its end."""
@@ -174,7 +205,7 @@ class Scheduler(SetUp):
         """
         await self._drain(*self._halt(), wait, timeout)
 
-    def _halt(self) -> tuple[list[Pump], int]:
+    def _halt(self) -> tuple[list[Pump | ClusterPump], int]:
         """Take no more fires, from this moment on; return the pumps, which may be in the middle of a round."""
         pumps, self._pumps = self._pumps, []
         for pump in pumps:
@@ -185,7 +216,7 @@ class Scheduler(SetUp):
             self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_SHUTDOWN))
         return pumps, self.runner.generation
 
-    async def _drain(self, pumps: list[Pump], generation: int, wait: bool, timeout: float | None) -> None:
+    async def _drain(self, pumps: list[Pump | ClusterPump], generation: int, wait: bool, timeout: float | None) -> None:
         deadline = self.clock.monotonic() + (self.shutdown_timeout if timeout is None else timeout)
         # A claimed fire is submitted before the drain looks; but a store that hangs must not hold the shutdown.
         with anyio.move_on_after(max(deadline - self.clock.monotonic(), _STORE_GRACE)):
@@ -204,6 +235,12 @@ class Scheduler(SetUp):
         await self.stop(timeout=timeout)
         if self._ending:
             await asyncio.wait(set(self._ending))
+        clusters, self._clusters = list(self._clusters.values()), {}
+        if clusters:
+            await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
+        self._paused_in.clear()
+        if self.history_writer is not None:
+            await self.history_writer.close(_BOOKS_GRACE)
         await self.listeners.drain(timeout=0.5)
         if self.blocking:
             with anyio.move_on_after(_STORE_GRACE):
@@ -214,24 +251,56 @@ class Scheduler(SetUp):
             else:
                 executor.shutdown(wait=False)
         self._store_thread.stop()
+        self._shared_threads.stop()
+        self._capture.remove()
         self.mailbox.close()
         self._eventloop = self._loop_thread = None
 
     def pause(self) -> None:
-        """Stop firing until `resume`. Raises NotRunning."""
-        self._switch(STATE_RUNNING, STATE_PAUSED, aps.EVENT_SCHEDULER_PAUSED)
+        """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
+        self._check_running()
+        self.call_sync(partial(self.catalogue.set_paused, True))
+        self.switch(paused=True)
 
     def resume(self) -> None:
-        """Fire again. Raises NotRunning."""
-        self._switch(STATE_PAUSED, STATE_RUNNING, aps.EVENT_SCHEDULER_RESUMED)
-        self.wakeup()
+        """Fire again, in all processes that share a store. Raises NotRunning."""
+        self._check_running()
+        self.call_sync(partial(self.catalogue.set_paused, False))
+        self.switch(paused=False)
 
-    def _switch(self, before: int, after: int, code: int) -> None:
+    async def set_paused(self, paused: bool) -> None:
+        """Carry out `pause` or `resume` without holding up the loop."""
+        self._check_running()
+        await self.call(partial(self.catalogue.set_paused, paused))
+        self.switch(paused=paused)
+
+    def switch(self, *, paused: bool) -> None:
+        """Take note that the scheduler was paused or resumed through this process; safe from any thread."""
+        shared = {slot.alias for slot in self.catalogue.slots.values() if slot.shared}
+        # With a shared store it is the store's pause, which another process may end.
+        self._paused_here = paused and (self._paused_here or not shared)
+        self._paused_in = shared if paused else set()
+        self._show_state()
+
+    def hear_pause(self, alias: str, paused: bool) -> None:
+        """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
+        (self._paused_in.add if paused else self._paused_in.discard)(alias)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        if self.state == STATE_STOPPED:
+            return
+        before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
+        if before != self.state:
+            paused = self.state == STATE_PAUSED
+            log.info("Scheduler %s", "paused" if paused else "resumed")
+            code = aps.EVENT_SCHEDULER_PAUSED if paused else aps.EVENT_SCHEDULER_RESUMED
+            self.stream.emit(SchedulerChanged(code))
+            self.wakeup()
+
+    def _check_running(self) -> None:
         if self.state == STATE_STOPPED:
             raise NotRunning
-        if self.state == before:
-            self.state = after
-            self.stream.emit(SchedulerChanged(code))
 
     def wakeup(self) -> None:
         """Let the pumps look for due jobs; safe from any thread."""
@@ -239,7 +308,7 @@ class Scheduler(SetUp):
             self.mailbox.post(self._wake_pumps)
 
     def _wake_pumps(self) -> None:
-        for pump in self._pumps:
+        for pump in {*self._pumps, *self._clusters.values()}:
             pump.wake()
 
     # Runs by hand
@@ -248,7 +317,9 @@ class Scheduler(SetUp):
         """Run the job once beside its schedule. Raises JobNotFound, InvalidDefinition, OverlapForbidden or Draining."""
         if self._eventloop is None or self._eventloop.is_closed():
             self.attach(asyncio.get_running_loop())
-        job = await self.call(partial(self.catalogue.runnable, job_id, jobstore))
+        slot, job = await self.call(partial(self.catalogue.runnable, job_id, jobstore))
+        if slot is not None and slot.shared:
+            return await self.cluster(slot).run_now(job_id, cause)
         return self.runner.start_now(job, cause)
 
     def run_job(self, job_id: str, jobstore: str | None = None) -> Any:
@@ -260,7 +331,10 @@ class Scheduler(SetUp):
         if loop is None:
             raise NoEventLoop(f"Job {job_id} needs a running event loop; use await scheduler.aio.run_job({job_id!r})")
         if threading.get_ident() == self._loop_thread:
-            return self.runner.start_now(self.call_sync(partial(self.catalogue.runnable, job_id, jobstore)), "manual")
+            slot, job = self.call_sync(partial(self.catalogue.runnable, job_id, jobstore))
+            if slot is not None and slot.shared:
+                raise SchedulerError(f"Job {job_id} is in an SQL store; use await scheduler.aio.run_job({job_id!r})")
+            return self.runner.start_now(job, "manual")
 
         async def run() -> Any:
             return await (await self.run_now(job_id, jobstore, "manual"))

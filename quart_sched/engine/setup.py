@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -10,10 +12,13 @@ from apscheduler.schedulers.base import STATE_STOPPED
 
 from ..config import Settings
 from ..errors import AlreadyRunning
-from ..stores.adapter import make_store
+from ..model.runs import RunRecord
+from ..stores.adapter import make_history, make_store
 from ..stores.slot import Slot
+from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
-from .history import HistoryRing
+from .history import Histories, HistoryRing, HistoryWriter, Keeps, Source, under_way
+from .performer import Performer
 from .runner import Runner
 from .verbs import Verbs
 
@@ -22,12 +27,20 @@ class SetUp(Verbs):
     """Takes settings over as a whole, or not at all."""
 
     runner: Runner
+    performer: Performer
+    clock: Clock
     history: HistoryRing
+    history_writer: HistoryWriter | None = None
+    histories: Histories
     own_settings: dict[str, Any]
     """What the scheduler itself was given; it stands under every app's configuration."""
     poll_interval = 1.0
     max_catch_up = 100
     shutdown_timeout = 5.0
+    heartbeat = 5.0
+    lease = 20.0
+    history_days = 30.0
+    prune: Literal["pause", "remove", "keep"] = "pause"
     _own_stores: dict[str, Any]
     _own_executors: dict[str, Any]
     _settings: Settings
@@ -46,6 +59,7 @@ class SetUp(Verbs):
             executor = make_executor(f"SCHEDULER_EXECUTORS[{alias!r}]", entry, settings.max_threads)
             ours = isinstance(executor, JobExecutor)
             made[alias] = executor if ours else ForeignExecutor(executor, self.runner.foreign_ended)
+        writer = self._writer(settings, slots)
         self.catalogue.declarations.check(settings.jobs, executors=made, stores=slots, rebind=rebind)
 
         self._settings = settings
@@ -56,12 +70,37 @@ class SetUp(Verbs):
         self.poll_interval = settings.poll_interval
         self.max_catch_up = settings.max_catch_up
         self.shutdown_timeout = settings.shutdown_timeout
+        self.heartbeat, self.lease = settings.heartbeat, settings.lease
+        self.history_days, self.prune = settings.history_days, settings.prune
+        self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
         self.runner.max_runs = settings.max_runs
-        if self.history.size != settings.history_size:
+        keeps, runs = self._keeps(slots)
+        if self.history.size != settings.history_size or rebind:
             self.history = HistoryRing(settings.history_size)
+        self.history.keep(keeps, runs)
+        own: list[Source] = [self.history] if writer is None else [writer, writer.history]
+        self.history_writer = writer
+        self.histories = Histories([*own, *(slot.store.history for slot in slots.values() if slot.shared)])
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
         self.catalogue.begin(settings.jobs, rebind=rebind)
+
+    def _keeps(self, slots: dict[str, Slot]) -> tuple[Keeps, Callable[[], list[RunRecord]]]:
+        """Return which stores' runs are not on record in the store itself, and what is under way of them."""
+
+        def keeps(alias: str | None) -> bool:
+            slot = slots.get(alias or "")
+            return slot is None or not slot.shared
+
+        return keeps, partial(under_way, self.runner, keeps)
+
+    def _writer(self, settings: Settings, slots: dict[str, Slot]) -> HistoryWriter | None:
+        """Make what brings the other stores' runs into a database, where the settings name one. Raises ConfigError."""
+        if settings.history is None or settings.history["type"] == "memory":
+            return None
+        history = make_history("SCHEDULER_HISTORY", settings.history)
+        keeps, runs = self._keeps(slots)
+        return HistoryWriter(history, size=settings.history_size, clock=self.clock, keeps=keeps, under_way=runs)
 
     def _slot(self, alias: str, entry: Any, *, keep: bool) -> Slot:
         """Make the store, or go on with the memory store that is there, whose jobs nobody else has."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from apscheduler import events as aps
 
-from ..model.events import Event, JobChanged, RunEnded, RunSubmitted, SchedulerChanged
+from ..model.events import Event, JobChanged, RunEnded, RunReturned, RunSubmitted, SchedulerChanged
 
 log = logging.getLogger("quart_sched")
 
@@ -73,6 +73,10 @@ class EventStream:
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call `reader` with each event; it must be quick."""
         self._readers.append(reader)
+
+    def unsubscribe(self, reader: Callable[[Event], None]) -> None:
+        """Tell `reader` no more."""
+        self._readers = [other for other in self._readers if other != reader]
 
     def emit(self, event: Event) -> None:
         """Tell the readers; safe from any thread."""
@@ -154,6 +158,8 @@ def translate(event: Event) -> aps.SchedulerEvent | None:
             return aps.JobEvent(code, job_id, jobstore)
         case SchedulerChanged(code, alias):
             return aps.SchedulerEvent(code, alias)
+        case RunReturned():
+            return None
 
 
 def _translate_end(event: RunEnded) -> aps.SchedulerEvent | None:

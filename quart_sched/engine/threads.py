@@ -52,13 +52,14 @@ class WorkerThreads:
 
 
 class StoreThread:
-    """The one thread in which all blocking job stores are used, one call after the other."""
+    """The threads in which blocking job stores are used: one, and so one call after the other, or more."""
 
-    def __init__(self) -> None:
-        self._threads = WorkerThreads(1, "quart-sched-store")
+    def __init__(self, name: str = "quart-sched-store", limit: int = 1) -> None:
+        self._name, self._limit = name, limit
+        self._threads = WorkerThreads(limit, name)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Run `call` in the thread and return its future."""
+        """Run `call` in a thread and return its future."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -75,10 +76,10 @@ class StoreThread:
         return future
 
     def is_current(self) -> bool:
-        """Tell whether the caller is in the store thread already."""
+        """Tell whether the caller is in one of the threads already."""
         return threading.current_thread() in self._threads
 
     def stop(self) -> None:
-        """End the thread after the calls that wait for it."""
+        """End the threads after the calls that wait for them."""
         self._threads.stop()
-        self._threads = WorkerThreads(1, "quart-sched-store")
+        self._threads = WorkerThreads(self._limit, self._name)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import tzinfo
 from functools import partial
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ class Verbs(AsyncIOScheduler):
     catalogue: Catalogue
     listeners: Listeners
     _store_thread: StoreThread
+    _shared_threads: StoreThread
     _loop_thread: int | None = None
     _warned = False
 
@@ -52,9 +54,16 @@ class Verbs(AsyncIOScheduler):
         """Whether any job store does I/O, so that verbs have to go to the store thread."""
         return any(slot.blocking for slot in self.catalogue.slots.values())
 
+    @property
+    def _threads(self) -> StoreThread:
+        """Where verbs are carried out: APScheduler's own stores bear one thread alone."""
+        foreign = any(slot.blocking and not slot.shared for slot in self.catalogue.slots.values())
+        return self._store_thread if foreign else self._shared_threads
+
     def call_sync(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses job stores, and wait for it, in any thread."""
-        if not self.blocking or self._store_thread.is_current():
+        threads = self._threads
+        if not self.blocking or threads.is_current():
             return op()
         if threading.get_ident() == self._loop_thread and not self._warned:
             self._warned = True
@@ -62,7 +71,7 @@ class Verbs(AsyncIOScheduler):
                 "A synchronous verb waits for a job store on the event loop. "
                 "In coroutines use scheduler.aio, which has the same verbs: await scheduler.aio.get_jobs()"
             )
-        return self._store_thread.submit(op).result()
+        return threads.submit(partial(copy_context().run, op)).result()
 
     def add_listener(self, callback: Listener, mask: int = aps.EVENT_ALL) -> None:
         """Call `callback`, a function or coroutine function, on the loop with each event whose code is in `mask`."""

@@ -16,6 +16,7 @@ from ..errors import InvalidDefinition
 
 MAX_DEPTH = 50
 _REPR_LIMIT = 200
+_INT_END = 10**4000  # Python turns no int of more than 4,300 digits into text, or back.
 
 
 def encode(value: Any, *, where: str = "argument") -> Any:
@@ -36,8 +37,8 @@ def decode(value: Any, *, where: str = "argument") -> Any:
 def _refuse(value: Any, where: str) -> Any:
     raise InvalidDefinition(
         where,
-        f"is {bounded_repr(value)}, a {type(value).__name__}; expected None, bool, int, float, str, list, tuple, "
-        "dict, datetime, date, time, timedelta, Decimal, UUID or bytes",
+        f"is {bounded_repr(value)}, a {type(value).__name__}; expected None, bool, int (of up to 4,000 digits), float, "
+        "str, list, tuple, dict, datetime, date, time (of a fixed offset or none), timedelta, Decimal, UUID or bytes",
     )
 
 
@@ -57,12 +58,11 @@ def bounded_repr(value: Any, limit: int = _REPR_LIMIT) -> str:
 
 def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:
     kind = type(value)  # exact: a subclass would come back as something else
-    if value is None or kind in (bool, int, str):
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else {"$float": str(value)}
-    if depth >= MAX_DEPTH:
+    flat = value is None or kind in (bool, int, str, float)
+    if _is_lossy(value, kind) or (depth >= MAX_DEPTH and not flat):
         return otherwise(value, where)
+    if flat:
+        return {"$float": str(value)} if kind is float and not math.isfinite(value) else value
     if kind in (list, tuple):
         items = [_encode(item, f"{where}[{index}]", depth + 1, otherwise) for index, item in enumerate(value)]
         return items if kind is list else {"$tuple": items}
@@ -74,6 +74,13 @@ def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], 
         if kind is tagged:
             return {tag: write(value)}
     return otherwise(value, where)
+
+
+def _is_lossy(value: Any, kind: type) -> bool:
+    if kind is int:
+        return not -_INT_END < value < _INT_END
+    # Such a moment's ISO text is that of a naive one.
+    return kind in (datetime, time) and value.tzinfo is not None and value.utcoffset() is None
 
 
 def _encode_dict(value: dict[Any, Any], where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:

@@ -43,4 +43,12 @@ class RunEnded:
     exception: BaseException | None = None
 
 
-Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded
+@dataclass(frozen=True, slots=True)
+class RunReturned:
+    """A run that was claimed, but not begun, goes back to its store, for another process to take."""
+
+    run: Run
+    jobstore: str | None
+
+
+Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned

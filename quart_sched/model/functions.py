@@ -28,14 +28,20 @@ def resolve(ref: str) -> JobFunction:
         raise InvalidDefinition("func", f"{ref!r} is no reference; expected 'module:name'")
     try:
         target: Any = _module(module_name)
-    except Exception as error:
-        # Whatever the module raises while it is imported: the reference does not resolve.
-        raise InvalidDefinition("func", f"cannot import {module_name!r} of {ref!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        # Whatever the module raises while it is imported, and a script without a main guard may exit.
+        reason = f"it exits with {error}" if isinstance(error, SystemExit) else error
+        raise InvalidDefinition("func", f"cannot import {module_name!r} of {ref!r}: {reason}") from error
     for name in path.split("."):
         try:
             target = getattr(target, name)
         except AttributeError:
             raise InvalidDefinition("func", f"{module_name!r} has no {path!r}") from None
+        except (Exception, SystemExit) as error:
+            # A module's __getattr__ may import, and a class's attribute be computed.
+            raise InvalidDefinition(
+                "func", f"{module_name!r} cannot give {path!r}: {type(error).__name__}: {error}"
+            ) from error
     if not callable(target):
         raise InvalidDefinition("func", f"{ref!r} is {type(target).__name__}, not callable")
     return target  # type: ignore[no-any-return]  # callable() does not narrow Any
@@ -74,7 +80,9 @@ def default_id(func: JobFunction) -> str:
 def runs_on_loop(func: JobFunction) -> bool:
     """Tell whether calling `func` gives a coroutine, so that it runs on the event loop instead of in a thread.
 
-    Sees through partials, bound methods, objects with an async ``__call__`` and ``functools.wraps`` wrappers.
+    Sees through partials, bound methods, objects with an async ``__call__`` and ``functools.wraps`` wrappers. A plain
+    wrapper is taken to return the coroutine of what it wraps; one that runs it by itself, with ``asyncio.run``, cannot
+    be told from that and belongs in a thread: without its ``__wrapped__`` it is put there.
     Raises InvalidDefinition for generator functions, sync and async: calling one runs none of its code.
     """
     target = inspect.unwrap(_unwrap(func))

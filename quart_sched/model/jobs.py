@@ -30,13 +30,53 @@ class _Unset(Enum):
 UNSET: Final = _Unset.UNSET
 """Marks an option that was not given, as None is a value of its own."""
 Unset = Literal[_Unset.UNSET]
+OnCrash = Literal["lost", "rerun"]
+"""What becomes of a run whose process died: it is recorded as lost, or starts again in another process."""
+
+
+class ScheduledJob(Job):
+    """A job with what a store that several processes share knows of it, and APScheduler's own class does not.
+
+    Jobs out of APScheduler's own stores are no ScheduledJobs: read these attributes with `getattr` and a default.
+    """
+
+    __slots__ = ("broken", "incarnation", "last_fire", "modified", "on_crash", "paused_by", "source", "version")
+
+    broken: str | None
+    """Why no process can run the job; None for a job in order."""
+    incarnation: str
+    """Tells the job from an earlier one of the same id."""
+    last_fire: datetime | None
+    """The last fire that was claimed, or given up."""
+    modified: bool
+    """Whether a declared job was changed by hand since."""
+    on_crash: OnCrash
+    paused_by: str | None
+    """Who paused the job; None where nobody did."""
+    source: Literal["added", "declared"]
+    version: int
+    """Moves with each change to the job, not with its fires; 0 in a store that is not shared."""
+
+    def __new__(cls, *args: Any, **options: Any) -> ScheduledJob:
+        """Make the job with the defaults of what APScheduler's class does not know."""
+        job: ScheduledJob = super().__new__(cls)
+        job.broken, job.last_fire, job.paused_by = None, None, None
+        job.incarnation, job.source, job.version = "", "added", 0
+        job.modified, job.on_crash = False, "lost"
+        return job
+
+    def _modify(self, **changes: Any) -> None:
+        on_crash = changes.pop("on_crash", self.on_crash)
+        super()._modify(**changes)
+        self.on_crash = on_crash
 
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
     """A job as its author wrote it: zone, start date and job defaults are still open.
 
-    `misfire_grace_time` is in seconds, None means however late. `next_run_time` None adds the job paused.
+    `misfire_grace_time` is in seconds, None means however late. `next_run_time` None adds the job paused. `on_crash`
+    "rerun" starts a run again whose process died, so that it may run twice.
     """
 
     id: str
@@ -49,6 +89,7 @@ class JobDefinition:
     coalesce: bool | Unset = UNSET
     max_instances: int | Unset = UNSET
     next_run_time: datetime | Unset | None = UNSET
+    on_crash: OnCrash = "lost"
     executor: str = "default"
     jobstore: str = "default"
     replace_existing: bool = False
@@ -134,12 +175,16 @@ def from_wire(body: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-READ_ONLY = ("state", "broken")
+READ_ONLY = ("state", "broken", "source", "modified", "paused_by", "version")
 """Keys of a job's JSON that describe it and are not the client's to change."""
 
 
 def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
-    """Return `job` as the API shows it: Flask-APScheduler's keys in its order, then ours."""
+    """Return `job` as the API shows it: Flask-APScheduler's keys in its order, then ours.
+
+    `broken` is why it cannot run here, where the job does not say so itself.
+    """
+    broken = broken or getattr(job, "broken", None)
     shown: dict[str, Any] = {
         "id": job.id,
         "name": job.name,
@@ -153,11 +198,15 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
         shown["max_instances"] = job.max_instances
         shown["next_run_time"] = job.next_run_time.isoformat() if job.next_run_time else None
         shown["coalesce"] = job.coalesce
+    if (on_crash := getattr(job, "on_crash", None)) is not None:
+        shown["on_crash"] = on_crash
     shown["executor"] = job.executor
     shown["jobstore"] = job._jobstore_alias
     shown["state"] = state_of(job, broken)
     if broken:
         shown["broken"] = broken
+    if getattr(job, "version", 0) > 0:
+        shown |= {key: getattr(job, key) for key in ("source", "modified", "paused_by", "version")}
     return shown
 
 
@@ -165,7 +214,7 @@ def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken"
     """Say in one word how the job stands."""
     if job.pending:
         return "pending"
-    if broken:
+    if broken or getattr(job, "broken", None):
         return "broken"
     return "paused" if job.next_run_time is None else "scheduled"
 
@@ -269,6 +318,13 @@ def _moment(key: str, value: Any) -> datetime | None:
     return None if value is None else moment(key, value)
 
 
+def parse_on_crash(key: str, value: Any) -> OnCrash:
+    """Return `value` if it is "lost" or "rerun"; raises InvalidDefinition."""
+    if value not in ("lost", "rerun"):
+        raise InvalidDefinition(key, f"is {value!r}; expected 'lost' or 'rerun'")
+    return value  # type: ignore[no-any-return]  # `in` does not narrow Any
+
+
 _Parser = Callable[[str, Any], Any]
 _FIELDS: dict[str, _Parser] = {
     "name": _name,
@@ -278,6 +334,7 @@ _FIELDS: dict[str, _Parser] = {
     "coalesce": _flag,
     "max_instances": positive_int,
     "next_run_time": _moment,
+    "on_crash": parse_on_crash,
     "executor": _text,
 }
 _EXTRA: dict[str, _Parser] = {"func": _function, "replace_existing": _flag}

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import heapq
 import random
+import re
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta, tzinfo
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from apscheduler.job import Job
 
-Outcome = Literal["succeeded", "failed", "cancelled", "missed", "skipped", "coalesced"]
-Cause = Literal["schedule", "manual", "api"]
+from ..errors import InvalidDefinition
+from .arguments import bounded_repr
+from .trigger_parser import moment
+from .triggers import localize
+
+Outcome = Literal["succeeded", "failed", "cancelled", "missed", "skipped", "coalesced", "lost"]
+"""How a fire ended."""
+State = Literal["queued", "running", "retry_wait"]
+"""How a run stands that has not ended."""
+Cause = Literal["schedule", "manual", "api", "rerun"]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+STATES: tuple[str, ...] = get_args(State)
+LONGEST_PAGE = 500
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def new_run_id() -> str:
@@ -23,6 +43,17 @@ def new_run_id() -> str:
     return f"{head[:8]}-{head[8:]}-{0x7000 | noise >> 62:04x}-{tail}"
 
 
+def first_run_id(us: int) -> str:
+    """Return the least id that `new_run_id` can make at a moment, given in microseconds since 1970."""
+    head = f"{min(max(us // 1000, 0), 2**48 - 1):012x}"
+    return f"{head[:8]}-{head[8:]}-7000-8000-000000000000"
+
+
+def micros(moment: datetime) -> int:
+    """Return an aware moment as microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 class Run:
     """One attempt at a fire, as `quart_sched.current_run` shows it to the job.
 
@@ -30,16 +61,27 @@ class Run:
     has been asked to stop: a coroutine is cancelled as well, a plain function has to look.
     """
 
-    __slots__ = ("attempt", "cancelled", "cause", "fire_id", "job", "run_id", "scheduled_at", "started_at")
+    __slots__ = ("attempt", "cancelled", "cause", "fire_id", "job", "log", "run_id", "scheduled_at", "started_at")
 
-    def __init__(self, job: Job, scheduled_at: datetime, cause: Cause) -> None:
-        self.run_id = self.fire_id = new_run_id()
+    def __init__(
+        self,
+        job: Job,
+        scheduled_at: datetime,
+        cause: Cause,
+        *,
+        run_id: str | None = None,
+        fire_id: str | None = None,
+        attempt: int = 1,
+    ) -> None:
+        self.run_id = run_id or new_run_id()
+        self.fire_id = fire_id or self.run_id
         self.job = job
         self.scheduled_at = scheduled_at
         self.cause = cause
-        self.attempt = 1
+        self.attempt = attempt
         self.cancelled = False
         self.started_at: datetime | None = None
+        self.log: Any = None
 
     @property
     def job_id(self) -> str:
@@ -52,7 +94,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What became of a fire. Times are aware; `traceback` and `result` are bounded texts.
+    """What became of a fire. Times are aware; `traceback`, `result` and `log` are bounded texts.
+
+    A run that has not ended has its state for an outcome, and is not `final`; nor is an attempt that another one
+    follows.
 
     Consecutive missed or coalesced fires share one record: it covers the fires from `first_scheduled_at` to
     `scheduled_at`, `fires` of them (None where counting them would have meant walking the whole schedule).
@@ -62,7 +107,7 @@ class RunRecord:
     fire_id: str
     job_id: str
     scheduled_at: datetime
-    outcome: Outcome
+    outcome: Outcome | State
     cause: Cause
     worker: str
     attempt: int = 1
@@ -75,6 +120,7 @@ class RunRecord:
     first_scheduled_at: datetime | None = None
     fires: int | None = 1
     final: bool = True
+    log: str | None = None
 
     @property
     def duration(self) -> float | None:
@@ -82,3 +128,157 @@ class RunRecord:
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
+
+
+def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
+    """Return the record as JSON; with `detail`, also what the run put out."""
+    failed = record.error_type is not None or record.error_message is not None
+    wire = {
+        "run_id": record.run_id,
+        "fire_id": record.fire_id,
+        "job_id": record.job_id,
+        "scheduled_at": record.scheduled_at.isoformat(),
+        "started_at": _iso(record.started_at),
+        "finished_at": _iso(record.finished_at),
+        "duration": record.duration,
+        "outcome": record.outcome,
+        "final": record.final,
+        "attempt": record.attempt,
+        "cause": record.cause,
+        "worker": record.worker,
+        "error": {"type": record.error_type, "message": record.error_message} if failed else None,
+        "first_scheduled_at": _iso(record.first_scheduled_at),
+        "fires": record.fires,
+    }
+    if detail:
+        wire |= {"result": record.result, "traceback": record.traceback, "log": record.log}
+    return wire
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+class Cursor(NamedTuple):
+    """The place of a run in the order of a page. It holds good for every RunQuery, whatever it asks for."""
+
+    scheduled_us: int
+    run_id: str
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Self:
+        """Return the place of this record."""
+        return cls(micros(record.scheduled_at), record.run_id)
+
+    def encode(self) -> str:
+        """Return the place as the opaque text that clients send back."""
+        return base64.urlsafe_b64encode(f"{self.scheduled_us} {self.run_id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: Any) -> Self:
+        """Return the place that `encode` made the text of. Raises InvalidDefinition."""
+        try:
+            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+        except (TypeError, ValueError, binascii.Error):
+            content = ""
+        if match := _CURSOR.fullmatch(content):
+            place = cls(int(match[1]), match[2])
+            if place.encode() == text:
+                return place
+        raise InvalidDefinition("cursor", f"is {bounded_repr(text)}; expected the `next` of a page of runs")
+
+
+_CURSOR = re.compile(r"(-?[0-9]{1,18}) ([!-~]{1,36})")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs, newest first, and the cursor that leads on from there: None where there are no more."""
+
+    items: tuple[RunRecord, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs to list, newest first: by when they were made, which is the order of their run_ids.
+
+    With a job, or with `until`, they come by scheduled_at instead, and then by run_id: a database can find the end of
+    such a list, however late some runs were. `outcome` may be a state; scheduled_at lies at or after `since`, and
+    before `until`. `before` is the place where the page before ended.
+    """
+
+    job_id: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 50
+    before: Cursor | None = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, timezone: tzinfo) -> Self:
+        """Take job_id, outcome, since, until, limit and cursor, as Python's objects or as text.
+
+        None stands for what is not given; a naive time is read in `timezone`. Raises InvalidDefinition naming the key,
+        the value and what was expected.
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        for key in given:
+            if key not in _PARAMETERS:
+                raise InvalidDefinition(key, f"is not known here; expected {', '.join(_PARAMETERS)}")
+        job_id, outcome = given.get("job_id"), given.get("outcome")
+        if job_id is not None and not isinstance(job_id, str):
+            raise InvalidDefinition("job_id", f"is {bounded_repr(job_id)}; expected the id of a job")
+        if outcome is not None and outcome not in (*OUTCOMES, *STATES):
+            raise InvalidDefinition(
+                "outcome", f"is {bounded_repr(outcome)}; expected one of {', '.join((*OUTCOMES, *STATES))}"
+            )
+        times = {key: _time(key, given[key], timezone) for key in ("since", "until") if key in given}
+        before = Cursor.decode(given["cursor"]) if "cursor" in given else None
+        return cls(job_id, outcome, times.get("since"), times.get("until"), _limit(given.get("limit", 50)), before)
+
+    @property
+    def by_time(self) -> bool:
+        """Whether scheduled_at comes before the run_id in the order."""
+        return self.job_id is not None or self.until is not None
+
+    def select(self, records: Iterable[RunRecord]) -> list[RunRecord]:
+        """Return those of the records that are asked for, in order, at most `limit`."""
+        chosen = list(records)
+        # One pass for each condition that is given, as the many records of a ring are read on the event loop.
+        if self.job_id is not None:
+            chosen = [record for record in chosen if record.job_id == self.job_id]
+        if self.outcome is not None:
+            chosen = [record for record in chosen if record.outcome == self.outcome]
+        if self.since is not None:
+            chosen = [record for record in chosen if record.scheduled_at >= self.since]
+        if self.until is not None:
+            chosen = [record for record in chosen if record.scheduled_at < self.until]
+        if self.by_time:
+            if self.before is not None:
+                end = (self.before.scheduled_us / 1_000_000, self.before.run_id)
+                chosen = [record for record in chosen if _place(record) < end]
+            return heapq.nlargest(self.limit, chosen, key=_place)
+        if self.before is not None:
+            chosen = [record for record in chosen if record.run_id < self.before.run_id]
+        return heapq.nlargest(self.limit, chosen, key=attrgetter("run_id"))
+
+
+def _place(record: RunRecord) -> tuple[float, str]:
+    # A float of seconds is exact to the microsecond for times that are ours; times of one zone, compared with each
+    # other, would be those of the clock on the wall, which is put back once a year.
+    return record.scheduled_at.timestamp(), record.run_id
+
+
+_PARAMETERS = ("job_id", "outcome", "since", "until", "limit", "cursor")
+
+
+def _time(key: str, value: Any, timezone: tzinfo) -> datetime:
+    return localize(key, localize(key, moment(key, value), timezone), UTC)
+
+
+def _limit(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= LONGEST_PAGE:
+        raise InvalidDefinition("limit", f"is {bounded_repr(value)}; expected a whole number from 1 to {LONGEST_PAGE}")
+    return number

@@ -7,7 +7,7 @@ import logging
 import pickle
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
@@ -18,6 +18,9 @@ from apscheduler.util import maybe_ref
 
 from ..errors import ConfigError, InvalidDefinition
 from .memory import MemoryStore
+
+if TYPE_CHECKING:
+    from .sql.history import SqlHistory
 
 log = logging.getLogger("quart_sched")
 
@@ -47,6 +50,8 @@ def make_store(key: str, entry: Any) -> BaseJobStore:
     if kind is not None and (not isinstance(kind, str) or kind not in known):
         raise ConfigError(f"{key} has type {kind!r}; expected one of {', '.join(sorted(map(repr, known)))}")
     try:
+        if kind == "sqlalchemy":
+            return _sql_store(key, options)
         store_class = BaseScheduler._jobstore_plugins[kind].load() if kind not in (None, "memory") else maybe_ref(cls)
         if kind == "memory" or store_class is MemoryJobStore:
             store_class = MemoryStore
@@ -60,6 +65,28 @@ def make_store(key: str, entry: Any) -> BaseJobStore:
     except Exception as error:
         # A store's constructor parses its own options, and raises its library's own errors.
         raise ConfigError(f"{key} cannot be made into a job store: {type(error).__name__}: {error}") from error
+
+
+def _sql_store(key: str, options: dict[str, Any]) -> BaseJobStore:
+    try:
+        from .sql.store import SqlStore
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "sqlalchemy":
+            raise
+        raise ConfigError(
+            f"{key} has type 'sqlalchemy', which needs SQLAlchemy: pip install 'quart-sched[sql]'"
+        ) from error
+    if "url" not in options:
+        raise ConfigError(f"{key} has no url; expected one such as 'sqlite:///jobs.db'")
+    return SqlStore(**options, key=key)
+
+
+def make_history(key: str, entry: Mapping[str, Any]) -> SqlHistory:
+    """Make the run history that a `SCHEDULER_HISTORY` entry asks for. Raises ConfigError."""
+    options = {name: value for name, value in entry.items() if name != "type"}
+    store: Any = _sql_store(key, options)
+    history: SqlHistory = store.history
+    return history
 
 
 def keep_unrestorable(store: BaseJobStore) -> None:
@@ -116,6 +143,11 @@ def unrestorable_reason(job: Job) -> str | None:
 
 def check_storable(job: Job, alias: str) -> None:
     """Raise InvalidDefinition, saying why and what to do, where a store that pickles cannot keep `job`."""
+    if getattr(job, "on_crash", "lost") == "rerun":
+        raise InvalidDefinition(
+            "on_crash",
+            f"'rerun' needs the SQL store, which alone knows of crashes; store \"{alias}\" takes 'lost'",
+        )
     if job.func_ref is None:
         raise InvalidDefinition(
             "func",

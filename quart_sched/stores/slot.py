@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
 
 from ..errors import SchedulerError, StoreUnavailable
-from .adapter import keep_unrestorable, unrestorable_reason
+from ..model import state
+from .adapter import check_storable, keep_unrestorable, unrestorable_reason
 from .memory import MemoryStore
+
+if TYPE_CHECKING:
+    from .sql.workers import Session
+
+T = TypeVar("T")
 
 
 class Slot:
     """One store under its alias.
 
-    A memory store is used under `lock`, from any thread; a blocking one (`blocking`) in the store thread alone.
+    A memory store is used under `lock`, from any thread; a blocking one (`blocking`) in the store thread alone, or in
+    any thread where it is `shared`.
     """
 
     def __init__(self, alias: str, store: BaseJobStore) -> None:
         self.alias = alias
         self.store = store
         self.blocking = not isinstance(store, MemoryStore)
+        self.shared = bool(getattr(store, "shared", False))
+        """Whether other processes may use the store too, which then claims each fire for one of them."""
         self.lock = threading.RLock()
         self.broken: dict[str, str] = {}
         """Why jobs are broken, by id."""
@@ -33,14 +42,19 @@ class Slot:
         """The last fire of each job that was claimed here."""
         self.error: str | None = None
         """Why the store is not available; None when its last use went well."""
+        self.session: Session | None = None
+        """This process among those that share the store, once it takes part."""
         self._opened = False
 
     def open(self, scheduler: Any) -> None:
         """Open the store, unless it is open. Raises StoreUnavailable."""
-        if not self._opened:
-            with self.use():
+        if self._opened:
+            return
+        with self.lock, self.use():
+            if not self._opened:
                 self.store.start(scheduler, self.alias)
-                keep_unrestorable(self.store)
+                if not self.shared:
+                    keep_unrestorable(self.store)
                 self._opened = True
 
     def close(self) -> bool:
@@ -48,6 +62,7 @@ class Slot:
         if not (self._opened and self.blocking):
             return False
         self._opened = False
+        self.session = None
         self.store.shutdown()
         return True
 
@@ -55,7 +70,7 @@ class Slot:
     def use(self) -> Iterator[BaseJobStore]:
         """Use the store; what its driver raises comes out as StoreUnavailable."""
         try:
-            with self.lock:
+            with nullcontext() if self.shared else self.lock:
                 yield self.store
         except (JobLookupError, ConflictingIdError, SchedulerError):
             raise
@@ -66,9 +81,26 @@ class Slot:
         else:
             self.error = None
 
+    def perform(self, op: Callable[[Any], T], *, write: bool = True) -> T:
+        """Return `op(store)`, as one transaction where the store has any; without `write` it only reads."""
+        return self.do(lambda store: store.perform(op, write=write) if self.shared else op(store))
+
+    def do(self, op: Callable[[Any], T]) -> T:
+        """Return `op(store)`; what its driver raises comes out as StoreUnavailable."""
+        with self.use() as store:
+            return op(store)
+
+    def check(self, job: Job) -> None:
+        """Raise InvalidDefinition, saying why and what to do, where the store cannot keep `job`."""
+        if self.shared:
+            state.check_id(job.id)
+            state.check(job)
+        elif self.blocking:
+            check_storable(job, self.alias)
+
     def broken_reason(self, job: Job) -> str | None:
         """Return why `job` cannot fire, or None."""
-        return self.broken.get(job.id) or unrestorable_reason(job)
+        return self.broken.get(job.id) or unrestorable_reason(job) or getattr(job, "broken", None)
 
     def forget(self, job_id: str) -> None:
         """Drop what is known of a job that is gone."""

@@ -1,4 +1,4 @@
-"""The REST API: Flask-APScheduler's thirteen endpoints."""
+"""The REST API: Flask-APScheduler's thirteen endpoints, and those on runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
-from ..errors import AuthenticationRequired, BadRequest, ConfigError, InvalidDefinition, JobNotFound, SchedulerError
+from ..errors import (
+    AuthenticationRequired,
+    BadRequest,
+    ConfigError,
+    InvalidDefinition,
+    JobNotFound,
+    SchedulerError,
+    StoreUnavailable,
+)
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.triggers import zone_name
-from . import security
+from . import runs, security
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
 log = logging.getLogger("quart_sched")
 
-View = Callable[..., Awaitable[Response]]
+View = Callable[..., Awaitable[Response | dict[str, Any]]]
+"""Answers with a response, or with what is to be its JSON."""
 
 _STATES = {STATE_STOPPED: "stopped", STATE_RUNNING: "running", STATE_PAUSED: "paused"}
 _DEFAULT_WAIT, _LONGEST_WAIT = 30.0, 300.0
@@ -66,7 +75,8 @@ def _guarded(front: APScheduler, endpoint: str, view: View) -> View:
     async def guarded(**arguments: Any) -> Response:
         try:
             await security.check_caller(front, endpoint)
-            return await view(front, **arguments)
+            answer = await view(front, **arguments)
+            return answer if isinstance(answer, Response) else _json(front, answer)
         except SchedulerError as error:
             if error.status >= 500:
                 log.warning("%s %s: %s", request.method, request.path, error)
@@ -89,6 +99,10 @@ def _guarded(front: APScheduler, endpoint: str, view: View) -> View:
 
 async def _get_scheduler_info(front: APScheduler) -> Response:
     scheduler = front.scheduler
+    slots = scheduler.catalogue.slots
+    shared = any(slot.shared for slot in slots.values())
+    workers = await _workers(front) if shared else []
+    errors = {alias: slot.error for alias, slot in slots.items() if slot.error is not None}
     return _json(
         front,
         {
@@ -96,16 +110,33 @@ async def _get_scheduler_info(front: APScheduler) -> Response:
             "allowed_hosts": front.allowed_hosts,
             "running": front.running,
             "state": _STATES[front.state],
-            "scope": "process",
+            "scope": "cluster" if shared else "process",
             "worker": scheduler.runner.worker,
             "timezone": zone_name(scheduler.timezone),
             "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.running()},
             "jobstores": {
-                alias: {"available": slot.error is None, "error": slot.error}
-                for alias, slot in scheduler.catalogue.slots.items()
+                alias: {"available": slot.error is None, "error": slot.error} for alias, slot in slots.items()
             },
+            "degraded": [f'Job store "{alias}" is not available: {error}' for alias, error in errors.items()],
+            "workers": workers,
         },
     )
+
+
+async def _workers(front: APScheduler) -> list[dict[str, Any]] | None:
+    """Return the processes that share a store; None where it cannot be asked."""
+    try:
+        return [
+            {
+                "worker": worker.worker,
+                "started_at": worker.started_at.isoformat(),
+                "heartbeat_at": worker.seen_at.isoformat(),
+                "running_jobs": worker.running,
+            }
+            for worker in await front.aio.workers()
+        ]
+    except StoreUnavailable:
+        return None
 
 
 async def _pause_scheduler(front: APScheduler) -> Response:
@@ -204,6 +235,17 @@ async def _run_job(front: APScheduler, job_id: str) -> Response:
     return _json(front, before if after is None else _shown(front, after))
 
 
+async def _get_job_runs(front: APScheduler, job_id: str) -> Response | dict[str, Any]:
+    try:
+        return await runs.get_job_runs(front, job_id)
+    except JobNotFound:
+        # An id may itself end like that.
+        job = await front.aio.get_job(f"{job_id}/runs")
+        if job is None:
+            raise
+        return _job(front, job)
+
+
 _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("get_scheduler_info", "GET", "", _get_scheduler_info),
     ("pause_scheduler", "POST", "/pause", _pause_scheduler),
@@ -218,6 +260,9 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("pause_job", "POST", "/jobs/<path:job_id>/pause", _pause_job),
     ("resume_job", "POST", "/jobs/<path:job_id>/resume", _resume_job),
     ("run_job", "POST", "/jobs/<path:job_id>/run", _run_job),
+    ("get_runs", "GET", "/runs", runs.get_runs),
+    ("get_job_runs", "GET", "/jobs/<path:job_id>/runs", _get_job_runs),
+    ("get_run", "GET", "/runs/<run_id>", runs.get_run),
 )
 
 

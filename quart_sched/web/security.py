@@ -6,6 +6,7 @@ import inspect
 import ipaddress
 import logging
 import sys
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ from weakref import WeakSet
 from quart import request
 
 from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed
+from ..model.actor import current_actor
 from ..model.functions import JobFunction, main_module_name, resolve
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ RIGHTS: dict[str, Right] = {
     "pause_job": "operate",
     "resume_job": "operate",
     "run_job": "operate",
+    "get_runs": "read",
+    "get_job_runs": "read",
+    "get_run": "read",
 }
 """The right that each endpoint asks for."""
 
@@ -47,6 +52,7 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 
 async def check_caller(front: APScheduler, endpoint: str) -> None:
     """Raise AuthenticationRequired or Forbidden unless the request may call this endpoint."""
+    current_actor.set("api")
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         _check_origin(front)
     if front.auth is None:
@@ -76,6 +82,8 @@ async def _rights(front: APScheduler) -> frozenset[str]:
         raise TypeError(f"The authenticate function returned the str {verdict!r}; expected True or a set of rights")
     if not verdict:
         raise AuthenticationRequired("Access Denied")
+    if isinstance(credentials, Mapping) and credentials.get("username"):
+        current_actor.set(str(credentials["username"]))
     if not isinstance(verdict, set | frozenset | list | tuple):
         return _ALL  # any other truthy value counts as True, as it always did
     unknown = {*verdict} - _ALL

@@ -17,6 +17,8 @@ from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
 
 from quart_sched.engine.executors import JobExecutor, make_executor
 from quart_sched.errors import ConfigError
+from quart_sched.model.runs import Run
+from tests.conftest import START
 
 
 async def coroutine() -> None: ...
@@ -194,8 +196,8 @@ def test_our_executor_can_be_used_through_apschedulers_interface(scheduler):
     submitted: list[Any] = []
 
     class Runner:
-        def submit(self, job: Any, run_times: Any, cause: str) -> None:
-            submitted.append((job.id, run_times, cause))
+        def submit(self, job: Any, runs: list[Run]) -> None:
+            submitted.extend((run.job_id, run.scheduled_at, run.cause) for run in runs)
 
     class Host:
         runner = Runner()
@@ -204,8 +206,8 @@ def test_our_executor_can_be_used_through_apschedulers_interface(scheduler):
     job = scheduler.scheduler.add_job(whereabouts, "interval", hours=1, id="job", max_instances=1)
     executor = JobExecutor(1)
     executor.start(Host(), "default")
-    executor.submit_job(job, [1])
-    assert submitted == [("job", [1], "schedule")]
+    executor.submit_job(job, [START])
+    assert submitted == [("job", START, "schedule")]
 
 
 async def test_a_foreign_executor_sees_the_scheduler_and_its_other_events_end_no_run(scheduler, app, serve):

@@ -82,11 +82,25 @@ def job(ran):
 
 
 async def drain_store(scheduler):
-    """Let the store thread finish what it was given, and the loop take note of it."""
-    for _ in range(5):
-        await scheduler.scheduler.call(lambda: None, blocking=True)
+    """Let the store thread finish what it was given, until every pump waits for the clock, and the loop take note."""
+    inner = scheduler.scheduler
+
+    async def turns() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
+
+    def all_wait() -> bool:
+        waiting = [event for _, event in inner.clock._waiting if not event.is_set()]
+        return all(pump._wake in waiting for pump in inner._pumps)
+
+    await turns()
+    rounds = 0
+    while not all_wait():
+        assert (rounds := rounds + 1) < 1000, "the pumps do not come to rest"
+        # Each call waits in the line of the store thread, behind those of the pumps.
+        await inner.call(lambda: None, blocking=True)
+        await turns()
+    await turns()
 
 
 async def test_jobs_run_at_their_times_in_order(scheduler, app, serve, clock, ran, job):
@@ -194,6 +208,8 @@ async def test_a_job_removed_under_the_pumps_feet_harms_nothing(scheduler, app, 
         await scheduler.aio.add_job("gone", record, trigger="interval", seconds=1)
         await scheduler.aio.add_job("stays", record, trigger="interval", seconds=1)
         store.update_job = vanish
+        # The clock wakes only those who wait: not a pump that is still in the round after the jobs were added.
+        await drain_store(scheduler)
         await clock.advance(1)
         await drain_store(scheduler)
         assert [r.job_id for r in scheduler.history.records()] == ["stays"]

@@ -23,6 +23,7 @@ from quart_sched import APScheduler
 
 pytestmark = pytest.mark.integration
 
+PICKLING = "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore"
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 runs: list[str] = []
 
@@ -56,22 +57,26 @@ def redis_options() -> Iterator[dict[str, Any]]:
     client.close()
 
 
-@pytest.fixture(params=["type", "class", "instance"])
-def form(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+_FORMS = [
+    (store, form)
+    for store in ("redis", "sqlite file", "sqlite memory")
+    for form in ("type", "class", "instance")
+    if store == "redis" or form != "type"  # the type "sqlalchemy" is a store of our own
+]
 
 
-@pytest.fixture(params=["redis", "sqlite file", "sqlite memory"])
-def store(request: pytest.FixtureRequest, form: str, tmp_path: Path) -> Any:
+@pytest.fixture(params=_FORMS, ids="-".join)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """An entry of SCHEDULER_JOBSTORES, in each form and for each store."""
-    if request.param == "redis":
-        options = request.getfixturevalue("redis_options")
-        kind, cls = "redis", RedisJobStore
+    kind, form = request.param
+    if kind == "redis":
+        cls, options = RedisJobStore, request.getfixturevalue("redis_options")
     else:
-        url = f"sqlite:///{tmp_path / 'jobs.db'}" if request.param == "sqlite file" else "sqlite://"
-        kind, cls, options = "sqlalchemy", SQLAlchemyJobStore, {"url": url}
-    entries = {"type": {"type": kind, **options}, "class": {"class": f"{cls.__module__}:{cls.__name__}", **options}}
-    return cls(**options) if form == "instance" else entries[form]
+        url = f"sqlite:///{tmp_path / 'jobs.db'}" if kind == "sqlite file" else "sqlite://"
+        cls, options = SQLAlchemyJobStore, {"url": url}
+    if form == "instance":
+        return cls(**options)
+    return options | ({"type": kind} if form == "type" else {"class": f"{cls.__module__}:{cls.__name__}"})
 
 
 def make(entry: Any, **config: Any) -> tuple[APScheduler, Quart]:
@@ -129,7 +134,7 @@ async def test_jobs_fire_and_every_store_call_is_made_in_one_thread(store):
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """A store that outlives the process."""
     if request.param == "sqlite":
-        return {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'jobs.db'}"}
+        return {"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"}
     return {"type": "redis", **request.getfixturevalue("redis_options")}
 
 
@@ -158,7 +163,7 @@ async def test_a_restart_keeps_next_fires_and_pauses_and_updates_what_was_declar
 
 
 async def test_a_slow_store_does_not_hold_up_the_loop(tmp_path):
-    scheduler, app = make({"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'jobs.db'}"})
+    scheduler, app = make({"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"})
     instance = scheduler.scheduler.catalogue.slots["default"].store
     original = instance.get_due_jobs
 
@@ -188,9 +193,7 @@ async def test_a_slow_store_does_not_hold_up_the_loop(tmp_path):
 
 async def test_a_store_that_is_down_at_start_is_said_so_and_taken_up_when_it_is_there(tmp_path):
     folder = tmp_path / "later"
-    scheduler, app = make(
-        {"type": "sqlalchemy", "url": f"sqlite:///{folder / 'jobs.db'}"}, SCHEDULER_POLL_INTERVAL=0.05
-    )
+    scheduler, app = make({"class": PICKLING, "url": f"sqlite:///{folder / 'jobs.db'}"}, SCHEDULER_POLL_INTERVAL=0.05)
     scheduler.add_job("declared", coroutine, trigger="interval", seconds=0.1)
     async with app.test_app() as test_app:
         client = test_app.test_client()

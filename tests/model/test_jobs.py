@@ -17,7 +17,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from quart_sched import Scheduler
 from quart_sched.errors import InvalidDefinition
-from quart_sched.model.jobs import UNSET, JobChanges, JobDefinition, positive_int, state_of, to_wire
+from quart_sched.model.jobs import (
+    READ_ONLY,
+    UNSET,
+    JobChanges,
+    JobDefinition,
+    ScheduledJob,
+    from_wire,
+    positive_int,
+    state_of,
+    to_wire,
+)
 from quart_sched.model.triggers import Cron, Date, Interval
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -50,6 +60,7 @@ def test_what_was_left_out_stays_open() -> None:
     assert (definition.id, definition.func, definition.trigger) == ("job", tick, Interval(timedelta(seconds=5)))
     assert (definition.args, definition.kwargs) == ((), {})
     assert (definition.executor, definition.jobstore, definition.replace_existing) == ("default", "default", False)
+    assert definition.on_crash == "lost"
     for option in ("misfire_grace_time", "coalesce", "max_instances", "next_run_time"):
         assert getattr(definition, option) is UNSET
     assert repr(UNSET) == "<unset>"
@@ -64,6 +75,7 @@ def test_every_option_is_read() -> None:
         coalesce=False,
         max_instances=4,
         next_run_time=NOW,
+        on_crash="rerun",
         executor="pool",
         jobstore="second",
         replace_existing=True,
@@ -71,6 +83,7 @@ def test_every_option_is_read() -> None:
     assert (definition.name, definition.args, definition.kwargs) == ("a name", (3,), {"loud": True})
     assert (definition.misfire_grace_time, definition.coalesce, definition.max_instances) == (30, False, 4)
     assert (definition.next_run_time, definition.executor, definition.jobstore) == (NOW, "pool", "second")
+    assert definition.on_crash == "rerun"
     assert definition.replace_existing
 
 
@@ -187,6 +200,10 @@ WRONG = [
     ("max_instances", 10**9 + 1, "expected a whole number of at least 1"),
     ("next_run_time", "someday", "is 'someday'"),
     ("next_run_time", 5, "is 5"),
+    ("on_crash", "x", "is 'x'; expected 'lost' or 'rerun'"),
+    ("on_crash", None, "is None; expected 'lost' or 'rerun'"),
+    ("on_crash", True, "is True; expected 'lost' or 'rerun'"),
+    ("on_crash", ["lost"], "is ['lost']; expected 'lost' or 'rerun'"),
     ("executor", None, "expected a non-empty string"),
     ("jobstore", 5, "expected a non-empty string"),
     ("replace_existing", "yes", "is 'yes'; expected true or false"),
@@ -235,6 +252,7 @@ def test_a_change_may_bring_a_trigger_and_a_function() -> None:
     assert changes.trigger == Interval(timedelta(seconds=7))
     assert changes.fields == {"func": json.dumps}
     assert JobChanges.parse("job", {"func": tick}).fields == {"func": tick}
+    assert JobChanges.parse("job", {"on_crash": "rerun"}).fields == {"on_crash": "rerun"}
 
 
 def test_the_id_among_the_changes_must_be_the_jobs_own() -> None:
@@ -252,6 +270,7 @@ def test_the_id_among_the_changes_must_be_the_jobs_own() -> None:
         ({"replace_existing": True}, "replace_existing", "is not known"),
         ({"seconds": 5}, "seconds", "no 'trigger' is given"),
         ({"coalesce": "no"}, "coalesce", "expected true or false"),
+        ({"on_crash": "no"}, "on_crash", "expected 'lost' or 'rerun'"),
     ],
     ids=str,
 )
@@ -265,7 +284,7 @@ def test_a_wrong_change_is_named(changes: dict[str, Any], field: str, problem: s
 # On the wire
 
 
-def make(trigger: BaseTrigger, *, jobstore: str | None = "default", **options: Any) -> Job:
+def make(trigger: BaseTrigger, *, cls: type = ScheduledJob, jobstore: str | None = "default", **options: Any) -> Any:
     given: dict[str, Any] = {
         "id": "job",
         "func": tick,
@@ -277,7 +296,7 @@ def make(trigger: BaseTrigger, *, jobstore: str | None = "default", **options: A
         "executor": "default",
         "next_run_time": NOW,
     }
-    job = Job(SCHEDULER, trigger=trigger, **{**given, **options})
+    job = cls(SCHEDULER, trigger=trigger, **{**given, **options})
     job._jobstore_alias = jobstore
     return job
 
@@ -290,7 +309,8 @@ def test_a_job_is_shown_with_flask_apschedulers_keys_in_its_order_then_ours() ->
     shown = to_wire(make(every(5), name="a name"))
     assert list(shown) == [
         *("id", "name", "func", "args", "kwargs", "trigger", "start_date", "seconds", "timezone"),
-        *("misfire_grace_time", "max_instances", "next_run_time", "coalesce", "executor", "jobstore", "state"),
+        *("misfire_grace_time", "max_instances", "next_run_time", "coalesce", "on_crash", "executor", "jobstore"),
+        "state",
     ]
     assert (shown["id"], shown["name"], shown["func"]) == ("job", "a name", f"{__name__}:tick")
     assert (shown["args"], shown["kwargs"]) == ([1], {"loud": True})
@@ -307,13 +327,103 @@ def test_a_paused_job_has_no_next_run_time() -> None:
 def test_a_pending_job_leaves_out_what_is_still_open() -> None:
     shown = to_wire(make(every(5), jobstore=None))
     assert not shown.keys() & {"misfire_grace_time", "max_instances", "next_run_time", "coalesce"}
-    assert (shown["state"], shown["jobstore"]) == ("pending", None)
+    assert (shown["state"], shown["jobstore"], shown["on_crash"]) == ("pending", None, "lost")
 
 
 def test_a_broken_job_is_shown_with_the_reason() -> None:
     shown = to_wire(make(every(5)), broken="no such function")
     assert (shown["state"], shown["broken"]) == ("broken", "no such function")
     assert "broken" not in to_wire(make(every(5)))
+    job = make(every(5))
+    job.broken = "newer code"
+    shown = to_wire(job)
+    assert (shown["state"], shown["broken"]) == ("broken", "newer code")
+
+
+def test_what_only_a_shared_store_knows_is_shown_of_its_jobs_alone() -> None:
+    job = make(every(5), on_crash="rerun")
+    assert not to_wire(job).keys() & {"source", "modified", "paused_by", "version"}
+    job.version, job.source, job.modified, job.paused_by = 3, "declared", True, "prune"
+    shown = to_wire(job)
+    assert list(shown)[-9:] == [
+        *("coalesce", "on_crash", "executor", "jobstore", "state", "source", "modified", "paused_by", "version"),
+    ]
+    assert (shown["source"], shown["modified"], shown["paused_by"], shown["version"]) == ("declared", True, "prune", 3)
+    assert shown["on_crash"] == "rerun"
+
+
+def test_a_job_out_of_apschedulers_own_stores_is_shown_without_what_they_do_not_keep() -> None:
+    shown = to_wire(make(every(5), cls=Job))
+    assert not shown.keys() & {"on_crash", "source", "version"}
+    assert shown["state"] == "scheduled"
+
+
+def test_what_a_shared_store_shows_can_be_sent_back() -> None:
+    job = make(every(5), on_crash="rerun")
+    job.version, job.source, job.broken = 3, "declared", "newer code"
+    shown = to_wire(job)
+    assert shown.keys() >= {*READ_ONLY}
+    assert JobChanges.from_wire(shown, shown, lambda ref: tick).fields == {}
+    assert JobDefinition.parse(from_wire(shown)).on_crash == "rerun"
+    changes = JobChanges.from_wire(shown | {"on_crash": "lost"}, shown, lambda ref: tick)
+    assert changes.fields == {"on_crash": "lost"}
+    with pytest.raises(InvalidDefinition, match="version: is 2; it is read-only, and 3"):
+        JobChanges.from_wire({"version": 2}, shown, lambda ref: tick)
+
+
+# Jobs
+
+
+def test_a_job_knows_nothing_of_a_shared_store_until_it_comes_from_one() -> None:
+    for job in (make(every(5)), ScheduledJob.__new__(ScheduledJob)):
+        assert (job.broken, job.paused_by, job.last_fire, job.modified) == (None, None, None, False)
+        assert (job.source, job.version, job.incarnation, job.on_crash) == ("added", 0, "", "lost")
+
+
+def test_a_job_is_changed_as_a_whole_or_not_at_all() -> None:
+    job = make(every(5), on_crash="rerun")
+    job._modify(name="other")
+    assert (job.name, job.on_crash) == ("other", "rerun")
+    for wrong in ({"max_instances": 0}, {"unknown": 1}):
+        with pytest.raises((TypeError, AttributeError)):
+            job._modify(on_crash="lost", name="third", **wrong)
+    assert (job.name, job.on_crash) == ("other", "rerun")
+    job._modify(on_crash="lost", name="third")
+    assert (job.name, job.on_crash) == ("third", "lost")
+
+
+async def test_a_job_that_waits_can_be_changed_until_it_is_stored(scheduler, app, serve) -> None:
+    scheduler.add_job("job", tick, trigger="interval", seconds=5, on_crash="rerun")
+    waiting = scheduler.get_job("job")
+    assert (type(waiting), waiting.on_crash) == (ScheduledJob, "rerun")
+    scheduler.modify_job("job", name="other")
+    assert (waiting.name, waiting.on_crash) == ("other", "rerun")
+    scheduler.modify_job("job", on_crash="lost")
+    assert waiting.on_crash == "lost"
+    scheduler.modify_job("job", on_crash="rerun")
+    async with serve(scheduler, app):
+        job = await scheduler.aio.get_job("job")
+        assert (type(job), job.on_crash) == (ScheduledJob, "rerun")
+        await scheduler.aio.modify_job("job", on_crash="lost")
+        assert (await scheduler.aio.get_job("job")).on_crash == "lost"
+
+
+async def test_the_decorator_and_the_configuration_take_on_crash(scheduler, app, serve) -> None:
+    scheduler.task("interval", id="decorated", seconds=5, on_crash="rerun")(tick)
+    jobs = [{"id": "configured", "func": tick, "trigger": "interval", "seconds": 5, "on_crash": "rerun"}]
+    async with serve(scheduler, app, JOBS=jobs):
+        assert {job.on_crash for job in await scheduler.aio.get_jobs()} == {"rerun"}
+
+
+def test_a_process_pool_refuses_to_run_a_job_again(scheduler, app) -> None:
+    app.config["SCHEDULER_EXECUTORS"] = {"pool": {"type": "processpool", "max_workers": 1}}
+    scheduler.init_app(app)
+    options: dict[str, Any] = {"trigger": "interval", "seconds": 5, "executor": "pool"}
+    with pytest.raises(InvalidDefinition, match="on_crash: is 'rerun', which does not apply to a process pool"):
+        scheduler.add_job("job", print, on_crash="rerun", **options)
+    assert scheduler.add_job("job", print, **options).on_crash == "lost"
+    with pytest.raises(InvalidDefinition, match="executor: 'pool' is a process pool, which cannot run the coroutine"):
+        scheduler.add_job("other", tick, **options)
 
 
 def test_arguments_that_json_lacks_are_tagged_and_others_only_shown() -> None:

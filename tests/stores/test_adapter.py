@@ -25,6 +25,9 @@ from quart_sched.model.jobs import state_of
 from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_store, unrestorable_reason
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.slot import Slot
+from quart_sched.stores.sql.store import SqlStore
+
+PICKLING = "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore"
 
 
 async def tick() -> None: ...
@@ -51,8 +54,9 @@ class Unpicklable:
         ({"type": "memory"}, MemoryStore),
         ({"class": "apscheduler.jobstores.memory:MemoryJobStore"}, MemoryStore),
         ({"class": MemoryStore}, MemoryStore),
-        ({"type": "sqlalchemy", "url": "sqlite://"}, SQLAlchemyJobStore),
-        ({"class": "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore", "url": "sqlite://"}, SQLAlchemyJobStore),
+        ({"type": "sqlalchemy", "url": "sqlite:///jobs.db"}, SqlStore),
+        ({"class": PICKLING, "url": "sqlite://"}, SQLAlchemyJobStore),
+        ({"class": SQLAlchemyJobStore, "url": "sqlite://"}, SQLAlchemyJobStore),
     ],
 )
 def test_a_store_is_made_by_type_or_class(entry, cls):
@@ -81,8 +85,8 @@ def test_a_store_of_a_type_that_is_no_str_is_named():
         ({"class": "no reference"}, "cannot be made into a job store: ValueError"),
         ({"class": "nowhere:Store"}, "cannot be made into a job store: LookupError"),
         ({"type": "memory", "size": 5}, "cannot be made into a job store: TypeError"),
-        ({"type": "sqlalchemy"}, "cannot be made into a job store: ValueError"),
-        ({"type": "sqlalchemy", "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
+        ({"class": PICKLING}, "cannot be made into a job store: ValueError"),
+        ({"class": PICKLING, "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
     ],
     ids=str,
 )
@@ -124,7 +128,7 @@ def test_what_the_driver_raises_says_which_store_and_why():
     ],
 )
 async def test_a_job_that_the_store_cannot_keep_is_refused_when_it_is_added(scheduler, app, serve, func, args, text):
-    stores = {"default": {"type": "sqlalchemy", "url": "sqlite://"}}
+    stores = {"default": {"class": PICKLING, "url": "sqlite://"}}
     async with serve(scheduler, app, SCHEDULER_JOBSTORES=stores):
         with pytest.raises(InvalidDefinition, match=text):
             await scheduler.aio.add_job("job", func, args=args, trigger="interval", hours=1)
@@ -132,14 +136,14 @@ async def test_a_job_that_the_store_cannot_keep_is_refused_when_it_is_added(sche
 
 
 async def test_a_bound_method_can_be_kept(scheduler, app, serve):
-    stores = {"default": {"type": "sqlalchemy", "url": "sqlite://"}}
+    stores = {"default": {"class": PICKLING, "url": "sqlite://"}}
     async with serve(scheduler, app, SCHEDULER_JOBSTORES=stores):
         await scheduler.aio.add_job("job", Holder().method, trigger="interval", hours=1)
         assert (await scheduler.aio.get_job("job")).id == "job"
 
 
 def test_a_lambda_is_refused_at_declaration_too(scheduler, app):
-    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": "sqlite://"}}
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"class": PICKLING, "url": "sqlite://"}}
     scheduler.init_app(app)
     with pytest.raises(InvalidDefinition, match="no importable name"):
         scheduler.add_job("job", lambda: None, trigger="interval", hours=1)
@@ -159,6 +163,10 @@ def job_of(func: Any, args: tuple[Any, ...] = (), trigger: Any = None) -> Job:
         max_instances=1,
         next_run_time=None,
     )
+
+
+class RedisLike(MemoryJobStore):
+    """A store of APScheduler's kind that is not ours."""
 
 
 class OwnTrigger(BaseTrigger):
@@ -191,6 +199,16 @@ def test_what_is_not_storable_names_the_store_and_what_to_do():
         with pytest.raises(InvalidDefinition, match=text):
             check_storable(job, "second")
     check_storable(job_of(tick, trigger=OwnTrigger()), "second")
+
+
+async def test_only_the_sql_store_runs_a_job_again_whose_process_died(scheduler, app, serve):
+    stores = {"second": {"type": "memory"}, "foreign": RedisLike()}
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES=stores):
+        options: dict[str, Any] = {"trigger": "interval", "hours": 1, "on_crash": "rerun"}
+        with pytest.raises(InvalidDefinition, match=r"on_crash: .rerun. needs the SQL store, .* .foreign. takes"):
+            await scheduler.aio.add_job("job", tick, jobstore="foreign", **options)
+        assert (await scheduler.aio.add_job("job", tick, jobstore="second", **options)).on_crash == "rerun"
+        assert await scheduler.aio.get_jobs("foreign") == []
 
 
 # What cannot be restored
@@ -293,7 +311,7 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
 ):
     path = tmp_path / "jobs.db"
     config: dict[str, Any] = {
-        "SCHEDULER_JOBSTORES": {"default": {"type": "sqlalchemy", "url": f"sqlite:///{path}"}},
+        "SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{path}"}},
         "SCHEDULER_API_ENABLED": True,
     }
 
@@ -334,7 +352,7 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
 
 async def test_a_job_that_cannot_even_be_unpickled_is_kept(scheduler, app, serve, clock, tmp_path):
     path = tmp_path / "jobs.db"
-    config = {"SCHEDULER_JOBSTORES": {"default": {"type": "sqlalchemy", "url": f"sqlite:///{path}"}}}
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{path}"}}}
     async with serve(scheduler, app, **config):
         await scheduler.aio.get_jobs()
     due = (datetime(2026, 3, 2, tzinfo=UTC) - timedelta(days=1)).timestamp()
@@ -354,7 +372,7 @@ async def test_a_job_that_cannot_even_be_unpickled_is_kept(scheduler, app, serve
 
 async def test_a_declaration_replaces_what_cannot_be_restored(scheduler, app, serve, deployed, clock, tmp_path):
     path = tmp_path / "jobs.db"
-    config = {"SCHEDULER_JOBSTORES": {"default": {"type": "sqlalchemy", "url": f"sqlite:///{path}"}}}
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{path}"}}}
     async with serve(scheduler, app, **config):
         await scheduler.aio.add_job("report", "deployed_jobs:report", trigger="interval", seconds=10)
     del deployed.report

@@ -200,6 +200,21 @@ def test_jobs_due_at_one_moment_come_in_the_order_in_which_they_were_put() -> No
     assert ids(store.take_due(at(5), 9)) == ["c", "a", "b"]
 
 
+def test_no_fire_is_lost_when_the_waste_is_swept_out() -> None:
+    store, due = MemoryStore(), {str(number): number for number in range(100)}
+    for job_id, seconds in due.items():
+        store.add_job(make(job_id, seconds))
+    for turn in range(40):
+        for number in range(50):  # the other half is never touched
+            due[str(number)] = (number * 37 + turn * 11) % 1000
+            store.update_job(make(str(number), due[str(number)]))
+    assert len(store._heap) <= 2 * 100 + 64
+    taken = store.take_due(at(1000), 1000)
+    assert len(taken) == 100
+    assert {job.id: job.next_run_time for job in taken} == {job_id: at(seconds) for job_id, seconds in due.items()}
+    assert [job.next_run_time for job in taken] == sorted(map(at, due.values()))
+
+
 class MemoryStoreMachine(RuleBasedStateMachine):
     """The store against a plain dict of id to seconds, with the jobs that were taken set apart."""
 

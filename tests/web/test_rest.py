@@ -67,7 +67,7 @@ async def test_a_job_has_flask_apschedulers_keys_in_their_order_then_ours(client
     assert status == 200
     assert list(jobs[0]) == [
         "id", "name", "func", "args", "kwargs", "trigger", "start_date", "hours", "timezone", "misfire_grace_time",
-        "max_instances", "next_run_time", "coalesce", "executor", "jobstore", "state",
+        "max_instances", "next_run_time", "coalesce", "on_crash", "executor", "jobstore", "state",
     ]  # fmt: skip
     assert await send(client, "GET", "/scheduler/jobs/job") == (200, jobs[0])
 
@@ -214,6 +214,7 @@ BAD_JOBS = [
     (new(misfire_grace_time=-1), "misfire_grace_time"),
     (new(misfire_grace_time=1.5), "misfire_grace_time"),
     (new(coalesce="yes"), "coalesce"),
+    (new(on_crash="again"), "on_crash"),
     (new(next_run_time="soon"), "next_run_time"),
     (new(next_run_time=5), "next_run_time"),
     (new(executor="nobody"), "executor"),
@@ -326,6 +327,8 @@ BAD_CHANGES = [
     ({"func": f"{MODULE}:function"}, "args"),
     ({"max_instances": "1"}, "max_instances"),
     ({"coalesce": 1}, "coalesce"),
+    ({"on_crash": None}, "on_crash"),
+    ({"version": 1}, "version"),
     ({"executor": "nobody"}, "executor"),
     ({"replace_existing": True}, "replace_existing"),
     ({"misfire_grace_time": 0}, "misfire_grace_time"),
@@ -513,7 +516,7 @@ json_values = st.recursive(
 keys = st.sampled_from(
     ["id", "func", "name", "args", "kwargs", "trigger", "triggers", "seconds", "hour", "run_date", "start_date",
      "end_date", "timezone", "jitter", "day", "misfire_grace_time", "max_instances", "coalesce", "next_run_time",
-     "executor", "jobstore", "state", "broken", "replace_existing", "days", "year"]
+     "on_crash", "executor", "jobstore", "state", "broken", "version", "replace_existing", "days", "year"]
 )  # fmt: skip
 good = st.fixed_dictionaries(
     {},

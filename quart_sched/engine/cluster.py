@@ -1,0 +1,412 @@
+"""The pump of a shared store: one process's part in the cluster.
+
+It claims what is due, writes down what ended, shows that this process lives, and looks after the processes that do not.
+All of its statements run in one thread of its own, one transaction after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextvars import Context
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from apscheduler import events as aps
+from apscheduler.schedulers.base import STATE_RUNNING
+
+from ..errors import InvalidDefinition, StoreUnavailable
+from ..model.events import Event, JobChanged, RunEnded, RunReturned
+from ..model.planning import plan
+from ..model.runs import Cause, Run, RunRecord, new_run_id
+from ..stores.slot import Slot
+from ..stores.sql.rounds import Round, Work
+from ..stores.sql.rows import micros
+from ..stores.sql.workers import SessionLost, Watch
+from .pulse import Pulse
+from .pump import BATCH, LONGEST_BACKOFF, LONGEST_WAIT, SLICE
+from .runner import RunHandle
+from .threads import StoreThread
+
+if TYPE_CHECKING:
+    from ..stores.sql.wakeups import Wakeups
+    from .scheduler import Scheduler
+
+log = logging.getLogger("quart_sched")
+
+T = TypeVar("T")
+
+MEND_INTERVAL = 30.0
+"""Seconds between attempts at loading what could not be loaded."""
+HOUSE_INTERVAL = 60.0
+"""Seconds between looks for what is old enough to be deleted."""
+_HOUSE_PAUSE = 0.005
+"""Seconds between batches of deletions, in which others get at the tables."""
+_BUSY_WAIT = 0.015
+"""Seconds until the next look where all that is due is in another process's hands."""
+_SIGN_OFF_GRACE = 1.0
+
+
+class ClusterPump:
+    """One for each shared store. It cannot die of an error, and it goes on until all that ran here is written down."""
+
+    def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
+        self.slot = slot
+        self.errors = 0
+        self._scheduler = scheduler
+        self._store: Any = slot.store
+        self._thread = StoreThread(f"quart-sched-{slot.alias}")
+        self._wake = asyncio.Event()
+        self._claiming = False
+        self._closing = False
+        self._round_done = asyncio.Event()
+        self._round_done.set()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch = Watch()
+        self._wakeups: Wakeups | None = None
+        self._own: set[str] = set()
+        """Runs that are on this process's hands, until their end is written down."""
+        self._endings: dict[str, RunRecord] = {}
+        self._returned: set[str] = set()
+        self._next_due: int | None = None
+        self._waiting_due: int | None = None
+        self._members: int | None = None
+        self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._pulse: Pulse | None = None
+        self._failures = 0
+        scheduler.stream.subscribe(self._hear)
+
+    # Life cycle
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to claim; go on with it after `stop`."""
+        self.open(loop)
+        self._claiming = True
+        self.wake()
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take part without claiming."""
+        if self._task is None:
+            self._loop = loop
+            if self._scheduler.clock.real:
+                self._pulse = Pulse(self._beat_once, self._scheduler.heartbeat)
+            self._task = Context().run(loop.create_task, self._run(), name=f"quart-sched-cluster-{self.slot.alias}")
+
+    def wake(self) -> None:
+        """Look at the store now. On the loop only; many calls before it gets its turn are one."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim no more. What runs is still written down when it ends."""
+        self._claiming = False
+
+    async def stopped(self) -> None:
+        """Return when the round under way, if any, has been submitted."""
+        await self._round_done.wait()
+
+    async def close(self, timeout: float) -> None:
+        """Write down what is left within `timeout` seconds, and leave the cluster."""
+        self.stop()
+        self._closing = True
+        if self._pulse is not None:
+            self._pulse.stop()
+        self._wake.set()
+        if tasks := [task for task in (self._task, self._housekeeping) if task is not None]:
+            await asyncio.wait(tasks, timeout=timeout)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        session, self.slot.session = self.slot.session, None
+        if session is not None:
+            with anyio.move_on_after(_SIGN_OFF_GRACE):
+                try:
+                    await self._call(partial(self._store.sign_off, session))
+                except StoreUnavailable as error:
+                    log.warning("This process leaves without a word; the others will find out: %s", error)
+        self._close_wakeups()
+        self._scheduler.stream.unsubscribe(self._hear)
+        self._thread.stop()
+
+    async def _call(self, op: Callable[[], T]) -> T:
+        """Run `op`, which uses the store, in the pump's thread."""
+        return await asyncio.wrap_future(self._thread.submit(partial(self.slot.do, lambda _: op())))
+
+    def _beat_once(self) -> None:
+        if (session := self.slot.session) is not None:
+            self._store.beat(session)
+
+    # What happens to runs here
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, RunEnded) and event.jobstore == self.slot.alias:
+            record = event.record
+            if record.run_id in self._own:
+                self._endings[record.run_id] = record
+                self._wake.set()
+        elif isinstance(event, RunReturned) and event.run.run_id in self._own:
+            self._returned.add(event.run.run_id)
+            self._wake.set()
+
+    async def run_now(self, job_id: str, cause: Cause) -> RunHandle:
+        """Run the job once beside its schedule, counted among its instances over all processes.
+
+        Raises JobLookupError, InvalidDefinition, OverlapForbidden, Draining or StoreUnavailable.
+        """
+        run_id = new_run_id()
+        self._own.add(run_id)
+        try:
+            session = await self._scheduler.call(partial(self._scheduler.catalogue.join, self.slot))
+            start = partial(self._store.start_now, session, job_id, run_id, cause, set(self._endings))
+            run: Run = await self._scheduler.call(lambda: self.slot.do(lambda _: start()))
+            if run.job.executor not in self._scheduler.runner.executors:
+                raise InvalidDefinition("executor", f'there is no executor "{run.job.executor}" in this process')
+            return self._scheduler.runner.start_claimed(run)
+        except BaseException:
+            # What the books may say of it is put right with the next heartbeat.
+            self._own.discard(run_id)
+            raise
+
+    # The loop
+
+    async def _run(self) -> None:
+        clock = self._scheduler.clock
+        while not (self._closing and not self._endings and not self._returned):
+            self._wake.clear()
+            self._round_done.clear()
+            try:
+                delay = await self._turn()
+                self._failures = 0
+            except SessionLost as error:
+                self._disown(error)
+                delay = 0.0
+            except Exception as error:
+                # Whatever the database, a trigger or we ourselves did wrong: the jobs must go on.
+                delay = self._back_off(error)
+            finally:
+                self._round_done.set()
+            if delay > 0:
+                await clock.wait(self._wake, min(delay, LONGEST_WAIT))
+            else:
+                await asyncio.sleep(0)
+
+    def _back_off(self, error: Exception) -> float:
+        self.errors += 1
+        self._failures += 1
+        # It is not known what went through: the next heartbeat compares the books with what is here.
+        self._beat_at = float("-inf")
+        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+        report = log.error if self._failures == 1 else log.warning
+        show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
+        report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
+        return delay
+
+    async def _turn(self) -> float:
+        """Do what is to be done now; return the seconds until something is."""
+        scheduler, clock = self._scheduler, self._scheduler.clock
+        if self.slot.session is None:
+            await self._join()
+        now = clock.monotonic()
+        if now - self._beat_at >= scheduler.heartbeat:
+            await self._heartbeat()
+        if now - self._mend_at >= MEND_INTERVAL:
+            await self._mend()
+        if now - self._house_at >= HOUSE_INTERVAL and self._housekeeping is None and self._loop is not None:
+            self._house_at = now
+            self._housekeeping = Context().run(self._loop.create_task, self._keep_house())
+        claimed = None
+        while True:
+            limit = self._limit()
+            due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
+            if not (due or self._endings or self._returned):
+                break
+            claimed = await self._round(limit if due else 0)
+            if self._closing:
+                return 0.0
+            if not claimed.more:
+                break
+        return await self._poll(claimed)
+
+    async def _poll(self, claimed: Round | None) -> float:
+        """Look at the store, where nothing else has; return the seconds until the next turn."""
+        poll = await self._call(self._store.poll)
+        self._next_due, self._waiting_due = poll.earliest, poll.due_us
+        self._scheduler.hear_pause(self.slot.alias, poll.paused)
+        if self._members != poll.members:
+            await self._meet(poll.members)
+        wait = self._scheduler.poll_interval
+        if self._next_due is not None and self._limit() > 0:
+            wait = min(wait, (self._next_due - self._now()) / 1e6)
+            if wait <= 0 and claimed is not None and not claimed.claimed and not claimed.unknown:
+                # What is due is locked by another process, which is at it.
+                wait = _BUSY_WAIT
+        beat = self._beat_at + self._scheduler.heartbeat - self._scheduler.clock.monotonic()
+        return max(0.0, min(wait, beat))
+
+    def _now(self) -> int:
+        return micros(self._scheduler.clock.now())
+
+    def _limit(self) -> int:
+        """How many jobs may be claimed."""
+        scheduler = self._scheduler
+        if not self._claiming or scheduler.state != STATE_RUNNING or scheduler.held:
+            return 0
+        return int(min(BATCH, scheduler.runner.room))
+
+    async def _join(self) -> None:
+        scheduler = self._scheduler
+        await self._call(partial(scheduler.catalogue.join, self.slot))
+        self._beat_at, self._watch, self._members = scheduler.clock.monotonic(), Watch(), None
+        await self._mend(starting=True)
+        if scheduler.catalogue.started:
+            await self._call(partial(scheduler.catalogue.reconcile, self.slot))
+        await self._listen()
+
+    async def _meet(self, members: int) -> None:
+        """Reconcile anew: who came or went may have changed which declarations are in force."""
+        if self._members is not None and self._scheduler.catalogue.started:
+            await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
+        self._members = members
+
+    async def _round(self, limit: int) -> Round:
+        """Write down what ended and claim up to `limit` jobs, then submit them."""
+        scheduler, clock = self._scheduler, self._scheduler.clock
+        endings, returned = dict(self._endings), set(self._returned)
+        waiting = self._waiting_due is not None and self._waiting_due <= self._now()
+        work = Work(list(endings.values()), sorted(returned), limit, waiting)
+        decide = partial(plan, max_catch_up=scheduler.max_catch_up)
+        begin = clock.monotonic()
+        session = self.slot.session
+        done: Round = await self._call(
+            partial(self._store.round, session, work, decide, set(scheduler.runner.executors))
+        )
+        for run_id in (*endings, *returned):
+            self._own.discard(run_id)
+            self._endings.pop(run_id, None)
+            self._returned.discard(run_id)
+        for run_id in done.late:
+            log.warning("Run %s ended here, but was recorded as lost before: what it brought is dropped", run_id)
+        # Before anything is submitted: a heartbeat in between would take these runs for strays.
+        self._own |= {run.run_id for claim in done.claimed for run in claim.runs}
+        if clock.monotonic() - begin > scheduler.lease / 2:
+            # This process stood still: the others may be about to declare it dead, and run what it has claimed.
+            self._returned |= {run.run_id for claim in done.claimed for run in claim.runs}
+        else:
+            await self._submit(done)
+        self._tell(done)
+        if done.unknown:
+            await self._call(partial(self._store.loader.learn, done.unknown))
+            done.more = True
+        return done
+
+    async def _submit(self, done: Round) -> None:
+        """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
+        runner = self._scheduler.runner
+        slice_end = time.perf_counter() + SLICE
+        for claim in done.claimed:
+            try:
+                if runner.draining:
+                    self._returned |= {run.run_id for run in claim.runs}
+                else:
+                    runner.submit(claim.job, claim.runs, claimed=True)
+            except Exception:
+                # The others of the batch are claimed already: they must not be lost with this one.
+                self.errors += 1
+                self._returned |= {run.run_id for run in claim.runs}
+                log.exception('The runs of job "%s" could not be submitted', claim.job.id)
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + SLICE
+
+    def _tell(self, done: Round) -> None:
+        runner, alias = self._scheduler.runner, self.slot.alias
+        for record in done.records:
+            if record.outcome == "skipped":
+                log.warning('Job "%s" skipped: it runs already, as often as its max_instances allows', record.job_id)
+            runner.account(record, alias)
+        for job_id in done.ended:
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
+
+    # Life and death
+
+    async def _heartbeat(self) -> None:
+        scheduler, clock = self._scheduler, self._scheduler.clock
+        begin = clock.monotonic()
+        known = self._own | self._endings.keys() | self._returned
+        beat = await self._call(partial(self._store.heartbeat, self.slot.session, known))
+        self._beat_at = begin
+        if self._pulse is not None:
+            self._pulse.touch()
+        for run_id in beat.strays:
+            log.warning("Run %s was claimed here and never begun, as the claim's answer was lost: given back", run_id)
+        for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.lease):
+            records = await self._call(partial(self._store.reap, worker, stood, self.slot.session))
+            log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
+            for record in records:
+                scheduler.runner.account(record, self.slot.alias)
+        if self._wakeups is None and clock.monotonic() >= self._listen_at:
+            await self._listen()
+
+    def _disown(self, error: SessionLost) -> None:
+        """Give up all that runs here: the others have recorded it as lost, or run it again."""
+        own, self._own = self._own, set()
+        log.error("%s, having stood still for longer than SCHEDULER_LEASE: %d run(s) are given up", error, len(own))
+        self._endings.clear()
+        self._returned.clear()
+        self.slot.session = None
+        self._scheduler.runner.disown(own)
+
+    async def _mend(self, *, starting: bool = False) -> None:
+        self._mend_at = self._scheduler.clock.monotonic()
+        for job_id, reason in await self._call(partial(self._store.mend, starting=starting)):
+            log.error('Job "%s" is broken and does not run: %s', job_id, reason)
+
+    async def _keep_house(self) -> None:
+        """Clear up what is older than SCHEDULER_HISTORY_DAYS, if this is the process whose turn it is."""
+        scheduler, session = self._scheduler, self.slot.session
+        in_threads = partial(scheduler.call, blocking=True)
+        try:
+            if session is not None and await in_threads(partial(self._store.keep_house, session, 2 * HOUSE_INTERVAL)):
+                before = scheduler.clock.now() - timedelta(days=scheduler.history_days)
+                await in_threads(partial(self._store.clear_up, before))
+                prune = partial(in_threads, partial(self._store.history.prune, before))
+                while not self._closing and await prune():  # noqa: ASYNC110  # lets others in
+                    await asyncio.sleep(_HOUSE_PAUSE)
+        except Exception as error:
+            # It is tried again in a minute, and nothing else depends on it.
+            log.warning("Old records could not be deleted: %s", error)
+        finally:
+            self._housekeeping = None
+
+    # NOTIFY
+
+    async def _listen(self) -> None:
+        """Listen for changes, where the database tells of them."""
+        self._listen_at = self._scheduler.clock.monotonic() + LONGEST_BACKOFF
+        try:
+            wakeups = await self._call(self._store.listen)
+        except StoreUnavailable as error:
+            log.warning("No notifications, polling goes on: %s", error)
+            return
+        if wakeups is not None and self._loop is not None:
+            self._wakeups = wakeups
+            self._loop.add_reader(wakeups.fileno(), self._notified)
+
+    def _notified(self) -> None:
+        assert self._wakeups is not None
+        try:
+            if self._wakeups.read():
+                self.wake()
+        except OSError:
+            self._close_wakeups()
+
+    def _close_wakeups(self) -> None:
+        wakeups, self._wakeups = self._wakeups, None
+        if wakeups is not None and self._loop is not None:
+            self._loop.remove_reader(wakeups.fileno())
+            wakeups.close()

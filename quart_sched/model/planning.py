@@ -1,0 +1,213 @@
+"""Plans: which fires of a job are due, which came too late, and when it fires next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from .runs import Outcome
+
+WALK_LIMIT = 1000
+"""Due fires that are walked one by one. Behind them the schedule is taken up again near the present."""
+
+_SLACK = 100
+"""Fires more than expected that one look back may bring up."""
+_LOOKS = 500
+"""Looks back after which a trigger is taken for one that cannot be taken up; a cron trigger needs a hundred at most."""
+_TICK = timedelta(microseconds=1)
+
+_CRON_HORIZON = timedelta(days=50 * 365)
+
+
+class TriggerStuck(Exception):
+    """A trigger returned a fire that does not lie behind the one before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """Fires from `first` to `last` that will not run; `fires` is None where they were not counted."""
+
+    outcome: Outcome
+    first: datetime
+    last: datetime
+    fires: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with a job that is due: the fires to run, those that lapse, and the next one (None: it has ended).
+
+    Each fire up to `next` is in one of them, and in one alone.
+    """
+
+    fires: tuple[datetime, ...]
+    lapses: tuple[Lapse, ...]
+    next: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The `latest` due fires in a row, behind `passed` others (None: not counted), and the fire that follows them."""
+
+    latest: list[datetime]
+    following: datetime | None
+    passed: int | None = 0
+
+
+def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
+    """Return the first fire of a schedule that is taken up at `now`.
+
+    A calendar interval begins at its start date even where that is past, against its own documentation; here its past
+    fires are left out. A date in the past stays what it is: a fire that was missed. A cron expression is searched for
+    50 years: for one that never comes true, APScheduler searches eight thousand, which takes it a second.
+    """
+    if type(trigger) is CronTrigger and trigger.end_date is None:
+        bounded: BaseTrigger = object.__new__(CronTrigger)
+        bounded.__setstate__(trigger.__getstate__() | {"end_date": now + _CRON_HORIZON})
+        trigger = bounded
+    fire: datetime | None = trigger.get_next_fire_time(None, now)
+    if isinstance(trigger, CalendarIntervalTrigger):
+        while fire is not None and fire < now:
+            fire = trigger.get_next_fire_time(fire, now)
+    return fire
+
+
+def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
+    """Decide on the due fires of `job`. Whether a fire is too late is judged here and nowhere else.
+
+    A coalescing job runs its latest fire; otherwise the latest `max_catch_up` that are in time. However far behind, it
+    asks the trigger a few thousand times at most beyond what runs. A trigger of the user's own that cannot be taken up
+    near the present is worked off in several plans: the `next` of all but the last is due as well. Raises TriggerStuck,
+    and whatever the trigger raises.
+    """
+    # Between two zones moments are compared as moments, within one as times on the wall, of which some come twice.
+    now = now.astimezone(UTC)
+    first: datetime = job.next_run_time
+    following = _after(job.trigger, first, now)
+    if following is None or following > now:
+        if _is_late(job, first, now):
+            return Plan((), (Lapse("missed", first, first, 1),), following)
+        return Plan((first,), (), following)
+
+    wanted = 1 if job.coalesce else max_catch_up
+    if type(job.trigger) is IntervalTrigger and not job.trigger.jitter:
+        return _judge(job, now, wanted, _calculate(job, now, wanted))
+    # The steps of a calendar interval are days at least: even years of them are soon walked.
+    most = None if type(job.trigger) is CalendarIntervalTrigger else WALK_LIMIT
+    fires, following = _walk(job.trigger, following, now, until=now, most=most)
+    walked = [first, *fires]
+    if following is None or following > now:
+        return _judge(job, now, wanted, _Due(walked, following))
+    due = _look_back(job, walked, following, now, wanted)
+    if due is not None:
+        return _judge(job, now, wanted, due)
+    outcome: Outcome = "coalesced" if job.coalesce and not _is_late(job, walked[-1], now) else "missed"
+    return Plan((), (Lapse(outcome, first, walked[-1], len(walked)),), following)
+
+
+def _judge(job: Job, now: datetime, wanted: int, due: _Due) -> Plan:
+    """Part the due fires into those that run and a lapse of all before them."""
+    in_time = [fire for fire in due.latest if not _is_late(job, fire, now)]
+    run = in_time[-wanted:]
+    lapsed = due.latest[: len(due.latest) - len(run)]
+    if not lapsed:
+        return Plan(tuple(run), (), due.following)
+    # Late fires are missed; those that another one stands for are coalesced into it.
+    outcome: Outcome = "coalesced" if run and job.coalesce else "missed"
+    fires = None if due.passed is None else due.passed + len(lapsed)
+    return Plan(tuple(run), (Lapse(outcome, job.next_run_time, lapsed[-1], fires),), due.following)
+
+
+def _calculate(job: Job, now: datetime, wanted: int) -> _Due:
+    """Return the latest due fires of a plain interval, one more than can run, by arithmetic."""
+    trigger, step = job.trigger, job.trigger.interval
+    first = job.next_run_time.astimezone(UTC)
+    end = trigger.end_date.astimezone(UTC) if trigger.end_date is not None else None
+    count = ((now if end is None else min(now, end)) - first) // step + 1
+    known = min(count, wanted + 1)
+    if job.misfire_grace_time is not None:
+        known = min(known, timedelta(seconds=job.misfire_grace_time) // step + 2)
+    latest = [(first + number * step).astimezone(trigger.timezone) for number in range(count - known, count)]
+    following = first + count * step
+    over = end is not None and following > end
+    return _Due(latest, None if over else following.astimezone(trigger.timezone), count - known)
+
+
+def _walk(
+    trigger: BaseTrigger, fire: datetime | None, now: datetime, *, until: datetime, most: int | None
+) -> tuple[list[datetime], datetime | None]:
+    """Return the fires from `fire` on, up to `until` or `most` of them, and the one that follows."""
+    fires: list[datetime] = []
+    while fire is not None and fire <= until and (most is None or len(fires) < most):
+        fires.append(fire)
+        fire = _after(trigger, fire, now)
+    return fires, fire
+
+
+def _look_back(job: Job, walked: list[datetime], following: datetime, now: datetime, wanted: int) -> _Due | None:
+    """Return the latest due fires, one more than can run, behind those that were `walked` and the one `following` them.
+
+    Looks at one span before the other, back from `now`: a longer one where few fires were found, a shorter one where
+    there are too many. Where that reaches what was walked, nothing is left out. Returns None where the trigger cannot
+    be taken up.
+    """
+    begin, until = walked[-1].astimezone(UTC), now
+    # Seconds, as that many gaps may be longer than a timedelta can be.
+    gap = (begin - walked[0]).total_seconds() / (len(walked) - 1)
+    seconds = min(gap * (wanted + 1), (now - begin).total_seconds())
+    if job.misfire_grace_time is not None:
+        seconds = min(seconds, job.misfire_grace_time + gap)
+    span, expected = timedelta(seconds=seconds), wanted + 1
+    latest: list[datetime] = []
+    following_now: datetime | None = None
+    for _ in range(_LOOKS):
+        span = min(span, until - begin)
+        at = until - span
+        fire = following if at == begin else _take_up(job.trigger, at)
+        if fire is not None and fire < at:
+            return None
+        most = _SLACK + min(expected, wanted + 1 - len(latest))
+        found, fire = _walk(job.trigger, fire, now, until=until, most=most)
+        if fire is not None and fire <= until:
+            span, expected = span / 2, expected // 2
+            continue
+        if until == now:
+            following_now = fire
+        latest = found + latest
+        if at == begin:
+            return _Due(walked + latest, following_now)
+        if len(latest) > wanted or (latest and _is_late(job, latest[0], now)):
+            return _Due(latest, following_now, None)
+        until = at - _TICK
+        span, expected = 2 * span + _TICK, 2 * len(found)
+    return None
+
+
+def _take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
+    """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
+    if type(trigger) is OrTrigger:
+        fires = [fire for part in trigger.triggers if (fire := _take_up(part, at)) is not None]
+        earliest = min(fires, key=datetime.timestamp, default=None)
+        jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)
+        return jittered
+    fire = first_fire(trigger, at)
+    return None if type(trigger) is DateTrigger and fire is not None and fire < at else fire
+
+
+def _after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
+    following: datetime | None = trigger.get_next_fire_time(fire, now)
+    if following is not None and following.timestamp() <= fire.timestamp():
+        raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
+    return following
+
+
+def _is_late(job: Job, fire: datetime, now: datetime) -> bool:
+    return job.misfire_grace_time is not None and (now - fire).total_seconds() > job.misfire_grace_time

@@ -1,0 +1,185 @@
+"""Changes to jobs: each verb within its own transaction, written to the list of changes with who made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
+from ...model import state
+from ...model.actor import current_actor
+from ...model.jobs import ScheduledJob
+from ...model.runs import RunRecord, new_run_id
+from .dialects import Dialect
+from .loader import JOB_COLUMNS, JobLoader
+from .rows import RUN_COLUMNS, clean, micros, moment, run_row
+
+NEW_JOB = (
+    "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
+    "trig_hash", "decl_hash",
+)  # fmt: skip
+_CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition")
+
+
+class Changes:
+    """The jobs, within one transaction; `writing` ones lock what they read."""
+
+    def __init__(self, conn: Connection, dialect: Dialect, loader: JobLoader, now: int, *, writing: bool) -> None:
+        self._conn = conn
+        self._dialect = dialect
+        self._p = dialect.prefix
+        self._loader = loader
+        self._now = now
+        self._lock = dialect.lock if writing else ""
+
+    def _row(self, job_id: str) -> Any:
+        try:
+            state.check_id(job_id)
+        except InvalidDefinition:
+            return None  # Not in there, and some databases would take it for another or fail on it.
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._lock}"
+        return self._conn.execute(text(query), {"id": job_id}).first()
+
+    def _set(self, job_id: str, **values: Any) -> None:
+        sets = ", ".join(f"{column} = :{column}" for column in values)
+        statement = f"UPDATE {self._p}jobs SET {sets}, version = version + 1 WHERE id = :id"
+        self._conn.execute(text(statement), {"id": job_id, **values})
+
+    def log(self, rows: Sequence[tuple[str, str | None, int | None, str | None]]) -> None:
+        """Write down changes: action, job, version and definition of each."""
+        actor = clean(current_actor.get(), 191)
+        self._dialect.insert(self._conn, "changes", _CHANGE, [(self._now, actor, *row) for row in rows])
+        self._dialect.notify(self._conn)
+
+    # What APScheduler's stores offer
+
+    def lookup_job(self, job_id: str) -> ScheduledJob | None:
+        """Return the job, or None; one whose schedule is over is none any more."""
+        row = self._row(job_id)
+        return None if row is None or row.ended_us is not None else self._loader.show(row)
+
+    def get_all_jobs(self) -> list[ScheduledJob]:
+        """Return all jobs by time of their next fire, paused ones last."""
+        query = (
+            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE ended_us IS NULL "
+            "ORDER BY CASE WHEN next_us IS NULL THEN 1 ELSE 0 END, next_us, id"
+        )
+        return [self._loader.show(row) for row in self._conn.execute(text(query))]
+
+    def add_job(self, job: ScheduledJob) -> None:
+        """Add the job. Raises ConflictingIdError where the id is taken, InvalidDefinition where JSON cannot hold it."""
+        state.check_id(job.id)
+        row = self._row(job.id)
+        if row is not None and row.ended_us is None:
+            raise ConflictingIdError(job.id)
+        if row is not None and row.source == "declared" and row.orphan_us is None:
+            raise DuplicateJob(job.id, "the code declares it, and its schedule is over")
+        if row is not None:
+            self._dialect.delete(self._conn, "jobs", "id", [job.id])
+        values = new_row(job, self._now, "added", None, None)
+        try:
+            self._dialect.insert(self._conn, "jobs", NEW_JOB, [values])
+        except IntegrityError:
+            raise ConflictingIdError(job.id) from None
+        self.log([("add", job.id, 1, values[4])])
+
+    def update_job(self, job: ScheduledJob) -> None:
+        """Replace the job with the same id. Raises JobLookupError where there is none."""
+        row = self._row(job.id)
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job.id)
+        definition, func = state.dump(job), state.function_ref(job.func)
+        changed = definition != row.definition
+        next_us = None if job.next_run_time is None else micros(job.next_run_time)
+        values: dict[str, Any] = {"definition": definition, "func": func, "next_us": next_us}
+        if changed and row.source == "declared":
+            values["modified"] = 1
+        action = "modify"
+        if next_us is None:
+            # Without a next fire before, it is paused already, or pruned or broken: those are not the same.
+            if row.next_us is not None:
+                action = "modify" if changed else "pause"
+                values |= {"paused_us": self._now, "paused_by": clean(current_actor.get(), 191)}
+                values["held_us"] = row.next_us
+        else:
+            if row.last_us is not None and next_us <= row.last_us:
+                last = moment(row.last_us).isoformat()
+                raise InvalidDefinition(
+                    "next_run_time", f"is {job.next_run_time.isoformat()}; expected a time after the last fire, {last}"
+                )
+            if row.next_us is None:
+                action = "modify" if changed else "resume"
+            values |= dict.fromkeys(("paused_us", "paused_by", "held_us", "broken_us", "broken_reason"))
+        self._set(job.id, **values)
+        self.log([(action, job.id, row.version + 1, definition if changed else None)])
+
+    def pause(self, job_id: str) -> None:
+        """Pause a job, also one that cannot be loaded here. Raises JobLookupError."""
+        row = self._row(job_id)
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job_id)
+        if row.paused_us is None:
+            held = row.held_us if row.next_us is None else row.next_us
+            actor = clean(current_actor.get(), 191)
+            self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=actor)
+            self.log([("pause", job_id, row.version + 1, None)])
+
+    def remove_job(self, job_id: str) -> None:
+        """Remove the job; what waits of it is cancelled. Raises JobLookupError, or DeclaredJob."""
+        row = self._row(job_id)
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job_id)
+        if row.source == "declared" and row.orphan_us is None:
+            raise DeclaredJob(job_id)
+        self.discard([job_id])
+        self.log([("remove", job_id, row.version, row.definition)])
+
+    def remove_all_jobs(self) -> None:
+        """Remove every job but those that the code declares."""
+        query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self._lock}"
+        ids = [row.id for row in self._conn.execute(text(query))]
+        self.discard(ids)
+        self.log([("remove", job_id, None, None) for job_id in ids])
+
+    def discard(self, ids: Sequence[str]) -> None:
+        """Delete jobs, and cancel their runs that wait."""
+        if not ids:
+            return
+        query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.lock}"
+        waiting = self._conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
+        rows = [run_row(self._cancelled(row), None, row.version, row.func) for row in waiting]
+        self._dialect.insert(self._conn, "runs", RUN_COLUMNS, rows)
+        if waiting:
+            self._dialect.delete(self._conn, "live", "run_id", [row.run_id for row in waiting])
+        self._dialect.delete(self._conn, "jobs", "id", ids)
+
+    def _cancelled(self, row: Any) -> RunRecord:
+        return RunRecord(
+            row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, "", row.attempt,
+            finished_at=moment(self._now), error_type="JobRemoved", error_message="The job was removed before it ran",
+        )  # fmt: skip
+
+
+def new_row(
+    job: ScheduledJob, now: int, source: str, trigger_hash: str | None, options_hash: str | None
+) -> tuple[Any, ...]:
+    """Return a new job in the order of NEW_JOB; one without a next fire is paused."""
+    paused = job.next_run_time is None
+    return (
+        job.id,
+        new_run_id(),
+        None if paused else micros(job.next_run_time),
+        state.function_ref(job.func),
+        state.dump(job),
+        1,
+        None,
+        now if paused else None,
+        clean(current_actor.get(), 191) if paused else None,
+        source,
+        trigger_hash,
+        options_hash,
+    )

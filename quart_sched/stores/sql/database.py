@@ -1,0 +1,285 @@
+"""The database: its connections, and transactions that are repeated where others were in the way."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from ...errors import ConfigError, SchedulerError
+from . import schema
+from .dialects import DIALECTS, Dialect
+
+log = logging.getLogger("quart_sched")
+
+T = TypeVar("T")
+
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_EXTRAS = {"sqlite": "sql", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+_OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6), "postgresql": (9, 5), "sqlite": (3, 24)}
+_ATTEMPTS = 10
+_CONNECT_TIMEOUT = 5
+_LOCK_TIMEOUT = 5
+
+
+class DatabaseFailure(Exception):
+    """A statement failed. `unknown` tells that it was a commit, which may have gone through all the same."""
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
+
+
+class SchemaProblem(SchedulerError):
+    """The tables are missing, or of a version that this code does not know. The message says what to do."""
+
+    status = 503
+
+
+class Database:
+    """The tables of one prefix in one database, for any thread."""
+
+    def __init__(self, key: str, url: Any, prefix: str, *, create_tables: bool, engine_options: dict[str, Any]) -> None:
+        """Take a SQLAlchemy URL; nothing is connected yet. Raises ConfigError, naming `key`."""
+        self.prefix = prefix
+        self.create_tables = create_tables
+        self.idle_limit = 10.0
+        """Seconds after which the database ends a transaction whose process has stopped in the middle."""
+        parsed = _parse_url(key, url)
+        kind = parsed.get_backend_name()
+        self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
+        try:
+            self.engine: Engine = create_engine(parsed, **self._options(kind), **engine_options)
+        except ImportError as error:
+            extra = _EXTRAS[kind]
+            raise ConfigError(
+                f"{key} has the url {_shown(parsed)}, whose driver is not installed ({error}): "
+                f"pip install 'quart-sched[{extra}]'"
+            ) from error
+        except (ArgumentError, TypeError) as error:
+            raise ConfigError(f"{key} cannot be made into an engine: {error}") from error
+        event.listen(self.engine, "connect", self._set_up)
+        if kind == "sqlite":
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @property
+    def url(self) -> str:
+        """The address, without its password."""
+        return _shown(self.engine.url)
+
+    def _options(self, kind: str) -> dict[str, Any]:
+        if kind == "sqlite":
+            return {"connect_args": {"timeout": _LOCK_TIMEOUT, "check_same_thread": False}}
+        options: dict[str, Any] = {"pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
+        if kind == "postgresql":
+            keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
+        else:
+            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4"}
+            options["isolation_level"] = "READ COMMITTED"
+        return options
+
+    def _set_up(self, connection: Any, _: Any) -> None:
+        """Prepare a new connection."""
+        cursor = connection.cursor()
+        if self.dialect.name == "sqlite":
+            # The driver's own transactions begin late and never with IMMEDIATE.
+            connection.isolation_level = None
+            _write_ahead(cursor)
+            cursor.execute("PRAGMA synchronous = FULL")
+        elif self.dialect.name == "postgresql":
+            limit, lock = int(self.idle_limit * 1000), _LOCK_TIMEOUT * 1000
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {limit}")
+            cursor.execute(f"SET lock_timeout = {lock}")
+            connection.commit()
+        else:
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT}")
+            if "MariaDB" in connection.server_version:  # MySQL has no such limit
+                cursor.execute(f"SET SESSION idle_transaction_timeout = {max(1, int(self.idle_limit))}")
+        cursor.close()
+
+    # Transactions
+
+    def transact(self, op: Callable[[Connection], T], *, write: bool = True) -> T:
+        """Return `op(connection)`, run in a transaction; repeated as a whole where other transactions were in its way.
+
+        Raises DatabaseFailure for what the database raises, and whatever `op` raises.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._once(op, write)
+            except DBAPIError as error:
+                again = self.dialect.is_retryable(error) or (error.connection_invalidated and attempt == 1)
+                if not again or attempt == _ATTEMPTS:
+                    raise DatabaseFailure(_first_line(error)) from error
+            except SQLAlchemyError as error:
+                raise DatabaseFailure(_first_line(error)) from error
+            time.sleep(random.uniform(0.002, 0.01) * attempt)
+        raise AssertionError("unreachable")
+
+    def _once(self, op: Callable[[Connection], T], write: bool) -> T:
+        with self.engine.connect() as conn:
+            if write:
+                conn.info["quart_sched_write"] = True
+            transaction = conn.begin()
+            try:
+                result = op(conn)
+            except BaseException:
+                if transaction.is_active and not conn.invalidated:
+                    transaction.rollback()
+                raise
+            finally:
+                if not conn.invalidated:
+                    conn.info.pop("quart_sched_write", None)
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if self.dialect.is_retryable(error):
+                    raise
+                raise DatabaseFailure(_first_line(error), unknown=True) from error
+            return result
+
+    def query(self, statement: str, **values: Any) -> list[Any]:
+        """Return the rows of a statement that only reads."""
+        bound = text(statement)
+        return self.transact(lambda conn: list(conn.execute(bound, values)), write=False)
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    # The schema
+
+    def open(self) -> None:
+        """Make sure that the tables are there and of a version that this code knows; make or upgrade them if allowed.
+
+        Safe from many processes at once. Raises SchemaProblem or DatabaseFailure.
+        """
+        version = self._version()
+        if version is None and not self.create_tables:
+            raise SchemaProblem(
+                f"There are no tables {self.prefix}* in {self.url}, and create_tables is False: "
+                "run `quart scheduler db upgrade` with an account that may make them"
+            )
+        if version is None:
+            version = self.upgrade()
+        self._check(version)
+
+    def upgrade(self) -> int:
+        """Make the tables, or bring them up to date, whatever `create_tables` says; return their version."""
+        if self.dialect.name == "mysql":
+            return self._upgrade_mysql()
+
+        def make(conn: Connection) -> int:
+            if self.dialect.name == "postgresql":
+                conn.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self.prefix + "schema"})
+            return self._make(conn)
+
+        return self.transact(make)
+
+    def _upgrade_mysql(self) -> int:
+        # Each statement on tables is a transaction of its own there, so that the lock must be the connection's.
+        name = {"name": f"{self.prefix}schema"}
+        with self.engine.connect() as conn:
+            try:
+                if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
+                    raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")
+                return self._make(conn)
+            except SQLAlchemyError as error:
+                raise DatabaseFailure(_first_line(error)) from error
+            finally:
+                if not conn.invalidated:
+                    conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
+                    conn.commit()
+
+    def _make(self, conn: Connection) -> int:
+        version = self._version_in(conn)
+        if version is None:
+            # Also where an earlier attempt was broken off half-way: the version is written last.
+            schema.metadata(self.prefix).create_all(conn)
+            conn.execute(text(f"DELETE FROM {self.prefix}meta"))
+            for statement in schema.first_rows(self.prefix):
+                conn.execute(text(statement))
+            conn.commit() if self.dialect.name == "mysql" else None
+            log.info("Made the tables %s* in %s", self.prefix, self.url)
+            version = schema.VERSION
+        return version
+
+    def _version(self) -> int | None:
+        return self.transact(self._version_in, write=False)
+
+    def _version_in(self, conn: Connection) -> int | None:
+        if not self.engine.dialect.has_table(conn, f"{self.prefix}meta"):
+            return None
+        version: int | None = conn.scalar(text(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'"))
+        return version
+
+    def _check(self, version: int) -> None:
+        if version > schema.VERSION:
+            raise SchemaProblem(
+                f"The tables {self.prefix}* in {self.url} are of version {version}; this quart_sched knows "
+                f"{schema.VERSION}: update quart_sched here"
+            )
+        kind = "mariadb" if getattr(self.engine.dialect, "is_mariadb", False) else self.dialect.name
+        found = self.engine.dialect.server_version_info or ()
+        if found and tuple(found) < _OLDEST[kind]:
+            raise SchemaProblem(
+                f"{self.url} is {kind} {'.'.join(map(str, found))}; expected at least "
+                f"{'.'.join(map(str, _OLDEST[kind]))}"
+            )
+
+
+def _parse_url(key: str, url: Any) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(f"{key} has the url {url!r}; expected one such as 'sqlite:///jobs.db': {error}") from None
+    kind, _, driver = parsed.drivername.partition("+")
+    kind = "postgresql" if kind == "postgres" else kind
+    if kind not in _DRIVERS:
+        raise ConfigError(
+            f"{key} has the url {_shown(parsed)}; expected sqlite://, postgresql+psycopg:// or mysql+pymysql://"
+        )
+    if driver not in ("", _DRIVERS[kind]):
+        raise ConfigError(
+            f"{key} has the url {_shown(parsed)}; expected the driver {kind}+{_DRIVERS[kind]}: the store works in "
+            "threads of its own, and never on the event loop"
+        )
+    if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError(
+            f"{key} has the url {_shown(parsed)}, a database in memory, which ends with the process; expected a file "
+            'such as sqlite:///jobs.db, or {"type": "memory"}'
+        )
+    return parsed.set(drivername=f"{kind}+{_DRIVERS[kind]}")
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch to the write-ahead log; several processes that do so at once get 'locked' whatever the busy timeout."""
+    for attempt in range(50):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except Exception as error:  # the driver's own class, which is not ours to import here
+            if "locked" not in str(error) or attempt == 49:
+                raise
+            time.sleep(random.uniform(0.005, 0.03))
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.info.get("quart_sched_write") else "BEGIN")
+
+
+def _first_line(error: Exception) -> str:
+    """Say what went wrong in one line, without the statement and its values."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -1,0 +1,207 @@
+"""What differs between SQLite, PostgreSQL and MySQL or MariaDB: locks, the time, and many rows in one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table, text
+from sqlalchemy.exc import DBAPIError
+
+Row = Sequence[Any]
+
+_RETRY_P = {"40001", "40P01", "55P03"}
+_RETRY_M = {1020, 1205, 1213}
+
+
+class Dialect:
+    """One kind of database, with the tables of one prefix."""
+
+    name: ClassVar[str]
+    lock: ClassVar[str] = " FOR UPDATE"
+    """Ends a query whose rows are to be locked, waiting for them."""
+    skip: ClassVar[str] = " FOR UPDATE SKIP LOCKED"
+    """The same, leaving out rows that others have locked."""
+    share: ClassVar[str] = ""
+    """Ends the query by which a claim looks at the pause, so that a pause waits for it."""
+    now: ClassVar[str]
+    """The time of the database in microseconds; None where the process's own clock is as good."""
+    mark: ClassVar[str] = "?"
+    """The driver's placeholder, for statements that skip SQLAlchemy's, which cost more than the rows themselves."""
+
+    def __init__(self, prefix: str, tables: MetaData) -> None:
+        self.prefix = prefix
+        self._tables = tables
+
+    def table(self, name: str) -> Table:
+        """Return the table with this name before the prefix."""
+        return self._tables.tables[self.prefix + name]
+
+    def pack(self, values: Iterable[Any]) -> Any:
+        """Return the parameter that stands for a list in `within`."""
+        return json.dumps(list(values))
+
+    def within(self, column: str, parameter: str) -> str:
+        """Return a condition: `column` is among the packed list."""
+        return f"{column} IN (SELECT value FROM json_each(:{parameter}))"
+
+    def joined(self, table: str, key: str, parameter: str) -> str:
+        """Return a FROM clause of the rows of `table` whose `key` is among the packed list."""
+        return f"{self.prefix}{table} WHERE {self.within(key, parameter)} AND"
+
+    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
+        """Delete the rows with these keys."""
+        conn.execute(
+            text(f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}"), {"keys": self.pack(values)}
+        )
+
+    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows, each in the order of `columns`."""
+        if rows:
+            # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
+            values = ", ".join([self.mark] * len(columns))
+            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({values})"
+            conn.exec_driver_sql(statement, [tuple(row) for row in rows])
+
+    def update(
+        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+    ) -> None:
+        """Set `columns` of the rows named by their `key`, which comes first in each row; `also` is set besides."""
+        if rows:
+            sets = ", ".join([f"{column} = {self.mark}" for column in columns] + ([also] if also else []))
+            statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = {self.mark}"
+            conn.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
+
+    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
+        """Keep a pause (exclusive) and claims apart until the end of the transaction."""
+
+    def notify(self, conn: Connection) -> None:
+        """Wake the other processes when this transaction is committed, where the database can."""
+
+    def is_retryable(self, error: DBAPIError) -> bool:
+        """Tell whether the transaction failed for the company that it was in, and is to be repeated."""
+        raise AssertionError  # each kind has its own codes
+
+
+class SQLite(Dialect):
+    """One writer at a time: BEGIN IMMEDIATE stands for every lock, and the process's clock for the database's."""
+
+    name = "sqlite"
+    lock = skip = ""
+    now = "NULL"
+
+    def is_retryable(self, error: DBAPIError) -> bool:
+        """SQLITE_BUSY, SQLITE_LOCKED and their kin."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        return code in (5, 6)
+
+
+class PostgreSQL(Dialect):
+    """Row locks with SKIP LOCKED, JSON for many rows, an advisory lock for the pause, NOTIFY."""
+
+    name = "postgresql"
+    now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+    @property
+    def channel(self) -> str:
+        """The channel of NOTIFY."""
+        return f"{self.prefix}wake"
+
+    def pack(self, values: Iterable[Any]) -> Any:
+        return list(values)
+
+    def within(self, column: str, parameter: str) -> str:
+        return f"{column} = ANY(:{parameter})"
+
+    def _records(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
+        # JSON, as the driver takes several times longer to write arrays.
+        types = self.table(table).c
+        fields = ", ".join(f"{column} {_type(types[column].type)}" for column in columns)
+        given = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
+        return f"json_to_recordset(CAST(:rows AS json)) AS given ({fields})", {"rows": given}
+
+    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        if rows:
+            source, values = self._records(table, columns, rows)
+            names = ", ".join(columns)
+            conn.execute(text(f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}"), values)
+
+    def update(
+        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+    ) -> None:
+        if rows:
+            source, values = self._records(table, (key, *columns), rows)
+            sets = ", ".join([f"{column} = given.{column}" for column in columns] + ([also] if also else []))
+            statement = f"UPDATE {self.prefix}{table} AS t SET {sets} FROM {source} WHERE t.{key} = given.{key}"
+            conn.execute(text(statement), values)
+
+    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
+        # Not a row lock: readers that share one starve the pauser.
+        kind = "" if exclusive else "_shared"
+        conn.execute(text(f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))"), {"name": self.prefix + "pause"})
+
+    def notify(self, conn: Connection) -> None:
+        conn.execute(text("SELECT pg_notify(:channel, '')"), {"channel": self.channel})
+
+    def is_retryable(self, error: DBAPIError) -> bool:
+        """serialization_failure, deadlock_detected, lock_not_available."""
+        return getattr(error.orig, "sqlstate", None) in _RETRY_P
+
+
+class MySQL(Dialect):
+    """Row locks with SKIP LOCKED at READ COMMITTED; JSON_TABLE for many rows, since IN lists made deadlocks."""
+
+    name = "mysql"
+    mark = "%s"
+    share = " LOCK IN SHARE MODE"
+    now = "CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS SIGNED)"
+
+    def within(self, column: str, parameter: str) -> str:
+        return f"{column} IN (SELECT v FROM {_json_table(parameter, ('v',))} AS packed)"
+
+    def joined(self, table: str, key: str, parameter: str) -> str:
+        source = _json_table(parameter, ("v",))
+        return f"{source} AS packed STRAIGHT_JOIN {self.prefix}{table} ON {key} = packed.v WHERE"
+
+    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
+        name = self.prefix + table
+        statement = (
+            f"DELETE {name} FROM {_json_table('keys', ('v',))} AS packed STRAIGHT_JOIN {name} ON {key} = packed.v"
+        )
+        conn.execute(text(statement), {"keys": self.pack(values)})
+
+    def update(
+        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+    ) -> None:
+        if rows:
+            types = self.table(table).c
+            numbers = {column for column in columns if isinstance(types[column].type, Integer | BigInteger)}
+            source = _json_table("rows", (key, *columns), numbers)
+            sets = ", ".join([f"t.{column} = given.{column}" for column in columns] + ([also] if also else []))
+            statement = (
+                f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}"
+            )
+            conn.execute(text(statement), {"rows": json.dumps([list(row) for row in rows])})
+
+    def is_retryable(self, error: DBAPIError) -> bool:
+        """ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK."""
+        return bool(error.orig is not None and error.orig.args and error.orig.args[0] in _RETRY_M)
+
+
+DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
+
+
+def _type(kind: Any) -> str:
+    return "bigint" if isinstance(kind, Integer | BigInteger) else "text"
+
+
+def _json_table(parameter: str, columns: Sequence[str], numbers: Iterable[str] = ()) -> str:
+    """Return a table of a JSON list: of scalars for one column, of lists for several."""
+    parts = []
+    for index, column in enumerate(columns):
+        kind = "BIGINT" if column in numbers else "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        if column == columns[0]:
+            kind = "VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        parts.append(f"{column} {kind} PATH '{f'$[{index}]' if len(columns) > 1 else '$'}'")
+    return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({', '.join(parts)}))"

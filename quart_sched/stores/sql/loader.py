@@ -1,0 +1,98 @@
+"""The loader: turns rows into jobs, each version once, and remembers what this process cannot load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...errors import InvalidDefinition
+from ...model import state
+from ...model.functions import resolve
+from ...model.jobs import ScheduledJob
+from ..adapter import Unrestorable
+from .rows import moment
+
+_CACHE_LIMIT = 100_000
+JOB_COLUMNS = (
+    "id, incarnation, next_us, func, definition, version, last_us, held_us, paused_us, paused_by, orphan_us, "
+    "broken_us, broken_reason, ended_us, source, modified, trig_hash, decl_hash"
+)
+
+
+class JobLoader:
+    """Loads jobs for one process. Its answers hold until `forget_failures`."""
+
+    def __init__(self, scheduler: Any, alias: str) -> None:
+        self._scheduler = scheduler
+        self._alias = alias
+        self._cache: dict[str, ScheduledJob] = {}
+        self._good: set[str] = set()
+        self.bad_functions: dict[str, str] = {}
+        """Functions that this process cannot load, and why."""
+        self.bad_jobs: dict[str, str] = {}
+        """Jobs that this process cannot load for another reason, and why."""
+
+    def is_known(self, func: str) -> bool:
+        """Tell whether loading this function has been tried, so that it costs no import."""
+        return func in self._good or func in self.bad_functions
+
+    def learn(self, functions: Iterable[str]) -> None:
+        """Try to load functions, which may import modules and so take time: not within a transaction."""
+        for func in functions:
+            if not self.is_known(func):
+                try:
+                    resolve(func)
+                except InvalidDefinition as error:
+                    self.bad_functions[func] = str(error)
+                else:
+                    self._good.add(func)
+
+    def forget_failures(self) -> None:
+        """Try again what could not be loaded."""
+        self.bad_functions.clear()
+        self.bad_jobs.clear()
+
+    def load(self, row: Any) -> ScheduledJob:
+        """Return the job of a row of JOB_COLUMNS. Raises InvalidDefinition where this process cannot load it."""
+        job = self._cache.get(row.id)
+        if job is None or job.version != row.version or job.incarnation != row.incarnation:
+            job = state.load(row.id, row.definition, self._scheduler)
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[row.id] = job
+        self._describe(job, row)
+        return job
+
+    def show(self, row: Any) -> ScheduledJob:
+        """Return a job of its own for a reader or a change, also of a row that cannot be loaded: that is `broken`."""
+        try:
+            job = state.load(row.id, row.definition, self._scheduler)
+        except InvalidDefinition as error:
+            job = self._sketch(row, str(error))
+        self._describe(job, row)
+        if job.broken is None and row.id in self.bad_jobs:
+            job.broken = self.bad_jobs[row.id]
+        return job
+
+    def _describe(self, job: ScheduledJob, row: Any) -> None:
+        zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
+        job.next_run_time = None if row.next_us is None else moment(row.next_us, zone)
+        job.last_fire = None if row.last_us is None else moment(row.last_us, zone)
+        job.version, job.incarnation, job.source = row.version, row.incarnation, row.source
+        job.modified = bool(row.modified)
+        pruned = row.orphan_us is not None and row.next_us is None
+        job.paused_by = row.paused_by if row.paused_us is not None else "prune" if pruned else None
+        if row.broken_us is not None:
+            job.broken = row.broken_reason
+        elif not isinstance(job.trigger, Unrestorable):
+            job.broken = None
+        job._jobstore_alias = self._alias
+
+    def _sketch(self, row: Any, reason: str) -> ScheduledJob:
+        """Return what can be shown of a job that cannot be loaded."""
+        job = ScheduledJob.__new__(ScheduledJob)
+        job.id, job.func, job.func_ref = row.id, None, row.func
+        job.name, job.args, job.kwargs, job.executor = row.id, (), {}, "default"
+        job.misfire_grace_time, job.coalesce, job.max_instances = 1, True, 1
+        job.trigger, job.broken, job._scheduler = Unrestorable(reason), reason, self._scheduler
+        return job

@@ -1,0 +1,210 @@
+"""Reconciling what the code declares with what is stored, from many processes at once and of two versions of the code.
+
+Declarations are compared as they were written, by two hashes. Of the versions that live processes run, the one that
+came last is in force: only its processes change or prune jobs, while any process may add what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, text
+
+from ...errors import InvalidDefinition
+from ...model import state
+from ...model.jobs import ScheduledJob
+from ...model.planning import first_fire
+from .changes import NEW_JOB, Changes, new_row
+from .dialects import Dialect
+from .loader import JOB_COLUMNS
+from .rows import micros, moment
+from .workers import Session
+
+Prune = Literal["pause", "remove", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A declared job: the hashes of what was written, and how it is made as of now (raises InvalidDefinition)."""
+
+    id: str
+    trigger_hash: str
+    options_hash: str
+    make: Callable[[], ScheduledJob]
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time.
+
+    `invalid` ones come with the reason.
+    """
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    invalid: dict[str, str] = field(default_factory=dict)
+
+
+def declarations_hash(declarations: Sequence[Declaration]) -> str:
+    """Return the hash that stands for one version of the code."""
+    parts = sorted((entry.id, entry.trigger_hash, entry.options_hash) for entry in declarations)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def reconcile(
+    conn: Connection, dialect: Dialect, changes: Changes, me: Session, declared: Sequence[Declaration],
+    now: int, prune: Prune,
+) -> Reconciled:  # fmt: skip
+    """Bring the declarations of this process into the store, alone among all processes while it lasts."""
+    result = Reconciled()
+    conn.execute(text(f"SELECT n FROM {dialect.prefix}meta WHERE k = 'reconcile'{dialect.lock}"))
+    in_force, living = _announce(conn, dialect, me, declared, now)
+    by_id = {entry.id: entry for entry in declared}
+    columns = "id, source, trig_hash, decl_hash, orphan_us, ended_us"
+    query = f"SELECT {columns} FROM {dialect.prefix}jobs WHERE source = 'declared'"
+    stored = {row.id: row for row in conn.execute(text(query))}
+    strangers = by_id.keys() - stored.keys()
+    if strangers:
+        query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1"
+        stored |= {row.id: row for row in conn.execute(text(query), {"ids": dialect.pack(sorted(strangers))})}
+
+    log: list[tuple[str, str | None, int | None, str | None]] = []
+    new, touched, replaced = [], set(), []
+    for job_id, entry in by_id.items():
+        row = stored.get(job_id)
+        if row is not None and row.source != "declared":
+            if row.ended_us is None:
+                result.refused.append(job_id)
+                continue
+            replaced.append(job_id)
+        if row is None or row.source != "declared":
+            try:
+                values = new_row(entry.make(), now, "declared", entry.trigger_hash, entry.options_hash)
+            except InvalidDefinition as error:
+                result.invalid[job_id] = str(error)
+                continue
+            new.append(values)
+            result.added.append(job_id)
+            log.append(("add", job_id, 1, values[4]))
+        elif row.orphan_us is not None or (in_force and not _same(row, entry)):
+            touched.add(job_id)
+    pruned = set()
+    if in_force and prune != "keep":
+        pruned = {row.id for row in stored.values() if row.source == "declared" and row.orphan_us is None} - living
+    changes.discard(replaced)
+    dialect.insert(conn, "jobs", NEW_JOB, new)
+    _change(conn, dialect, touched, by_id, in_force, now, result, log)
+    if pruned:
+        _prune(conn, dialect, changes, pruned, now, prune, log)
+        result.pruned = sorted(pruned)
+    if log:
+        changes.log(log)
+    return result
+
+
+def _same(row: Any, entry: Declaration) -> bool:
+    return (row.trig_hash, row.decl_hash) == (entry.trigger_hash, entry.options_hash)
+
+
+def _announce(
+    conn: Connection, dialect: Dialect, me: Session, declared: Sequence[Declaration], now: int
+) -> tuple[bool, set[str]]:
+    """Say what this process declares; return whether that is in force, and what all living processes declare."""
+    mine, p = declarations_hash(declared), dialect.prefix
+    holders = conn.execute(text(f"SELECT id, decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL")).all()
+    others = {row.decl for row in holders if row.id != me.id}
+    if me.decl != mine:
+        conn.execute(text(f"UPDATE {p}workers SET decl = :decl WHERE id = :id"), {"decl": mine, "id": me.id})
+        if mine not in others:
+            # New code, or old code that comes back when no process of it was left: from now on it is in force.
+            conn.execute(text(f"DELETE FROM {p}decls WHERE hash = :hash"), {"hash": mine})
+            body = json.dumps(sorted(entry.id for entry in declared))
+            dialect.insert(conn, "decls", ("hash", "since_us", "body"), [(mine, now, body)])
+    query = f"SELECT hash, since_us, body FROM {dialect.joined('decls', 'hash', 'ids')} 1 = 1"
+    rows = conn.execute(text(query), {"ids": dialect.pack(sorted(others | {mine}))}).all()
+    latest = max(rows, key=lambda row: (row.since_us, row.hash))
+    me.decl = mine
+    return latest.hash == mine, {job_id for row in rows for job_id in json.loads(row.body)}
+
+
+def _change(
+    conn: Connection, dialect: Dialect, ids: set[str], by_id: dict[str, Declaration], in_force: bool, now: int,
+    result: Reconciled, log: list[tuple[str, str | None, int | None, str | None]],
+) -> None:  # fmt: skip
+    """Update the declared jobs that were written anew, and lift the prune from those that are declared again."""
+    if not ids:
+        return
+    query = f"SELECT {JOB_COLUMNS} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
+    rows = []
+    for row in conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all():
+        entry = by_id[row.id]
+        restored, changed = row.orphan_us is not None, in_force and not _same(row, entry)
+        if not (restored or changed):
+            continue
+        try:
+            job = entry.make()
+            definition = state.dump(job) if changed else row.definition
+        except InvalidDefinition as error:
+            result.invalid[row.id] = str(error)
+            continue
+        new_trigger = changed and row.trig_hash != entry.trigger_hash
+        next_us, ended_us = row.next_us, row.ended_us
+        if new_trigger:
+            ended_us = None
+        if new_trigger or (restored and ended_us is None):
+            next_us = _next(job, row.last_us)
+            if next_us is None and job.next_run_time is not None:
+                ended_us = now
+        held = row.held_us
+        if row.paused_us is not None or row.broken_us is not None:
+            held, next_us = next_us if next_us is not None else held, None
+        func = state.function_ref(job.func) if changed else row.func
+        hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
+        modified = 0 if changed else row.modified
+        rows.append((row.id, definition, func, next_us, held, ended_us, None, modified, *hashes))
+        (result.changed if changed else result.restored).append(row.id)
+        log.append(("declare", row.id, row.version + 1, definition))
+    columns = (
+        "definition",
+        "func",
+        "next_us",
+        "held_us",
+        "ended_us",
+        "orphan_us",
+        "modified",
+        "trig_hash",
+        "decl_hash",
+    )
+    dialect.update(conn, "jobs", "id", columns, rows, also="version = version + 1")
+
+
+def _next(job: ScheduledJob, last_us: int | None) -> int | None:
+    """Return the first fire of a schedule that is taken up now, behind the last one that was consumed."""
+    fire = job.next_run_time
+    if fire is not None and last_us is not None and micros(fire) <= last_us:
+        fire = first_fire(job.trigger, moment(last_us, fire.tzinfo) + timedelta(microseconds=1))
+        if fire is not None and micros(fire) <= last_us:
+            return None
+    return None if fire is None else micros(fire)
+
+
+def _prune(
+    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune,
+    log: list[tuple[str, str | None, int | None, str | None]],
+) -> None:  # fmt: skip
+    query = f"SELECT id, version, next_us, held_us FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
+    rows = conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all()
+    log += [("prune", row.id, row.version + 1, None) for row in rows]
+    if prune == "remove":
+        changes.discard([row.id for row in rows])
+        return
+    values = [(row.id, None, row.held_us if row.next_us is None else row.next_us, now) for row in rows]
+    dialect.update(conn, "jobs", "id", ("next_us", "held_us", "orphan_us"), values, also="version = version + 1")

@@ -1,0 +1,360 @@
+"""Rounds: one transaction that writes down what ended and claims what is due.
+
+A claim moves `next_us` on and inserts the live runs in the same transaction, so that each fire is claimed by one
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from apscheduler.job import Job
+from sqlalchemy import Connection, text
+
+from ...errors import InvalidDefinition
+from ...model.jobs import ScheduledJob
+from ...model.planning import Plan
+from ...model.runs import Outcome, Run, RunRecord, new_run_id
+from .dialects import Dialect
+from .loader import JOB_COLUMNS, JobLoader
+from .rows import LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, micros, moment, output_row, run_row
+from .workers import Session, Workers
+
+Decide = Callable[[Job, datetime], Plan]
+
+_LATER = 1_000_000
+"""Microseconds by which a waiting run is put off that cannot start yet, so that it does not starve the others."""
+
+
+@dataclass(slots=True)
+class Claimed:
+    """Fires of one job that this process runs one after the other."""
+
+    job: ScheduledJob
+    runs: list[Run]
+
+
+@dataclass(slots=True)
+class Work:
+    """What a process brings to a round: what has ended, what it gives back, and how many jobs it has room for."""
+
+    endings: Sequence[RunRecord] = ()
+    returned: Sequence[str] = ()
+    limit: int = 0
+    waiting: bool = True
+    """Whether there may be runs that wait for a process, so that it is worth a look."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What came of a round.
+
+    `records` are fires that are accounted for without a run; `late` are runs whose end came after they had been
+    recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed.
+    """
+
+    now: datetime
+    paused: bool = False
+    claimed: list[Claimed] = field(default_factory=list)
+    records: list[RunRecord] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    more: bool = False
+
+
+@dataclass(slots=True)
+class _Books:
+    """The rows that a claim is going to write."""
+
+    live: list[tuple[Any, ...]] = field(default_factory=list)
+    runs: list[tuple[Any, ...]] = field(default_factory=list)
+    jobs: list[tuple[Any, ...]] = field(default_factory=list)
+    broken: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class Rounds:
+    """Runs rounds for one process."""
+
+    def __init__(self, dialect: Dialect, workers: Workers, loader: JobLoader) -> None:
+        self._dialect = dialect
+        self._p = dialect.prefix
+        self._workers = workers
+        self._loader = loader
+
+    def round(
+        self,
+        conn: Connection,
+        me: Session,
+        work: Work,
+        *,
+        now: Callable[[int | None], int],
+        decide: Decide,
+        usable: Container[str],
+    ) -> Round:
+        """Write down and claim. `now` turns the database's time, None where it has none, into the one that counts.
+
+        Raises SessionLost when this process was declared dead: then nothing is written.
+        """
+        if work.limit:
+            self._dialect.hold_pause(conn, exclusive=False)
+        query = (
+            f"SELECT {self._dialect.now} AS now, n FROM {self._p}meta WHERE k = 'paused'"
+            f"{self._dialect.share if work.limit else ''}"
+        )
+        row = conn.execute(text(query)).one()
+        us = now(row.now)
+        result = Round(moment(us), paused=bool(row.n))
+        self._workers.beat(conn, me, us)
+        if work.endings:
+            result.late = self._finish(conn, me, work.endings)
+        if work.returned:
+            self.give_back(conn, me, work.returned, us)
+        if work.limit and not result.paused:
+            taken = self._claim_waiting(conn, me, us, work.limit, result, usable) if work.waiting else 0
+            if taken < work.limit:
+                self._claim_due(conn, me, us, work.limit - taken, result, decide, usable)
+            else:
+                result.more = True
+        return result
+
+    # What ended
+
+    def _finish(self, conn: Connection, me: Session, endings: Sequence[RunRecord]) -> list[str]:
+        """Move runs from `live` into the history; return those that were not this process's own any more."""
+        records = {record.run_id: record for record in endings}
+        ids = self._dialect.pack(sorted(records))
+        query = (
+            f"SELECT run_id, version, func FROM {self._dialect.joined('live', 'run_id', 'ids')} owner = :me "
+            f"ORDER BY run_id{self._dialect.lock}"
+        )
+        own = conn.execute(text(query), {"ids": ids, "me": me.id}).all()
+        if own:
+            self._dialect.delete(conn, "live", "run_id", [row.run_id for row in own])
+            rows = [run_row(records[row.run_id], me.id, row.version, row.func) for row in own]
+            self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
+            outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
+            self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
+        missing = records.keys() - {row.run_id for row in own}
+        if missing:
+            # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
+            query = f"SELECT run_id FROM {self._dialect.joined('runs', 'run_id', 'ids')} recorded_by = :me"
+            done = conn.execute(text(query), {"ids": self._dialect.pack(missing), "me": me.id})
+            missing -= {row.run_id for row in done}
+        return sorted(missing)
+
+    def give_back(self, conn: Connection, me: Session, run_ids: Sequence[str], now: int) -> None:
+        """Let others take runs that were claimed here but never begun."""
+        statement = (
+            f"UPDATE {self._p}live SET owner = NULL, state = 'queued', due_us = :now, claimed_us = NULL "
+            f"WHERE {self._dialect.within('run_id', 'ids')} AND owner = :me"
+        )
+        conn.execute(text(statement), {"ids": self._dialect.pack(run_ids), "me": me.id, "now": now})
+        self._dialect.notify(conn)
+
+    def own_runs(self, conn: Connection, me: Session) -> list[str]:
+        """Return the runs that the books say this process has."""
+        query = f"SELECT run_id FROM {self._p}live WHERE owner = :me"
+        return [row.run_id for row in conn.execute(text(query), {"me": me.id})]
+
+    # What waits
+
+    def _claim_waiting(
+        self, conn: Connection, me: Session, now: int, limit: int, result: Round, usable: Container[str]
+    ) -> int:
+        """Take runs that wait for a process: handed back, or to be run again; return how many jobs were taken."""
+        condition, values = self.loadable("job_id")
+        query = (
+            f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
+            f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
+        )
+        waiting = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
+        if not waiting:
+            return 0
+        jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
+        busy = self.count_running(conn, jobs)
+        taken, put_off, stranded = [], [], []
+        for row in waiting:
+            job = jobs.get(row.job_id)
+            if job is None and row.func in result.unknown:
+                continue
+            if job is None or job.incarnation != row.incarnation:
+                stranded.append(row)
+                continue
+            if busy.get(row.job_id, 0) >= job.max_instances:
+                put_off.append((row.run_id, now + _LATER))
+                continue
+            busy[row.job_id] = busy.get(row.job_id, 0) + 1
+            run = Run(
+                job, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
+                attempt=row.attempt,
+            )  # fmt: skip
+            taken.append((row.run_id, row.run_id, me.id, "running", now))
+            result.claimed.append(Claimed(job, [run]))
+        self._dialect.update(conn, "live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
+        put_off += [(row.run_id, now + _LATER) for row in self._cancel_removed(conn, me, stranded, now, result)]
+        self._dialect.update(conn, "live", "run_id", ("due_us",), put_off)
+        return len(taken)
+
+    def _cancel_removed(
+        self, conn: Connection, me: Session, waiting: Sequence[Any], now: int, result: Round
+    ) -> list[Any]:
+        """End the waiting runs whose jobs have been removed; return the others, which others are at."""
+        if not waiting:
+            return []
+        query = f"SELECT id, incarnation FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
+        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted({row.job_id for row in waiting}))})
+        incarnations = {row.id: row.incarnation for row in rows}
+        gone = [row for row in waiting if incarnations.get(row.job_id) != row.incarnation]
+        records = [
+            RunRecord(
+                row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, me.worker,
+                attempt=row.attempt, finished_at=moment(now), error_type="JobRemoved",
+                error_message="The job was removed before it ran",
+            )
+            for row in gone
+        ]  # fmt: skip
+        if gone:
+            self._dialect.delete(conn, "live", "run_id", [row.run_id for row in gone])
+            books = [run_row(record, me.id, row.version, row.func) for record, row in zip(records, gone, strict=True)]
+            self._dialect.insert(conn, "runs", RUN_COLUMNS, books)
+        result.records += records
+        return [row for row in waiting if row not in gone]
+
+    def _lock_jobs(
+        self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
+    ) -> dict[str, ScheduledJob]:
+        query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
+        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
+        return {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
+
+    # What is due
+
+    def _claim_due(
+        self,
+        conn: Connection,
+        me: Session,
+        now: int,
+        limit: int,
+        result: Round,
+        decide: Decide,
+        usable: Container[str],
+    ) -> None:
+        condition, values = self.loadable("id")
+        force = f" FORCE INDEX ({self._p}jobs_next_us)" if self._dialect.name == "mysql" else ""
+        query = (
+            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
+            f"ORDER BY next_us LIMIT :limit{self._dialect.skip}"
+        )
+        rows = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
+        result.more = result.more or len(rows) == limit
+        books = _Books()
+        plans: list[tuple[Any, ScheduledJob, Plan]] = []
+        for row in rows:
+            job = self._load(row, result, usable)
+            if job is None:
+                continue
+            try:
+                plans.append((row, job, decide(job, result.now)))
+            except Exception as error:
+                # A trigger that does not work must not take the rest of the batch down with it.
+                reason = f"its trigger raised {type(error).__name__}: {error}"
+                books.broken.append((row.id, None, row.next_us, now, reason))
+        # A statement of its own, after the locks: as a part of the query above it would count too few.
+        busy = self.count_running(conn, [row.id for row, _, plan in plans if plan.fires])
+        for row, job, plan in plans:
+            self._enter(row, job, plan, busy.get(row.id, 0), me, now, books, result)
+        self._dialect.insert(conn, "live", LIVE_COLUMNS, books.live)
+        self._dialect.insert(conn, "runs", RUN_COLUMNS, books.runs)
+        self._dialect.update(
+            conn, "jobs", "id", ("next_us", "last_us", "ended_us"), books.jobs, also="fence = fence + 1"
+        )
+        self._dialect.update(conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"), books.broken)
+
+    def _enter(
+        self, row: Any, job: ScheduledJob, plan: Plan, busy: int, me: Session, now: int, books: _Books, result: Round
+    ) -> None:
+        """Write the plan for one job into the books."""
+        last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
+        following = None if plan.next is None else micros(plan.next)
+        books.jobs.append((row.id, following, micros(last), None if following is not None else now))
+        if following is None:
+            result.ended.append(row.id)
+        for lapse in plan.lapses:
+            self._account(row, lapse.outcome, lapse.first, lapse.last, lapse.fires, me, books, result)
+        if plan.fires and busy >= job.max_instances:
+            for fire in plan.fires:
+                self._account(row, "skipped", None, fire, 1, me, books, result)
+        elif plan.fires:
+            runs = [Run(job, fire, "schedule") for fire in plan.fires]
+            for run in runs:
+                us = micros(run.scheduled_at)
+                books.live.append(
+                    (run.run_id, run.fire_id, runs[0].run_id, row.id, row.incarnation, us, us, 1, "schedule",
+                     job.on_crash, row.version, row.func, "running", me.id, None, now)
+                )  # fmt: skip
+            result.claimed.append(Claimed(job, runs))
+
+    def _account(
+        self,
+        row: Any,
+        outcome: Outcome,
+        first: datetime | None,
+        last: datetime,
+        fires: int | None,
+        me: Session,
+        books: _Books,
+        result: Round,
+    ) -> None:
+        """Account for fires that will not run."""
+        run_id = new_run_id()
+        record = RunRecord(
+            run_id, run_id, row.id, last, outcome, "schedule", me.worker, first_scheduled_at=first, fires=fires
+        )
+        result.records.append(record)
+        books.runs.append(run_row(record, me.id, row.version, row.func))
+
+    # Parts of both
+
+    def loadable(self, key: str) -> tuple[str, dict[str, Any]]:
+        """Return a condition that leaves out what this process cannot load, so that it does not fill the batch."""
+        condition, values = "", {}
+        for column, name, bad in (
+            ("func", "functions", self._loader.bad_functions),
+            (key, "jobs", self._loader.bad_jobs),
+        ):
+            if bad:
+                condition += f" AND NOT ({self._dialect.within(column, name)})"
+                values[name] = self._dialect.pack(bad)
+        return condition, values
+
+    def _load(self, row: Any, result: Round, usable: Container[str]) -> ScheduledJob | None:
+        if not self._loader.is_known(row.func):
+            result.unknown.add(row.func)
+            return None
+        try:
+            job = self._loader.load(row)
+        except InvalidDefinition as error:
+            self._loader.bad_jobs[row.id] = str(error)
+            return None
+        if job.executor not in usable:
+            self._loader.bad_jobs[row.id] = f'there is no executor "{job.executor}"'
+            return None
+        return job
+
+    def count_running(self, conn: Connection, job_ids: Any) -> dict[str, int]:
+        """Return how many instances of each of these jobs run, over all processes."""
+        if not job_ids:
+            return {}
+        query = (
+            f"SELECT job_id, COUNT(DISTINCT batch_id) AS n FROM {self._dialect.joined('live', 'job_id', 'ids')} "
+            "owner IS NOT NULL GROUP BY job_id"
+        )
+        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(job_ids))})
+        return {row.job_id: row.n for row in rows}
+
+    def _zone(self, job: ScheduledJob) -> Any:
+        return getattr(job.trigger, "timezone", None) or job._scheduler.timezone

@@ -1,0 +1,96 @@
+"""Rows: records and moments as the tables hold them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from ...model.runs import RunRecord
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+RUN_COLUMNS = (
+    "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
+    "worker", "recorded_by", "attempt", "started_us", "ended_us", "error_type", "error_message",
+)  # fmt: skip
+OUTPUT_COLUMNS = ("run_id", "result", "traceback", "log")
+LIVE_COLUMNS = (
+    "run_id", "fire_id", "batch_id", "job_id", "incarnation", "fire_us", "sched_us", "attempt", "cause", "on_crash",
+    "version", "func", "state", "owner", "due_us", "claimed_us",
+)  # fmt: skip
+
+_ERROR_LIMIT = 10_000
+
+
+def micros(moment: datetime) -> int:
+    """Return an aware moment as microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(us: int, zone: tzinfo = UTC) -> datetime:
+    """Return microseconds since 1970 as an aware moment in `zone`."""
+    return (_EPOCH + timedelta(microseconds=us)).astimezone(zone)
+
+
+def clean(text: str | None, limit: int | None = None) -> str | None:
+    """Return what any of the databases can hold: no NUL, no half of a surrogate pair."""
+    if text is None:
+        return None
+    return text[:limit].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def run_row(record: RunRecord, recorded_by: str | None, version: int | None, func: str | None) -> tuple[Any, ...]:
+    """Return `record` in the order of RUN_COLUMNS."""
+    return (
+        record.run_id,
+        record.fire_id,
+        record.job_id,
+        version,
+        func,
+        micros(record.scheduled_at),
+        None if record.first_scheduled_at is None else micros(record.first_scheduled_at),
+        record.fires,
+        record.outcome,
+        int(record.final),
+        record.cause,
+        clean(record.worker, 191),
+        recorded_by,
+        record.attempt,
+        None if record.started_at is None else micros(record.started_at),
+        None if record.finished_at is None else micros(record.finished_at),
+        clean(record.error_type, 191),
+        clean(record.error_message, _ERROR_LIMIT),
+    )
+
+
+def output_row(record: RunRecord) -> tuple[Any, ...] | None:
+    """Return what the run put out in the order of OUTPUT_COLUMNS; None where there is nothing."""
+    output = (record.result, record.traceback, record.log)
+    return None if output == (None, None, None) else (record.run_id, *map(clean, output))
+
+
+def record_of(row: Any) -> RunRecord:
+    """Return the record of a row of `runs`, joined with `run_output` or not."""
+    values = row._mapping
+    first, started, ended = values["first_us"], values["started_us"], values["ended_us"]
+    return RunRecord(
+        run_id=values["run_id"],
+        fire_id=values["fire_id"],
+        job_id=values["job_id"],
+        scheduled_at=moment(values["sched_us"]),
+        outcome=values["outcome"],
+        cause=values["cause"],
+        worker=values["worker"] or "",
+        attempt=values["attempt"],
+        started_at=None if started is None else moment(started),
+        finished_at=None if ended is None else moment(ended),
+        error_type=values["error_type"],
+        error_message=values["error_message"],
+        traceback=values.get("traceback"),
+        result=values.get("result"),
+        first_scheduled_at=None if first is None else moment(first),
+        fires=values["fires"],
+        final=bool(values["final"]),
+        log=values.get("log"),
+    )

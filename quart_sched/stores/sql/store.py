@@ -1,0 +1,377 @@
+"""SqlStore: the store as the scheduler uses it. It is safe from any thread, and each call is one transaction."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from apscheduler.jobstores.base import BaseJobStore, JobLookupError
+from sqlalchemy import Connection, text
+
+from ...errors import ConfigError, InvalidDefinition, OverlapForbidden
+from ...model.actor import current_actor
+from ...model.jobs import ScheduledJob
+from ...model.runs import Cause, Run, RunRecord
+from .changes import Changes
+from .database import Database
+from .history import SqlHistory
+from .loader import JOB_COLUMNS, JobLoader
+from .reconcile import Declaration, Prune, Reconciled, reconcile
+from .rounds import Decide, Round, Rounds, Work
+from .rows import LIVE_COLUMNS, clean, micros, moment
+from .wakeups import Wakeups
+from .workers import Session, Worker, Workers
+
+T = TypeVar("T")
+
+QUARANTINE = 60.0
+"""Seconds that a due job may stay unclaimed because this process cannot load it, before it is marked as broken.
+
+Long enough for a rolling deploy, in which old code meets new jobs.
+"""
+_TRIGGER_RAISED = "its trigger raised"
+_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """How the store stands: when something is due, in microseconds, and the counter of comings and goings."""
+
+    next_us: int | None
+    due_us: int | None
+    paused: bool
+    members: int
+
+    @property
+    def earliest(self) -> int | None:
+        """When there is something to claim, in microseconds."""
+        return min((us for us in (self.next_us, self.due_us) if us is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat shows: the others' heartbeats, and runs of this process's that it gave back."""
+
+    others: dict[str, int]
+    strays: list[str]
+
+
+class SqlStore(BaseJobStore):
+    """Jobs in an SQL database, shared by any number of processes, each fire claimed by one of them."""
+
+    shared = True
+
+    def __init__(
+        self, url: Any, table_prefix: str = "quart_sched_", create_tables: bool = True,
+        engine_options: dict[str, Any] | None = None, *, key: str = "The SQL store",
+    ) -> None:  # fmt: skip
+        """Take a SQLAlchemy URL and options of `create_engine`; nothing is connected yet. Raises ConfigError."""
+        super().__init__()
+        if not isinstance(table_prefix, str) or not _PREFIX.fullmatch(table_prefix):
+            raise ConfigError(
+                f"{key} has table_prefix {table_prefix!r}; expected letters, digits and underscores, at most 32"
+            )
+        if not isinstance(create_tables, bool):
+            raise ConfigError(f"{key} has create_tables {create_tables!r}; expected True or False")
+        options = dict(engine_options or {})
+        self.database = Database(key, url, table_prefix, create_tables=create_tables, engine_options=options)
+        self.history = SqlHistory(self.database)
+        self._dialect = self.database.dialect
+        self._p = table_prefix
+        self._workers = Workers(self._dialect)
+
+    def __repr__(self) -> str:
+        return f"<SqlStore {self.database.url}>"
+
+    def start(self, scheduler: Any, alias: str) -> None:
+        """Connect, and make the tables if they are missing. Raises SchemaProblem or DatabaseFailure."""
+        super().start(scheduler, alias)
+        self.database.idle_limit = max(1.0, scheduler.lease / 2)
+        self.loader = JobLoader(scheduler, alias)
+        self._rounds = Rounds(self._dialect, self._workers, self.loader)
+        self.database.open()
+
+    def shutdown(self) -> None:
+        """Close the connections."""
+        self.database.dispose()
+
+    # Time
+
+    def _time(self, database_us: int | None) -> int:
+        """Return the time that counts: the database's, or the process's clock where that is all, or a test's."""
+        clock = self._scheduler.clock
+        return micros(clock.now()) if database_us is None or not clock.real else int(database_us)
+
+    def _now(self, conn: Connection) -> int:
+        return self._time(conn.scalar(text(f"SELECT {self._dialect.now}")))
+
+    # Verbs
+
+    def perform(self, op: Callable[[Changes], T], *, write: bool = True) -> T:
+        """Return `op(changes)`, run in one transaction."""
+
+        def run(conn: Connection) -> T:
+            now = self._now(conn) if write else 0
+            return op(Changes(conn, self._dialect, self.loader, now, writing=write))
+
+        return self.database.transact(run, write=write)
+
+    def lookup_job(self, job_id: str) -> ScheduledJob | None:
+        """Return the job, or None."""
+        return self.perform(lambda changes: changes.lookup_job(job_id), write=False)
+
+    def get_all_jobs(self) -> list[ScheduledJob]:
+        """Return all jobs by time of their next fire, paused ones last."""
+        return self.perform(lambda changes: changes.get_all_jobs(), write=False)
+
+    def get_due_jobs(self, now: datetime) -> list[ScheduledJob]:
+        """Return the jobs due at `now`, without claiming them."""
+        return [job for job in self.get_all_jobs() if job.next_run_time is not None and job.next_run_time <= now]
+
+    def get_next_run_time(self) -> datetime | None:
+        """Return the time of the earliest fire, or None."""
+        times = [job.next_run_time for job in self.get_all_jobs() if job.next_run_time is not None]
+        return min(times, default=None)
+
+    def add_job(self, job: ScheduledJob) -> None:
+        """Add the job. Raises ConflictingIdError or InvalidDefinition."""
+        self.perform(lambda changes: changes.add_job(job))
+
+    def update_job(self, job: ScheduledJob) -> None:
+        """Replace the job with the same id. Raises JobLookupError or InvalidDefinition."""
+        self.perform(lambda changes: changes.update_job(job))
+
+    def remove_job(self, job_id: str) -> None:
+        """Remove the job. Raises JobLookupError or DeclaredJob."""
+        self.perform(lambda changes: changes.remove_job(job_id))
+
+    def remove_all_jobs(self) -> None:
+        """Remove every job but those that the code declares."""
+        self.perform(lambda changes: changes.remove_all_jobs())
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause or resume all claims, of every process. No claim is committed after this returned for a pause."""
+
+        def switch(conn: Connection) -> None:
+            self._dialect.hold_pause(conn, exclusive=True)
+            now, actor = self._now(conn), clean(current_actor.get(), 191)
+            statement = f"UPDATE {self._p}meta SET n = :n, v = :v, at_us = :now WHERE k = 'paused' AND n <> :n"
+            changed = conn.execute(text(statement), {"n": int(paused), "v": actor, "now": now}).rowcount
+            if changed:
+                changes = Changes(conn, self._dialect, self.loader, now, writing=True)
+                changes.log([("pause" if paused else "resume", None, None, None)])
+
+        self.database.transact(switch)
+
+    # Sessions
+
+    def join(self) -> Session:
+        """Take part as a process of one's own."""
+        me = Session()
+        self.database.transact(lambda conn: self._workers.register(conn, me, self._now(conn)))
+        return me
+
+    def beat(self, me: Session) -> None:
+        """Show that this process lives, and nothing else. Raises SessionLost."""
+        self.database.transact(lambda conn: self._workers.beat(conn, me, self._now(conn)))
+
+    def heartbeat(self, me: Session, known: Container[str]) -> Beat:
+        """Show that this process lives, and give back what is its own in the books but `known` to it no more.
+
+        That is what a claim took whose commit went through without a reply. Raises SessionLost.
+        """
+
+        def beat(conn: Connection) -> Beat:
+            now = self._now(conn)
+            self._workers.beat(conn, me, now)
+            strays = [run_id for run_id in self._rounds.own_runs(conn, me) if run_id not in known]
+            if strays:
+                self._rounds.give_back(conn, me, strays, now)
+            return Beat(self._workers.beats(conn, me), strays)
+
+        return self.database.transact(beat)
+
+    def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord]:
+        """Declare another process dead; return the records of the runs that it lost."""
+        return self.database.transact(lambda conn: self._workers.reap(conn, worker, beat, me, self._now(conn)))
+
+    def sign_off(self, me: Session) -> list[RunRecord]:
+        """End the session; return the records of the runs that had not ended."""
+        return self.database.transact(lambda conn: self._workers.sign_off(conn, me, self._now(conn)))
+
+    def workers(self) -> list[Worker]:
+        """Return the processes that live, as far as is known, oldest first."""
+        return self.database.transact(lambda conn: self._workers.living(conn, self._now(conn)), write=False)
+
+    def reconcile(self, me: Session, declared: Sequence[Declaration], prune: Prune) -> Reconciled:
+        """Bring the declared jobs in."""
+
+        def run(conn: Connection) -> Reconciled:
+            now = self._now(conn)
+            changes = Changes(conn, self._dialect, self.loader, now, writing=True)
+            return reconcile(conn, self._dialect, changes, me, declared, now, prune)
+
+        token = current_actor.set("deploy")
+        try:
+            return self.database.transact(run)
+        finally:
+            current_actor.reset(token)
+
+    # Claims
+
+    def poll(self) -> Poll:
+        """Look whether there is something to do, with one light query."""
+        where, values = self._rounds.loadable("id")
+        also, _ = self._rounds.loadable("job_id")
+        meta = f"SELECT n FROM {self._p}meta WHERE k ="
+        begin = time.time_ns() // 1000
+        [row] = self.database.query(
+            f"SELECT {self._dialect.now} AS now, "
+            f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
+            f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
+            f"({meta} 'paused') AS paused, ({meta} 'members') AS members",
+            **values,
+        )
+        end = time.time_ns() // 1000
+        if row.now is not None and self._scheduler.clock.real:
+            early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
+            self._scheduler.clock.agree(early, late)
+        return Poll(row.next_us, row.due_us, bool(row.paused), row.members)
+
+    def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
+        """Write down what ended, and claim what is due. Raises SessionLost."""
+        return self.database.transact(
+            lambda conn: self._rounds.round(conn, me, work, now=self._time, decide=decide, usable=usable)
+        )
+
+    def start_now(self, me: Session, job_id: str, run_id: str, cause: Cause, ended: Container[str] = ()) -> Run:
+        """Claim a run beside the schedule for this process; runs that have `ended` here are not counted any more.
+
+        Raises JobLookupError, InvalidDefinition for a job that is broken, or OverlapForbidden.
+        """
+
+        def claim(conn: Connection) -> Run:
+            now = self._now(conn)
+            self._workers.beat(conn, me, now)
+            query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._dialect.lock}"
+            row = conn.execute(text(query), {"id": job_id}).first()
+            if row is None or row.ended_us is not None:
+                raise JobLookupError(job_id)
+            job = self.loader.show(row)
+            if job.broken:
+                raise InvalidDefinition("job", f"{job_id!r} is broken: {job.broken}")
+            busy = f"SELECT run_id, batch_id FROM {self._p}live WHERE job_id = :id AND owner IS NOT NULL"
+            running = [other for other in conn.execute(text(busy), {"id": job_id}) if other.run_id not in ended]
+            if len({other.batch_id for other in running}) >= job.max_instances:
+                raise OverlapForbidden(job_id, [other.run_id for other in running])
+            zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
+            run = Run(job, moment(now, zone), cause, run_id=run_id)
+            values = (
+                run_id, run_id, run_id, job_id, row.incarnation, None, now, 1, cause, job.on_crash, row.version,
+                row.func, "running", me.id, None, now,
+            )  # fmt: skip
+            self._dialect.insert(conn, "live", LIVE_COLUMNS, [values])
+            return run
+
+        return self.database.transact(claim)
+
+    def listen(self) -> Wakeups | None:
+        """Return a connection that hears of changes at once; None where the database has no such thing."""
+        channel = getattr(self._dialect, "channel", None)
+        return None if channel is None else Wakeups(self.database, channel)
+
+    # Broken jobs
+
+    def mend(self, *, starting: bool = False) -> list[tuple[str, str]]:
+        """Try again what could not be loaded here: release what can be now, mark as broken what is long overdue.
+
+        Returns the id and reason of each job that was marked. With `starting`, jobs whose trigger raised get another
+        chance as well: the code may be new.
+        """
+        bad = list(self.loader.bad_functions)
+        self.loader.forget_failures()
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE broken_us IS NOT NULL AND ended_us IS NULL"
+        broken = self.database.query(query)
+        self.loader.learn({*bad, *(row.func for row in broken)})
+        released = [
+            row
+            for row in broken
+            if (starting or not row.broken_reason.startswith(_TRIGGER_RAISED)) and self._can_load(row)
+        ]
+        if not (released or self.loader.bad_functions or self.loader.bad_jobs):
+            return []
+        return self.database.transact(lambda conn: self._mend(conn, released))
+
+    def _can_load(self, row: Any) -> bool:
+        try:
+            return row.func not in self.loader.bad_functions and self.loader.load(row) is not None
+        except InvalidDefinition:
+            return False
+
+    def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
+        now = self._now(conn)
+        changes = Changes(conn, self._dialect, self.loader, now, writing=True)
+        log: list[tuple[str, str | None, int | None, str | None]] = []
+        release = text(
+            f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
+            "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
+            "version = version + 1 WHERE id = :id AND version = :version AND broken_us IS NOT NULL"
+        )
+        for row in released:
+            if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
+                log.append(("mended", row.id, row.version + 1, None))
+        marked = []
+        overdue = (
+            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
+            f"({self._dialect.within('func', 'functions')} OR {self._dialect.within('id', 'jobs')}){self._dialect.skip}"
+        )
+        bad = {
+            "functions": self._dialect.pack(self.loader.bad_functions),
+            "jobs": self._dialect.pack(self.loader.bad_jobs),
+            "before": now - int(QUARANTINE * 1e6),
+        }
+        for row in conn.execute(text(overdue), bad).all():
+            reason = self.loader.bad_jobs.get(row.id) or self.loader.bad_functions[row.func]
+            marked.append((row.id, reason))
+            log.append(("broken", row.id, row.version + 1, None))
+            self._dialect.update(
+                conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
+                [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",
+            )  # fmt: skip
+        if log:
+            changes.log(log)
+        return marked
+
+    # Housekeeping
+
+    def keep_house(self, me: Session, term: float) -> bool:
+        """Become the one process that clears up, for `term` seconds; tell whether this one is."""
+
+        def take(conn: Connection) -> bool:
+            now = self._now(conn)
+            statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = 'janitor' AND (n < :now OR v = :me)"
+            values = {"until": now + int(term * 1e6), "me": me.id, "now": now}
+            return bool(conn.execute(text(statement), values).rowcount)
+
+        return self.database.transact(take)
+
+    def clear_up(self, before: datetime) -> None:
+        """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
+        p = self._p
+        statements = (
+            f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
+            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id)",
+            f"DELETE FROM {p}workers WHERE gone_us < :before",
+            f"DELETE FROM {p}events WHERE at_us < :before",
+            f"DELETE FROM {p}decls WHERE since_us < :before "
+            f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
+            f"DELETE FROM {p}changes WHERE at_us < :before AND NOT EXISTS (SELECT 1 FROM {p}jobs "
+            f"WHERE {p}jobs.id = {p}changes.job_id AND {p}jobs.version = {p}changes.version)",
+        )
+        for statement in statements:
+            values = {"before": micros(before)} if ":before" in statement else {}
+            self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]

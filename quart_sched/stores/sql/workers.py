@@ -1,0 +1,188 @@
+"""Workers: the sessions of the processes that share the store, their heartbeats, and the runs that the dead ones leave.
+
+Death is a heartbeat that stands still over a whole lease of the watcher's own clock, in several successful looks: no
+two clocks are compared, and a database that was away kills nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ...model.runs import RunRecord, new_run_id
+from .dialects import Dialect
+from .rows import RUN_COLUMNS, moment, run_row
+
+CRASH_LIMIT = 3
+"""Attempts after which a run that takes its process down with it each time is given up as lost."""
+_LOOKS = 3
+
+
+class SessionLost(Exception):
+    """The others have declared this process dead. Its runs are no longer its own."""
+
+
+@dataclass(slots=True)
+class Session:
+    """This process, as the others know it."""
+
+    decl: str | None = None
+    id: str = field(default_factory=new_run_id)
+    host: str = field(default_factory=lambda: socket.gethostname()[:150])
+    pid: int = field(default_factory=os.getpid)
+
+    @property
+    def worker(self) -> str:
+        """host:pid"""
+        return f"{self.host}:{self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A live process, as `worker` (host:pid), with its runs: run_id to job_id. `age` is that of its last heartbeat."""
+
+    id: str
+    worker: str
+    started_at: datetime
+    seen_at: datetime
+    age: float
+    running: dict[str, str]
+
+
+class Watch:
+    """One process's view of the others' heartbeats."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, float, int]] = {}
+
+    def overdue(self, beats: dict[str, int], now: float, lease: float) -> list[tuple[str, int]]:
+        """Return who has been still for `lease` seconds; `now` is of a clock that never jumps."""
+        late = []
+        seen = {}
+        for worker, beat in beats.items():
+            before = self._seen.get(worker)
+            since, looks = (before[1], before[2] + 1) if before is not None and before[0] == beat else (now, 0)
+            seen[worker] = (beat, since, looks)
+            if looks >= _LOOKS and now - since >= lease:
+                late.append((worker, beat))
+        self._seen = seen
+        return late
+
+
+class Workers:
+    """The table of sessions."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._p = dialect.prefix
+
+    def register(self, conn: Connection, me: Session, now: int) -> None:
+        """Take part."""
+        columns = ("id", "host", "pid", "started_us", "seen_us", "decl")
+        self._dialect.insert(conn, "workers", columns, [(me.id, me.host, me.pid, now, now, me.decl)])
+        self._changed(conn)
+
+    def beat(self, conn: Connection, me: Session, now: int) -> None:
+        """Show that this process lives. Raises SessionLost."""
+        statement = f"UPDATE {self._p}workers SET beat = beat + 1, seen_us = :now WHERE id = :me AND gone_us IS NULL"
+        if conn.execute(text(statement), {"now": now, "me": me.id}).rowcount == 0:
+            raise SessionLost(f"This process was declared dead as {me.id}")
+
+    def beats(self, conn: Connection, me: Session) -> dict[str, int]:
+        """Return the heartbeats of the others."""
+        rows = conn.execute(text(f"SELECT id, beat FROM {self._p}workers WHERE gone_us IS NULL"))
+        return {row.id: row.beat for row in rows if row.id != me.id}
+
+    def living(self, conn: Connection, now: int) -> list[Worker]:
+        """Return the sessions that have not ended, oldest first."""
+        running: dict[str, dict[str, str]] = {}
+        query = f"SELECT owner, run_id, job_id FROM {self._p}live WHERE owner IS NOT NULL ORDER BY run_id"
+        for row in conn.execute(text(query)):
+            running.setdefault(row.owner, {})[row.run_id] = row.job_id
+        rows = conn.execute(text(f"SELECT * FROM {self._p}workers WHERE gone_us IS NULL ORDER BY started_us, id"))
+        return [
+            Worker(
+                row.id,
+                f"{row.host}:{row.pid}",
+                moment(row.started_us),
+                moment(row.seen_us),
+                max(0.0, (now - row.seen_us) / 1e6),
+                running.get(row.id, {}),
+            )
+            for row in rows
+        ]
+
+    def reap(self, conn: Connection, worker: str, beat: int, me: Session, now: int) -> list[RunRecord]:
+        """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs."""
+        statement = (
+            f"SELECT host, pid FROM {self._p}workers WHERE id = :id AND beat = :beat AND gone_us IS NULL"
+            f"{self._dialect.skip}"
+        )
+        row = conn.execute(text(statement), {"id": worker, "beat": beat}).first()
+        return [] if row is None else self._bury(conn, worker, f"{row.host}:{row.pid}", "lost", me, now)
+
+    def sign_off(self, conn: Connection, me: Session, now: int) -> list[RunRecord]:
+        """End the session. What this process has still not ended by now is treated as after a crash."""
+        statement = f"SELECT id FROM {self._p}workers WHERE id = :id AND gone_us IS NULL{self._dialect.lock}"
+        row = conn.execute(text(statement), {"id": me.id}).first()
+        return [] if row is None else self._bury(conn, me.id, me.worker, "left", me, now)
+
+    def _bury(self, conn: Connection, owner: str, worker: str, why: str, me: Session, now: int) -> list[RunRecord]:
+        query = f"SELECT * FROM {self._p}live WHERE owner = :owner ORDER BY run_id{self._dialect.lock}"
+        rows = conn.execute(text(query), {"owner": owner}).all()
+        records, run_rows, reruns = [], [], []
+        known = self._jobs_there(conn, {row.job_id for row in rows if row.on_crash == "rerun"})
+        for row in rows:
+            again = row.on_crash == "rerun" and row.crashes + 1 < CRASH_LIMIT and row.incarnation in known
+            if again:
+                reruns.append((row.run_id, row.crashes))
+            record = self._lost(row, worker, final=not again, now=now)
+            records.append(record)
+            run_rows.append(run_row(record, me.id, row.version, row.func))
+        self._dialect.insert(conn, "runs", RUN_COLUMNS, run_rows)
+        gone = {row.run_id for row in rows} - {run_id for run_id, _ in reruns}
+        if gone:
+            self._dialect.delete(conn, "live", "run_id", gone)
+        again_statement = text(
+            f"UPDATE {self._p}live SET run_id = :new, batch_id = :new, owner = NULL, state = 'queued', due_us = :now, "
+            "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"
+        )
+        for run_id, _ in reruns:
+            conn.execute(again_statement, {"new": new_run_id(), "old": run_id, "now": now})
+        end = f"UPDATE {self._p}workers SET gone_us = :now, gone_why = :why WHERE id = :id"
+        conn.execute(text(end), {"now": now, "why": why, "id": owner})
+        self._changed(conn)
+        return records
+
+    def _jobs_there(self, conn: Connection, ids: set[str]) -> set[str]:
+        """Return the incarnations of those of the jobs that still exist."""
+        if not ids:
+            return set()
+        query = f"SELECT incarnation FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
+        return {row.incarnation for row in conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))})}
+
+    def _lost(self, row: Any, worker: str, *, final: bool, now: int) -> RunRecord:
+        return RunRecord(
+            row.run_id,
+            row.fire_id,
+            row.job_id,
+            moment(row.sched_us),
+            "lost",
+            row.cause,
+            worker,
+            row.attempt,
+            None if row.claimed_us is None else moment(row.claimed_us),
+            moment(now),
+            "ProcessDied",
+            f"The process {worker} stopped before the run ended",
+            final=final,
+        )
+
+    def _changed(self, conn: Connection) -> None:
+        conn.execute(text(f"UPDATE {self._p}meta SET n = n + 1 WHERE k = 'members'"))
+        self._dialect.notify(conn)
