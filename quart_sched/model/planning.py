@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -13,7 +14,8 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from .runs import Outcome
+if TYPE_CHECKING:
+    from .runs import Outcome
 
 WALK_LIMIT = 1000
 """Due fires that are walked one by one. Behind them the schedule is taken up again near the present."""

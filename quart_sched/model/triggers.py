@@ -22,6 +22,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from apscheduler.util import convert_to_datetime
 
 from ..errors import InvalidDefinition
+from .planning import first_fire
 
 CRON_FIELDS = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
 INTERVAL_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
@@ -42,18 +43,23 @@ _AND_ROUNDS = 500
 
 
 class BoundedAndTrigger(AndTrigger):
-    """An AndTrigger that gives up: APScheduler's own searches for ever where its triggers never meet."""
+    """An AndTrigger that gives up: APScheduler's own searches for ever where its triggers never meet.
+
+    Nor does it hand on the fire before: with that, a cron trigger would not look where the others are.
+    """
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """Return the next moment on which all agree; raises ValueError after too many rounds without one."""
+        at = now if previous_fire_time is None else previous_fire_time + timedelta(microseconds=1)
         for _ in range(_AND_ROUNDS):
-            fires = [trigger.get_next_fire_time(previous_fire_time, now) for trigger in self.triggers]
-            if None in fires:
+            found = [first_fire(trigger, at) for trigger in self.triggers]
+            fires = [fire for fire in found if fire is not None and fire >= at]
+            if len(fires) < len(found):
                 return None
             if min(fires) == max(fires):
                 agreed: datetime | None = self._apply_jitter(fires[0], self.jitter, now)
                 return agreed
-            now = max(fires)
+            at = max(fires)
         raise ValueError(f"its triggers have no fire in common within {_AND_ROUNDS} rounds")
 
 

@@ -378,3 +378,22 @@ def test_a_calendar_interval_is_taken_from_a_live_trigger() -> None:
         "hour": 4,
         "timezone": "Europe/Berlin",
     }
+
+
+def test_crons_that_have_to_agree_go_on_after_their_first_fire() -> None:
+    parts = [{"trigger": "cron", "hour": "*/2"}, {"trigger": "cron", "hour": "*/3"}]
+    trigger = parse_trigger({"trigger": "and", "triggers": parts}).build(UTC, NOW)
+    fires = [trigger.get_next_fire_time(None, NOW)]
+    for _ in range(3):
+        fires.append(trigger.get_next_fire_time(fires[-1], NOW))
+    assert [(fire.day, fire.hour, fire.minute) for fire in fires[1:]] == [
+        (fires[0].day + (fires[0].hour + 6 * step) // 24, (fires[0].hour + 6 * step) % 24, 0) for step in (1, 2, 3)
+    ]
+
+
+def test_a_date_that_has_to_agree_ends_the_schedule() -> None:
+    at = NOW.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    parts = [{"trigger": "date", "run_date": at}, {"trigger": "cron", "hour": "*"}]
+    trigger = parse_trigger({"trigger": "and", "triggers": parts}).build(UTC, NOW)
+    assert trigger.get_next_fire_time(None, NOW) == at
+    assert trigger.get_next_fire_time(at, NOW) is None
