@@ -15,6 +15,7 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from quart import Quart
 
+from . import cli
 from .aio import AioVerbs
 from .config import Settings
 from .engine.declarations import Origin
@@ -148,6 +149,8 @@ class APScheduler:
         app.apscheduler = self  # type: ignore[attr-defined]  # as Flask-APScheduler does
         app.extensions["apscheduler"] = self
         self._lifespan.hook(app)
+        if "scheduler" not in app.cli.commands:  # an app may have a command of that name
+            app.cli.add_command(cli.commands)
         if self.api_enabled:
             api.register(app, self)
 
