@@ -116,9 +116,11 @@ class Catalogue:
             )
         for job_id, reason in done.invalid.items():
             log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
+        removed = self._scheduler.prune == "remove"
         for code, ids in (
             (aps.EVENT_JOB_ADDED, done.added),
-            (aps.EVENT_JOB_MODIFIED, [*done.changed, *done.restored, *done.pruned]),
+            (aps.EVENT_JOB_MODIFIED, [*done.changed, *done.restored]),
+            (aps.EVENT_JOB_REMOVED if removed else aps.EVENT_JOB_MODIFIED, done.pruned),
         ):
             for job_id in ids:
                 self._scheduler.stream.emit(JobChanged(code, job_id, slot.alias))
@@ -138,7 +140,8 @@ class Catalogue:
         except InvalidDefinition as error:
             log.error('Job "%s" cannot be scheduled: %s', definition.id, error)
             return None
-        return Declaration(definition.id, *entry.hashes, partial(self._made, definition))
+        sets_next = definition.next_run_time is not UNSET
+        return Declaration(definition.id, *entry.hashes, partial(self._made, definition), sets_next)
 
     def _made(self, definition: JobDefinition) -> Job:
         """Return the declared job, resolved as of now. Raises InvalidDefinition."""

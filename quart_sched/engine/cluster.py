@@ -261,8 +261,10 @@ class ClusterPump:
     async def _join(self) -> None:
         scheduler = self._scheduler
         await self._call(partial(scheduler.catalogue.join, self.slot))
-        self._beat_at, self._watch, self._members = scheduler.clock.monotonic(), Watch(), None
+        self._beat_at, self._watch = scheduler.clock.monotonic(), Watch()
         await self._mend(starting=True)
+        # Before the reconcile: who comes or goes after it is noticed by the next poll.
+        self._members = (await self._call(self._store.poll)).members
         if scheduler.catalogue.started:
             await self._call(partial(scheduler.catalogue.reconcile, self.slot))
         await self._listen()

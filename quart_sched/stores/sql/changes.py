@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
@@ -13,6 +14,7 @@ from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
 from ...model import state
 from ...model.actor import current_actor
 from ...model.jobs import ScheduledJob
+from ...model.planning import first_fire
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
@@ -49,10 +51,22 @@ class Changes:
         statement = f"UPDATE {self._p}jobs SET {sets}, version = version + 1 WHERE id = :id"
         self._conn.execute(text(statement), {"id": job_id, **values})
 
+    @property
+    def actor(self) -> str | None:
+        """Who makes the changes."""
+        return clean(current_actor.get(), 191)
+
+    def load(self, row: Any) -> ScheduledJob:
+        """Return the job of a row. Raises InvalidDefinition where this process cannot load it."""
+        return self._loader.load(row)
+
+    def first_fire(self, job: ScheduledJob) -> datetime | None:
+        """Return the first fire of a schedule that is taken up now."""
+        return first_fire(job.trigger, moment(self._now))
+
     def log(self, rows: Sequence[tuple[str, str | None, int | None, str | None]]) -> None:
         """Write down changes: action, job, version and definition of each."""
-        actor = clean(current_actor.get(), 191)
-        self._dialect.insert(self._conn, "changes", _CHANGE, [(self._now, actor, *row) for row in rows])
+        self._dialect.insert(self._conn, "changes", _CHANGE, [(self._now, self.actor, *row) for row in rows])
         self._dialect.notify(self._conn)
 
     # What APScheduler's stores offer
@@ -103,7 +117,7 @@ class Changes:
             # Without a next fire before, it is paused already, or pruned or broken: those are not the same.
             if row.next_us is not None:
                 action = "modify" if changed else "pause"
-                values |= {"paused_us": self._now, "paused_by": clean(current_actor.get(), 191)}
+                values |= {"paused_us": self._now, "paused_by": self.actor}
                 values["held_us"] = row.next_us
         else:
             if row.last_us is not None and next_us <= row.last_us:
@@ -124,8 +138,7 @@ class Changes:
             raise JobLookupError(job_id)
         if row.paused_us is None:
             held = row.held_us if row.next_us is None else row.next_us
-            actor = clean(current_actor.get(), 191)
-            self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=actor)
+            self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=self.actor)
             self.log([("pause", job_id, row.version + 1, None)])
 
     def remove_job(self, job_id: str) -> None:

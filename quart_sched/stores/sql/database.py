@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -23,6 +23,9 @@ T = TypeVar("T")
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _EXTRAS = {"sqlite": "sql", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 _OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6), "postgresql": (9, 5), "sqlite": (3, 24)}
+_ASYNC = {"aiosqlite", "asyncpg", "psycopg_async", "aiomysql", "asyncmy"}
+_ABOUT_THE_FILE = {8, 10, 11, 13, 14, 26}
+"""SQLite's codes READONLY, IOERR, CORRUPT, FULL, CANTOPEN and NOTADB."""
 _ATTEMPTS = 10
 _CONNECT_TIMEOUT = 5
 _LOCK_TIMEOUT = 5
@@ -46,7 +49,10 @@ class Database:
     """The tables of one prefix in one database, for any thread."""
 
     def __init__(self, key: str, url: Any, prefix: str, *, create_tables: bool, engine_options: dict[str, Any]) -> None:
-        """Take a SQLAlchemy URL; nothing is connected yet. Raises ConfigError, naming `key`."""
+        """Take a SQLAlchemy URL, and options of `create_engine` beside ours; nothing is connected yet.
+
+        Raises ConfigError, naming `key`.
+        """
         self.prefix = prefix
         self.create_tables = create_tables
         self.idle_limit = 10.0
@@ -55,7 +61,7 @@ class Database:
         kind = parsed.get_backend_name()
         self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
         try:
-            self.engine: Engine = create_engine(parsed, **self._options(kind), **engine_options)
+            self.engine: Engine = create_engine(parsed, **_merged(key, self._options(kind), engine_options))
         except ImportError as error:
             extra = _EXTRAS[kind]
             raise ConfigError(
@@ -117,9 +123,9 @@ class Database:
             except DBAPIError as error:
                 again = self.dialect.is_retryable(error) or (error.connection_invalidated and attempt == 1)
                 if not again or attempt == _ATTEMPTS:
-                    raise DatabaseFailure(_first_line(error)) from error
+                    raise self._failure(error) from error
             except SQLAlchemyError as error:
-                raise DatabaseFailure(_first_line(error)) from error
+                raise self._failure(error) from error
             time.sleep(random.uniform(0.002, 0.01) * attempt)
         raise AssertionError("unreachable")
 
@@ -142,8 +148,15 @@ class Database:
             except DBAPIError as error:
                 if self.dialect.is_retryable(error):
                     raise
-                raise DatabaseFailure(_first_line(error), unknown=True) from error
+                raise self._failure(error, unknown=True) from error
             return result
+
+    def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
+        """Say what went wrong, and with which file where that is what counts."""
+        message = _first_line(error)
+        if getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF in _ABOUT_THE_FILE:
+            message += f" ({self.engine.url.database})"
+        return DatabaseFailure(message, unknown=unknown)
 
     def query(self, statement: str, **values: Any) -> list[Any]:
         """Return the rows of a statement that only reads."""
@@ -186,17 +199,18 @@ class Database:
     def _upgrade_mysql(self) -> int:
         # Each statement on tables is a transaction of its own there, so that the lock must be the connection's.
         name = {"name": f"{self.prefix}schema"}
-        with self.engine.connect() as conn:
-            try:
-                if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
-                    raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")
-                return self._make(conn)
-            except SQLAlchemyError as error:
-                raise DatabaseFailure(_first_line(error)) from error
-            finally:
-                if not conn.invalidated:
-                    conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
-                    conn.commit()
+        try:
+            with self.engine.connect() as conn:
+                try:
+                    if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
+                        raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")
+                    return self._make(conn)
+                finally:
+                    if not conn.invalidated:
+                        conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
+                        conn.commit()
+        except SQLAlchemyError as error:
+            raise self._failure(error) from error
 
     def _make(self, conn: Connection) -> int:
         version = self._version_in(conn)
@@ -236,10 +250,18 @@ class Database:
 
 
 def _parse_url(key: str, url: Any) -> URL:
+    if not isinstance(url, str | URL):
+        raise ConfigError(f"{key} has an url of type {type(url).__name__}; expected one such as 'sqlite:///jobs.db'")
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"{key} has the url {url!r}; expected one such as 'sqlite:///jobs.db': {error}") from None
+        if "@" in (parsed.host or ""):
+            raise ValueError("the password ends there")
+    except (ArgumentError, ValueError):
+        # What cannot be parsed may have a password anywhere.
+        raise ConfigError(
+            f"{key} has an url that cannot be read; expected one such as 'sqlite:///jobs.db', or "
+            "'postgresql+psycopg://user:password@host:5432/database' with @ : / in the password written as %40 %3A %2F"
+        ) from None
     kind, _, driver = parsed.drivername.partition("+")
     kind = "postgresql" if kind == "postgres" else kind
     if kind not in _DRIVERS:
@@ -247,11 +269,13 @@ def _parse_url(key: str, url: Any) -> URL:
             f"{key} has the url {_shown(parsed)}; expected sqlite://, postgresql+psycopg:// or mysql+pymysql://"
         )
     if driver not in ("", _DRIVERS[kind]):
+        threads = ", as the store works in threads of its own and never on the event loop"
         raise ConfigError(
-            f"{key} has the url {_shown(parsed)}; expected the driver {kind}+{_DRIVERS[kind]}: the store works in "
-            "threads of its own, and never on the event loop"
+            f"{key} has the url {_shown(parsed)}; expected the driver {kind}+{_DRIVERS[kind]}://"
+            f"{threads if driver in _ASYNC else ''}"
         )
-    if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
+    name = parsed.database or ""
+    if kind == "sqlite" and (not name or ":memory:" in name or parsed.query.get("mode") == "memory"):
         raise ConfigError(
             f"{key} has the url {_shown(parsed)}, a database in memory, which ends with the process; expected a file "
             'such as sqlite:///jobs.db, or {"type": "memory"}'
@@ -260,7 +284,22 @@ def _parse_url(key: str, url: Any) -> URL:
 
 
 def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+    """Return the URL without what is secret in it."""
+    query = {name: "..." if "pass" in name.lower() else value for name, value in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+def _merged(key: str, ours: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the engine: ours, and over them those that the user gave."""
+    if "isolation_level" in given:
+        raise ConfigError(f"{key} has the engine option 'isolation_level', which is not to be chosen: leave it out")
+    connect_args = given.get("connect_args", {})
+    if not isinstance(connect_args, Mapping):
+        raise ConfigError(f"{key} has connect_args of type {type(connect_args).__name__}; expected a dict")
+    merged = {**ours, **given, "connect_args": {**ours["connect_args"], **connect_args}}
+    if "poolclass" in given and "pool_timeout" not in given:
+        merged.pop("pool_timeout", None)  # pools that make no one wait do not take it
+    return merged
 
 
 def _write_ahead(cursor: Any) -> None:

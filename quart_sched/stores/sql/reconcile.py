@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, text
@@ -23,28 +23,33 @@ from .changes import NEW_JOB, Changes, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
 from .rows import micros, moment
-from .workers import Session
+from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A declared job: the hashes of what was written, and how it is made as of now (raises InvalidDefinition)."""
+    """A declared job: the hashes of what was written, and how it is made as of now (raises InvalidDefinition).
+
+    `sets_next` tells whether its next fire, or its pause, was written too.
+    """
 
     id: str
     trigger_hash: str
     options_hash: str
     make: Callable[[], ScheduledJob]
+    sets_next: bool = False
 
 
 @dataclass(slots=True)
 class Reconciled:
     """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time.
 
-    `invalid` ones come with the reason.
+    `invalid` ones come with the reason. `version` is the hash of all that this process declares.
     """
 
+    version: str
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
@@ -61,12 +66,15 @@ def declarations_hash(declarations: Sequence[Declaration]) -> str:
 
 def reconcile(
     conn: Connection, dialect: Dialect, changes: Changes, me: Session, declared: Sequence[Declaration],
-    now: int, prune: Prune,
+    now: int, prune: Prune, since: Mapping[str, int],
 ) -> Reconciled:  # fmt: skip
-    """Bring the declarations of this process into the store, alone among all processes while it lasts."""
-    result = Reconciled()
+    """Bring the declarations of this process into the store, alone among all processes while it lasts.
+
+    `since` tells when this process announced a version of the code for the first time. Raises SessionLost.
+    """
+    result = Reconciled(declarations_hash(declared))
     conn.execute(text(f"SELECT n FROM {dialect.prefix}meta WHERE k = 'reconcile'{dialect.lock}"))
-    in_force, living = _announce(conn, dialect, me, declared, now)
+    in_force, living = _announce(conn, dialect, me, declared, result.version, since.get(result.version, now))
     by_id = {entry.id: entry for entry in declared}
     columns = "id, source, trig_hash, decl_hash, orphan_us, ended_us"
     query = f"SELECT {columns} FROM {dialect.prefix}jobs WHERE source = 'declared'"
@@ -98,13 +106,15 @@ def reconcile(
             touched.add(job_id)
     pruned = set()
     if in_force and prune != "keep":
-        pruned = {row.id for row in stored.values() if row.source == "declared" and row.orphan_us is None} - living
+        gone = [row for row in stored.values() if row.source == "declared" and row.id not in living]
+        # What is over is never removed: should it be declared again, it must not run again.
+        again = prune == "remove"
+        pruned = {row.id for row in gone if row.orphan_us is None or (again and row.ended_us is None)}
     changes.discard(replaced)
     dialect.insert(conn, "jobs", NEW_JOB, new)
-    _change(conn, dialect, touched, by_id, in_force, now, result, log)
+    _change(conn, dialect, changes, touched, by_id, in_force, now, result, log)
     if pruned:
-        _prune(conn, dialect, changes, pruned, now, prune, log)
-        result.pruned = sorted(pruned)
+        _prune(conn, dialect, changes, pruned, now, prune, result, log)
     if log:
         changes.log(log)
     return result
@@ -115,29 +125,30 @@ def _same(row: Any, entry: Declaration) -> bool:
 
 
 def _announce(
-    conn: Connection, dialect: Dialect, me: Session, declared: Sequence[Declaration], now: int
+    conn: Connection, dialect: Dialect, me: Session, declared: Sequence[Declaration], mine: str, since: int
 ) -> tuple[bool, set[str]]:
     """Say what this process declares; return whether that is in force, and what all living processes declare."""
-    mine, p = declarations_hash(declared), dialect.prefix
-    holders = conn.execute(text(f"SELECT id, decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL")).all()
-    others = {row.decl for row in holders if row.id != me.id}
+    p = dialect.prefix
+    holders = conn.execute(text(f"SELECT id, decl FROM {p}workers WHERE gone_us IS NULL")).all()
+    if me.id not in {row.id for row in holders}:
+        raise SessionLost(f"This process was declared dead as {me.id}")
+    others = {row.decl for row in holders if row.id != me.id and row.decl is not None}
     if me.decl != mine:
         conn.execute(text(f"UPDATE {p}workers SET decl = :decl WHERE id = :id"), {"decl": mine, "id": me.id})
         if mine not in others:
             # New code, or old code that comes back when no process of it was left: from now on it is in force.
             conn.execute(text(f"DELETE FROM {p}decls WHERE hash = :hash"), {"hash": mine})
             body = json.dumps(sorted(entry.id for entry in declared))
-            dialect.insert(conn, "decls", ("hash", "since_us", "body"), [(mine, now, body)])
+            dialect.insert(conn, "decls", ("hash", "since_us", "body"), [(mine, since, body)])
     query = f"SELECT hash, since_us, body FROM {dialect.joined('decls', 'hash', 'ids')} 1 = 1"
     rows = conn.execute(text(query), {"ids": dialect.pack(sorted(others | {mine}))}).all()
     latest = max(rows, key=lambda row: (row.since_us, row.hash))
-    me.decl = mine
     return latest.hash == mine, {job_id for row in rows for job_id in json.loads(row.body)}
 
 
 def _change(
-    conn: Connection, dialect: Dialect, ids: set[str], by_id: dict[str, Declaration], in_force: bool, now: int,
-    result: Reconciled, log: list[tuple[str, str | None, int | None, str | None]],
+    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], by_id: dict[str, Declaration],
+    in_force: bool, now: int, result: Reconciled, log: list[tuple[str, str | None, int | None, str | None]],
 ) -> None:  # fmt: skip
     """Update the declared jobs that were written anew, and lift the prune from those that are declared again."""
     if not ids:
@@ -150,61 +161,59 @@ def _change(
         if not (restored or changed):
             continue
         try:
-            job = entry.make()
+            job = entry.make() if changed else changes.load(row)
             definition = state.dump(job) if changed else row.definition
         except InvalidDefinition as error:
             result.invalid[row.id] = str(error)
             continue
-        new_trigger = changed and row.trig_hash != entry.trigger_hash
-        next_us, ended_us = row.next_us, row.ended_us
-        if new_trigger:
+        new_schedule = changed and (row.trig_hash != entry.trigger_hash or entry.sets_next)
+        next_us, held_us, ended_us = row.next_us, row.held_us, row.ended_us
+        paused_us, paused_by = row.paused_us, row.paused_by
+        if new_schedule:
             ended_us = None
-        if new_trigger or (restored and ended_us is None):
-            next_us = _next(job, row.last_us)
-            if next_us is None and job.next_run_time is not None:
+            if job.next_run_time is None and paused_us is None:
+                paused_us, paused_by = now, changes.actor
+        if new_schedule or (ended_us is None and next_us is None):
+            next_us = _next(job, job.next_run_time if changed else changes.first_fire(job), row.last_us)
+            if next_us is None and paused_us is None:
                 ended_us = now
-        held = row.held_us
-        if row.paused_us is not None or row.broken_us is not None:
-            held, next_us = next_us if next_us is not None else held, None
+        if paused_us is not None or row.broken_us is not None:
+            held_us, next_us = next_us if next_us is not None else held_us, None
         func = state.function_ref(job.func) if changed else row.func
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
         modified = 0 if changed else row.modified
-        rows.append((row.id, definition, func, next_us, held, ended_us, None, modified, *hashes))
+        rows.append(
+            (row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes)
+        )
         (result.changed if changed else result.restored).append(row.id)
         log.append(("declare", row.id, row.version + 1, definition))
     columns = (
-        "definition",
-        "func",
-        "next_us",
-        "held_us",
-        "ended_us",
-        "orphan_us",
-        "modified",
-        "trig_hash",
-        "decl_hash",
-    )
+        "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
+        "trig_hash", "decl_hash",
+    )  # fmt: skip
     dialect.update(conn, "jobs", "id", columns, rows, also="version = version + 1")
 
 
-def _next(job: ScheduledJob, last_us: int | None) -> int | None:
+def _next(job: ScheduledJob, fire: datetime | None, last_us: int | None) -> int | None:
     """Return the first fire of a schedule that is taken up now, behind the last one that was consumed."""
-    fire = job.next_run_time
     if fire is not None and last_us is not None and micros(fire) <= last_us:
-        fire = first_fire(job.trigger, moment(last_us, fire.tzinfo) + timedelta(microseconds=1))
+        fire = first_fire(job.trigger, moment(last_us + 1))
         if fire is not None and micros(fire) <= last_us:
             return None
     return None if fire is None else micros(fire)
 
 
 def _prune(
-    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune,
+    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune, result: Reconciled,
     log: list[tuple[str, str | None, int | None, str | None]],
 ) -> None:  # fmt: skip
-    query = f"SELECT id, version, next_us, held_us FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
+    columns = "id, version, next_us, held_us, ended_us"
+    query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
     rows = conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all()
     log += [("prune", row.id, row.version + 1, None) for row in rows]
+    result.pruned = sorted(row.id for row in rows if row.ended_us is None)
     if prune == "remove":
-        changes.discard([row.id for row in rows])
-        return
+        changes.discard(result.pruned)
+        rows = [row for row in rows if row.ended_us is not None]
     values = [(row.id, None, row.held_us if row.next_us is None else row.next_us, now) for row in rows]
     dialect.update(conn, "jobs", "id", ("next_us", "held_us", "orphan_us"), values, also="version = version + 1")

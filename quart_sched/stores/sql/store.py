@@ -92,6 +92,8 @@ class SqlStore(BaseJobStore):
         super().start(scheduler, alias)
         self.database.idle_limit = max(1.0, scheduler.lease / 2)
         self.loader = JobLoader(scheduler, alias)
+        # When this process, in whichever session, came with these declarations.
+        self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
         self.database.open()
 
@@ -208,18 +210,21 @@ class SqlStore(BaseJobStore):
         return self.database.transact(lambda conn: self._workers.living(conn, self._now(conn)), write=False)
 
     def reconcile(self, me: Session, declared: Sequence[Declaration], prune: Prune) -> Reconciled:
-        """Bring the declared jobs in."""
+        """Bring the declared jobs in. Raises SessionLost."""
 
-        def run(conn: Connection) -> Reconciled:
+        def run(conn: Connection) -> tuple[Reconciled, int]:
             now = self._now(conn)
             changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-            return reconcile(conn, self._dialect, changes, me, declared, now, prune)
+            return reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced), now
 
         token = current_actor.set("deploy")
         try:
-            return self.database.transact(run)
+            done, now = self.database.transact(run)
         finally:
             current_actor.reset(token)
+        me.decl = done.version
+        self._announced.setdefault(done.version, now)
+        return done
 
     # Claims
 
@@ -369,8 +374,9 @@ class SqlStore(BaseJobStore):
             f"DELETE FROM {p}events WHERE at_us < :before",
             f"DELETE FROM {p}decls WHERE since_us < :before "
             f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
-            f"DELETE FROM {p}changes WHERE at_us < :before AND NOT EXISTS (SELECT 1 FROM {p}jobs "
-            f"WHERE {p}jobs.id = {p}changes.job_id AND {p}jobs.version = {p}changes.version)",
+            # Imports stay known, so that one that is repeated brings nothing back that was removed since.
+            f"DELETE FROM {p}changes WHERE at_us < :before AND action <> 'import' "
+            f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id AND {p}jobs.version = {p}changes.version)",
         )
         for statement in statements:
             values = {"before": micros(before)} if ":before" in statement else {}

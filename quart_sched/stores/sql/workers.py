@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from ...errors import SchedulerError
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .rows import RUN_COLUMNS, moment, run_row
@@ -23,8 +24,10 @@ CRASH_LIMIT = 3
 _LOOKS = 3
 
 
-class SessionLost(Exception):
+class SessionLost(SchedulerError):
     """The others have declared this process dead. Its runs are no longer its own."""
+
+    status = 503
 
 
 @dataclass(slots=True)
