@@ -417,7 +417,8 @@ class Catalogue:
             spec_of(job.trigger), self._scheduler.timezone
         ):
             trigger = fields["trigger"] = changes.trigger.build(self._scheduler.timezone, now)
-            if job.next_run_time is not None or job.id in slot.broken:
+            broken = getattr(job, "broken", None) and job.paused_by is None
+            if job.next_run_time is not None or job.id in slot.broken or broken:
                 fields.setdefault("next_run_time", self._first_fire(trigger, self._consumed(slot, job)))
         func = fields.get("func", job.func)
         check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))

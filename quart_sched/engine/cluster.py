@@ -267,7 +267,8 @@ class ClusterPump:
         self._members = (await self._call(self._store.poll)).members
         if scheduler.catalogue.started:
             await self._call(partial(scheduler.catalogue.reconcile, self.slot))
-        await self._listen()
+        if self._wakeups is None:
+            await self._listen()
 
     async def _meet(self, members: int) -> None:
         """Reconcile anew: who came or went may have changed which declarations are in force."""
@@ -331,6 +332,8 @@ class ClusterPump:
             if record.outcome == "skipped":
                 log.warning('Job "%s" skipped: it runs already, as often as its max_instances allows', record.job_id)
             runner.account(record, alias)
+        for job_id, reason in done.broken:
+            log.error('Job "%s" is broken and does not run: %s', job_id, reason)
         for job_id in done.ended:
             self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -26,6 +27,7 @@ _BATCH = 200
 _LINGER = 0.1
 """Seconds that a record waits for company."""
 _LONGEST_WAIT = 30.0
+_PRUNE_INTERVAL = 3600.0
 _CLOSING_WAIT = 0.1
 """Seconds between attempts: the most while the database is away, and when little time is left."""
 
@@ -225,6 +227,12 @@ class WritableHistory(Source, Protocol):
     def write(self, records: Sequence[RunRecord]) -> None:
         """Add the records, whichever are not there yet. Raises anything where that fails."""
 
+    def prune(self, before: datetime) -> int:
+        """Delete some of the records from before that time; return how many."""
+
+    def close(self) -> None:
+        """Free the connections."""
+
 
 class HistoryWriter:
     """Brings records into a database, from a thread of its own, and is the source of those that are not there yet.
@@ -239,12 +247,18 @@ class HistoryWriter:
         history: WritableHistory,
         *,
         size: int,
+        days: float = 30.0,
         clock: Clock,
         keeps: Keeps,
         under_way: Callable[[], Iterable[RunRecord]] = tuple,
     ) -> None:
-        """Write the runs of the stores that `keeps` admits; `under_way` returns those that have not ended."""
+        """Write the runs of the stores that `keeps` admits; `under_way` returns those that have not ended.
+
+        Records are deleted again that are older than `days`.
+        """
         self.history = history
+        self._days = days
+        self._pruned_at = float("-inf")
         self._clock = clock
         self._keeps = keeps
         self._waiting = HistoryRing(size, under_way)
@@ -290,6 +304,7 @@ class HistoryWriter:
         finally:
             self._closing = False
             self._task = None
+            self._thread.submit(self.history.close)
             self._thread.stop()
         if len(self) or self._dropped:
             log.error(
@@ -326,6 +341,20 @@ class HistoryWriter:
                 # Those that had to make room meanwhile have been written all the same.
                 self._dropped -= len(batch) - self._waiting.remove(batch)
                 self._note_success()
+                await self._prune()
+
+    async def _prune(self) -> None:
+        """Delete old records, once an hour, a batch at a time."""
+        if self._closing or self._clock.monotonic() - self._pruned_at < _PRUNE_INTERVAL:
+            return
+        self._pruned_at = self._clock.monotonic()
+        before = self._clock.now() - timedelta(days=self._days)
+        try:
+            while await asyncio.wrap_future(self._thread.submit(partial(self.history.prune, before))):
+                if self._closing:
+                    break
+        except Exception as error:
+            log.warning("Old records could not be deleted: %s", error)
 
     async def _pause(self, seconds: float) -> None:
         self._wake = asyncio.Event()

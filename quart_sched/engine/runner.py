@@ -137,7 +137,9 @@ class Runner:
 
     def running(self, job_id: str | None = None) -> list[Run]:
         """Return the runs under way, of one job or of all."""
-        batches = self._active.get(job_id, []) if job_id else [b for some in self._active.values() for b in some]
+        # Copies: readers of the history ask from threads of their own.
+        every = [list(some) for some in list(self._active.values())]
+        batches = list(self._active.get(job_id, [])) if job_id else [batch for some in every for batch in some]
         return [batch.current for batch in batches]
 
     # Submission

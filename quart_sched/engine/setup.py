@@ -95,12 +95,23 @@ class SetUp(Verbs):
         return keeps, partial(under_way, self.runner, keeps)
 
     def _writer(self, settings: Settings, slots: dict[str, Slot]) -> HistoryWriter | None:
-        """Make what brings the other stores' runs into a database, where the settings name one. Raises ConfigError."""
-        if settings.history is None or settings.history["type"] == "memory":
+        """Make what brings the other stores' runs into a database, where there is one for it. Raises ConfigError."""
+        default = slots["default"]
+        if settings.history is None and default.shared and len(slots) > 1:
+            history = default.store.history
+        elif settings.history is None or settings.history["type"] == "memory":
             return None
-        history = make_history("SCHEDULER_HISTORY", settings.history)
+        else:
+            history = make_history("SCHEDULER_HISTORY", settings.history)
         keeps, runs = self._keeps(slots)
-        return HistoryWriter(history, size=settings.history_size, clock=self.clock, keeps=keeps, under_way=runs)
+        return HistoryWriter(
+            history,
+            size=settings.history_size,
+            days=settings.history_days,
+            clock=self.clock,
+            keeps=keeps,
+            under_way=runs,
+        )
 
     def _slot(self, alias: str, entry: Any, *, keep: bool) -> Slot:
         """Make the store, or go on with the memory store that is there, whose jobs nobody else has."""

@@ -1,18 +1,27 @@
-"""The history in memory: the last final records, consecutive lapses in one."""
+"""The history: a ring of records in memory, a writer that brings them to a database, and several sources as one."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from apscheduler import events as aps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quart_sched.engine.history import HistoryRing
+from quart_sched.engine.clock import Clock
+from quart_sched.engine.history import Histories, HistoryRing, HistoryWriter, under_way
 from quart_sched.model.events import RunEnded, SchedulerChanged
-from quart_sched.model.runs import RunRecord
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.history import SqlHistory
+from tests.conftest import START, ManualClock, eventually
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -133,3 +142,380 @@ def test_every_fire_is_counted_once_and_the_ring_never_grows_over_its_size(
         assert [r.scheduled_at for r in records] == sorted(r.scheduled_at for r in records)
         pairs = itertools.pairwise(records)
         assert not [1 for one, two in pairs if one.outcome == two.outcome != "succeeded"]
+
+
+# As a source
+
+
+def record(number: int, outcome: Any = "succeeded", **more: Any) -> RunRecord:
+    base = RunRecord(f"r{number}", f"r{number}", "job", NOW + timedelta(seconds=number), outcome, "schedule", "host:1")
+    return replace(base, **({"final": outcome not in STATES} | more))
+
+
+def test_a_run_under_way_is_shown_until_its_record_is_there() -> None:
+    live = [record(2, "running")]
+    ring = HistoryRing(10, lambda: live)
+    end(ring, 1)
+    assert [r.outcome for r in ring.page(RunQuery())] == ["running", "succeeded"]
+    assert ring.find("r2") == live[0]
+    assert ring.records() == [ring.get("r1")], "that is what has ended"
+    end(ring, 2)
+    # A plain function that was given up is still busy in its thread.
+    assert [r.outcome for r in ring.page(RunQuery())] == ["succeeded", "succeeded"]
+    assert ring.find("r2") == ring.get("r2")
+    assert ring.page(RunQuery(outcome="running")) == []
+
+
+def test_a_ring_keeps_the_runs_of_those_stores_that_it_is_for() -> None:
+    ring = HistoryRing(10, keeps=lambda alias: alias == "memory")
+    ring(RunEnded(record(1), "shared"))
+    ring(RunEnded(record(2), "memory"))
+    assert ring.records() == [record(2)]
+
+
+async def test_what_runs_in_this_process_is_under_way(scheduler, app, serve) -> None:
+    goes_on = asyncio.Event()
+
+    async def wait() -> None:
+        await goes_on.wait()
+
+    scheduler.add_job("job", wait, trigger="interval", hours=1)
+    async with serve(scheduler, app):
+        runner = scheduler.scheduler.runner
+        assert under_way(runner) == []
+        handle = await scheduler.aio.run_job("job")
+        assert [r.outcome for r in under_way(runner)] == ["queued"]
+        await asyncio.sleep(0)
+        [running] = under_way(runner)
+        assert (running.run_id, running.outcome, running.final) == (handle.run_id, "running", False)
+        assert (running.worker, running.started_at, running.cause) == (
+            runner.worker,
+            scheduler.scheduler.clock.now(),
+            "manual",
+        )
+        assert under_way(runner, lambda alias: alias != "default") == []
+        goes_on.set()
+        await handle
+        assert under_way(runner) == []
+
+
+# Several sources as one
+
+
+class Fixed:
+    """A source of given records."""
+
+    blocking = True
+
+    def __init__(self, *records: RunRecord) -> None:
+        self.records = records
+
+    def page(self, query: RunQuery) -> list[RunRecord]:
+        return query.select(self.records)
+
+    def find(self, run_id: str) -> RunRecord | None:
+        return next((r for r in self.records if r.run_id == run_id), None)
+
+    def attempts(self, record: RunRecord) -> list[RunRecord]:
+        return [r for r in self.records if r.fire_id == record.fire_id]
+
+
+@pytest.mark.parametrize("filters", [{}, {"job_id": "job"}], ids=["all", "of one job"])
+@given(st.lists(st.lists(st.integers(0, 30), max_size=12, unique=True), max_size=3), st.integers(1, 5))
+def test_the_pages_of_several_sources_merge_into_one_order(
+    filters: dict[str, Any], parts: list[list[int]], limit: int
+) -> None:
+    # The time of a fire runs against the order of the ids, so that each order is seen to be kept.
+    def one(number: int) -> RunRecord:
+        return record(number, run_id=f"r{number:03}", scheduled_at=NOW - timedelta(seconds=number // 2))
+
+    histories = Histories(Fixed(*map(one, part)) for part in parts)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = histories.page(RunQuery(**filters, limit=limit, before=cursor))
+        seen += [r.run_id for r in page.items]
+        if page.next is None:
+            break
+        assert len(page.items) == limit
+        cursor = Cursor.decode(page.next)
+    every = {one(number).run_id: one(number) for part in parts for number in part}
+    assert seen == [r.run_id for r in RunQuery(**filters, limit=500).select(every.values())]
+
+
+def test_a_run_that_moves_from_source_to_source_is_seen_once_and_as_it_is_now() -> None:
+    running, over = record(1, "running"), record(1, "failed")
+    for sources in ([Fixed(running), Fixed(over)], [Fixed(over), Fixed(running)], [Fixed(over), Fixed(over)]):
+        histories = Histories(sources)
+        assert histories.page(RunQuery()).items == (over,)
+        assert histories.find("r1") == over
+        assert histories.attempts(running) == [over]
+
+
+def test_attempts_in_several_places_come_in_their_order() -> None:
+    first, second = record(1, "lost", final=False), record(2, fire_id="r1", attempt=2)
+    histories = Histories([Fixed(second), Fixed(first, record(3))])
+    assert histories.attempts(second) == [first, second]
+
+
+def test_without_sources_there_is_nothing() -> None:
+    histories = Histories()
+    assert histories.page(RunQuery()).items == ()
+    assert (histories.page(RunQuery()).next, histories.find("r1"), histories.attempts(record(1))) == (None, None, [])
+    assert not histories.blocking
+    assert not Histories([HistoryRing(1)]).blocking
+    assert Histories([HistoryRing(1), Fixed()]).blocking
+
+
+# The writer
+
+
+class Shelf:
+    """A history to write to, which may be away or slow."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[RunRecord]] = []
+        self.away = False
+        self.attempts = 0
+        self.open = threading.Event()
+        self.open.set()
+        self.threads: set[str] = set()
+        self.pruned: list[datetime] = []
+        self.closed = 0
+
+    def prune(self, before: datetime) -> int:
+        self.pruned.append(before)
+        return 1 if len(self.pruned) % 3 else 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def write(self, records: Any) -> None:
+        self.attempts += 1
+        self.threads.add(threading.current_thread().name)
+        assert self.open.wait(10)
+        if self.away:
+            raise ConnectionError("The run history is not available")
+        self.batches.append(list(records))
+
+    @property
+    def written(self) -> list[str]:
+        return [r.run_id for batch in self.batches for r in batch]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+async def writer(shelf: Shelf, clock: ManualClock) -> AsyncIterator[HistoryWriter]:
+    made = HistoryWriter(shelf, size=5, clock=clock, keeps=lambda alias: alias != "shared")
+    yield made
+    shelf.away = False
+    shelf.open.set()
+    await made.close(5)
+
+
+def over(writer: HistoryWriter, *numbers: int, alias: str = "default", **more: Any) -> None:
+    for number in numbers:
+        writer(RunEnded(record(number, **more), alias))
+
+
+async def test_records_are_written_together_in_another_thread(writer, shelf, clock) -> None:
+    over(writer, 1, 2)
+    await clock.advance(0.05)
+    over(writer, 3)
+    assert shelf.attempts == 0
+    await clock.advance(0.06)
+    await eventually(lambda: not len(writer))
+    assert shelf.batches == [[record(1), record(2), record(3)]]
+    assert threading.current_thread().name not in shelf.threads
+
+
+async def test_runs_of_a_shared_store_and_other_events_are_not_written(writer, shelf, clock) -> None:
+    over(writer, 1, alias="shared")
+    writer(SchedulerChanged(aps.EVENT_SCHEDULER_PAUSED))
+    assert len(writer) == 0
+    await clock.advance(60)
+    assert shelf.attempts == 0
+
+
+async def test_a_record_is_shown_until_it_is_written(writer, shelf, clock) -> None:
+    shelf.open.clear()
+    over(writer, 1)
+    await clock.advance(1)
+    await eventually(lambda: shelf.attempts)
+    assert writer.find("r1") == record(1)
+    assert writer.page(RunQuery()) == [record(1)]
+    assert writer.attempts(record(1)) == [record(1)]
+    shelf.open.set()
+    await eventually(lambda: not len(writer))
+    assert writer.find("r1") is None
+
+
+async def test_lapses_share_a_record_only_as_long_as_it_is_not_being_written(writer, shelf, clock) -> None:
+    shelf.open.clear()
+    over(writer, 1, 2, outcome="missed")
+    await clock.advance(1)
+    await eventually(lambda: shelf.attempts)
+    over(writer, 3, 4, outcome="missed")
+    shelf.open.set()
+    await eventually(lambda: len(writer) == 1 and clock._waiting)
+    await clock.advance(1)
+    await eventually(lambda: not len(writer))
+    assert [[(r.run_id, r.fires) for r in batch] for batch in shelf.batches] == [[("r1", 2)], [("r3", 2)]]
+
+
+async def test_while_the_database_is_away_the_newest_records_wait_and_the_log_says_so_once(
+    writer, shelf, clock, caplog
+) -> None:
+    shelf.away = True
+    over(writer, 1, 2, 3)
+    for _ in range(5):
+        before = shelf.attempts
+        await clock.advance(31)
+        await eventually(lambda before=before: shelf.attempts > before and clock._waiting)
+    over(writer, 4, 5, 6, 7)
+    assert len(writer) == 5
+    shelf.away = False
+    await clock.advance(31)
+    await eventually(lambda: not len(writer))
+    assert shelf.written == ["r3", "r4", "r5", "r6", "r7"]
+    messages = [entry.getMessage() for entry in caplog.records]
+    assert messages == [
+        "The run history is not available. The newest 5 records are kept in memory until they can be written",
+        "The run history is being written again; 2 records had to be dropped",
+    ]
+    over(writer, 8)
+    await clock.advance(1)
+    await eventually(lambda: not len(writer))
+    assert len(caplog.records) == 2
+
+
+async def test_attempts_at_a_database_that_is_away_become_rare(shelf) -> None:
+    waits: list[float] = []
+
+    class Impatient(Clock):
+        async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
+            waits.append(timeout or 0)
+            shelf.away = shelf.attempts < 12
+
+    writer = HistoryWriter(shelf, size=5, clock=Impatient(), keeps=lambda alias: True)
+    shelf.away = True
+    over(writer, 1)
+    await eventually(lambda: not len(writer))
+    backoff = [seconds for seconds in waits if seconds != 0.1]
+    assert len(backoff) == 12
+    assert 0.5 <= backoff[0] <= 1
+    assert all(15 <= seconds <= 30 for seconds in backoff[6:])
+    await writer.close(5)
+
+
+async def test_records_that_made_room_while_they_were_written_do_not_count_as_dropped(
+    writer, shelf, clock, caplog
+) -> None:
+    shelf.open.clear()
+    over(writer, 1, 2)
+    await clock.advance(1)
+    await eventually(lambda: shelf.attempts)
+    over(writer, 3, 4, 5, 6, 7)
+    shelf.open.set()
+    await eventually(lambda: shelf.batches and clock._waiting)
+    await clock.advance(1)
+    await eventually(lambda: not len(writer))
+    assert shelf.written == ["r1", "r2", "r3", "r4", "r5", "r6", "r7"]
+    assert caplog.records == []
+
+
+async def test_closing_writes_what_waits_without_delay(writer, shelf) -> None:
+    over(writer, 1, 2)
+    await writer.close(5)
+    assert shelf.written == ["r1", "r2"]
+    over(writer, 3)
+    await writer.close(5)
+    assert shelf.written == ["r1", "r2", "r3"], "it can be used again"
+
+
+async def test_closing_tries_again_within_its_deadline(shelf) -> None:
+    writer = HistoryWriter(shelf, size=5, clock=Clock(), keeps=lambda alias: True)
+    shelf.away = True
+    over(writer, 1)
+    closing = asyncio.create_task(writer.close(20))
+    await eventually(lambda: shelf.attempts >= 2)
+    shelf.away = False
+    await closing
+    assert shelf.written == ["r1"]
+
+
+async def test_closing_gives_up_at_its_deadline_and_says_what_is_lost(shelf, clock, caplog) -> None:
+    writer = HistoryWriter(shelf, size=2, clock=clock, keeps=lambda alias: True)
+    shelf.open.clear()
+    over(writer, 1, 2, 3)
+    await writer.close(0.05)
+    assert caplog.messages == [
+        "The run history could not be written: 2 records are lost, and 1 that had been dropped before"
+    ]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    shelf.open.set()
+
+
+async def test_closing_with_nothing_to_write_says_nothing(writer, shelf, caplog) -> None:
+    await writer.close(0)
+    assert (shelf.attempts, caplog.records) == (0, [])
+
+
+def test_records_that_come_without_a_loop_are_written_with_the_next(shelf) -> None:
+    writer = HistoryWriter(shelf, size=5, clock=Clock(), keeps=lambda alias: True)
+    over(writer, 1)
+
+    async def use() -> None:
+        over(writer, 2)
+        await writer.close(5)
+
+    asyncio.run(use())
+    assert shelf.written == ["r1", "r2"]
+
+
+async def test_the_records_of_a_memory_store_reach_a_database_and_are_read_as_one(
+    scheduler, app, serve, tmp_path
+) -> None:
+    database = Database("test", f"sqlite:///{tmp_path}/history.db", "t_", create_tables=True, engine_options={})
+    history = SqlHistory(database)
+    engine = scheduler.scheduler
+    writer = HistoryWriter(
+        history, size=100, clock=engine.clock, keeps=lambda alias: True, under_way=lambda: under_way(engine.runner)
+    )
+    engine.stream.subscribe(writer)
+    engine.histories = Histories([writer, history])
+
+    async def work() -> str:
+        return "done"
+
+    scheduler.add_job("job", work, trigger="interval", hours=1)
+    async with serve(scheduler, app):
+        first = await (await scheduler.aio.run_job("job"))
+        assert (await scheduler.aio.runs("job")).items == (first,), "not written yet"
+        await writer.close(5)
+        assert len(writer) == 0
+        second = await (await scheduler.aio.run_job("job"))
+        assert [r.run_id for r in (await scheduler.aio.runs("job")).items] == [second.run_id, first.run_id]
+        assert await scheduler.aio.run(first.run_id) == first
+        await writer.close(5)
+    database.dispose()
+
+
+async def test_a_writer_deletes_what_is_too_old_once_an_hour_and_frees_its_connections() -> None:
+    clock, shelf = ManualClock(), Shelf()
+    writer = HistoryWriter(shelf, size=5, days=2, clock=clock, keeps=lambda alias: True)
+    for number, seconds in enumerate((0, 1800, 1801)):
+        clock.jump(seconds)
+        over(writer, number)
+        await clock.advance(0.2)
+        await eventually(lambda: not len(writer))
+        await eventually(lambda: writer._task is not None and writer._task.done())
+    assert len(shelf.pruned) == 6  # twice, each until nothing was left
+    assert timedelta(0) < shelf.pruned[0] - (START - timedelta(days=2)) < timedelta(seconds=1)
+    assert shelf.pruned[3] - shelf.pruned[0] >= timedelta(hours=1)
+    await writer.close(5)
+    assert await eventually(lambda: shelf.closed) == 1

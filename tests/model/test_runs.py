@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import time
 import uuid
-from dataclasses import FrozenInstanceError
-from datetime import UTC, datetime, timedelta
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from apscheduler.triggers.date import DateTrigger
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quart_sched import Scheduler
-from quart_sched.model.runs import Run, RunRecord, new_run_id
+from quart_sched.errors import InvalidDefinition
+from quart_sched.model.runs import (
+    Cursor,
+    Run,
+    RunQuery,
+    RunRecord,
+    first_run_id,
+    micros,
+    new_run_id,
+    to_wire,
+)
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -80,3 +95,208 @@ def test_a_record_cannot_be_changed() -> None:
     assert (record.final, record.fires, record.attempt) == (True, 1, 1)
     with pytest.raises(FrozenInstanceError):
         record.outcome = "failed"  # type: ignore[misc]  # that is what is tested
+
+
+# Ids and times
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_moment_in_microseconds_is_exact(moment: datetime) -> None:
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros(moment)) == moment
+
+
+@pytest.mark.parametrize("bits", [0, 2**74 - 1], ids=["all zero", "all one"])
+def test_the_first_id_of_a_moment_lies_below_all_that_are_made_then(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    monkeypatch.setattr(random, "getrandbits", lambda count: bits)
+    millis = micros(NOW) // 1000
+    monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000 + 999_999)
+    assert first_run_id(micros(NOW)) <= new_run_id() < first_run_id(micros(NOW) + 1000)
+    assert first_run_id(micros(NOW) - 1) < first_run_id(micros(NOW)) == first_run_id(micros(NOW) + 999)
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+def test_every_date_has_a_first_id(year: int) -> None:
+    run_id = uuid.UUID(first_run_id(micros(datetime(year, 1, 1, tzinfo=UTC))))
+    assert (run_id.version, run_id.variant) == (7, uuid.RFC_4122)
+
+
+# On the wire
+
+
+def test_a_record_on_the_wire_has_its_keys_in_their_order() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    record = RunRecord(
+        "r", "f", "job", NOW.astimezone(berlin), "failed", "api", "host:1", 2, NOW, NOW + timedelta(milliseconds=1500),
+        "LookupError", "not there", "Traceback", None, None, 1, False, "a line",
+    )  # fmt: skip
+    wire = to_wire(record)
+    expected = {
+        "run_id": "r",
+        "fire_id": "f",
+        "job_id": "job",
+        "scheduled_at": "2026-03-02T01:00:00+01:00",
+        "started_at": "2026-03-02T00:00:00+00:00",
+        "finished_at": "2026-03-02T00:00:01.500000+00:00",
+        "duration": 1.5,
+        "outcome": "failed",
+        "final": False,
+        "attempt": 2,
+        "cause": "api",
+        "worker": "host:1",
+        "error": {"type": "LookupError", "message": "not there"},
+        "first_scheduled_at": None,
+        "fires": 1,
+    }
+    assert wire == expected
+    assert list(wire) == list(expected)
+    detail = to_wire(record, detail=True)
+    assert detail == wire | {"result": None, "traceback": "Traceback", "log": "a line"}
+    assert json.loads(json.dumps(detail)) == detail
+
+
+def test_what_there_is_not_is_null_on_the_wire() -> None:
+    wire = to_wire(replace(RECORD, outcome="missed", first_scheduled_at=NOW - timedelta(days=1), fires=None))
+    assert (wire["started_at"], wire["finished_at"], wire["duration"], wire["error"]) == (None, None, None, None)
+    assert (wire["first_scheduled_at"], wire["fires"]) == ("2026-03-01T00:00:00+00:00", None)
+
+
+# Cursors
+
+RECORD = RunRecord("r", "f", "job", NOW, "succeeded", "schedule", "host:1")
+RUN_IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=36)
+
+
+@given(st.datetimes(timezones=st.just(UTC)), RUN_IDS | st.uuids().map(str))
+def test_a_cursor_is_read_as_it_was_written(moment: datetime, run_id: str) -> None:
+    place = Cursor.of(replace(RECORD, scheduled_at=moment, run_id=run_id))
+    assert Cursor.decode(place.encode()) == place == (micros(moment), run_id)
+    assert place.encode().isascii()
+    assert place.encode().replace("-", "").replace("_", "").isalnum()
+
+
+def decoded(text: str) -> Cursor | None:
+    try:
+        return Cursor.decode(text)
+    except InvalidDefinition:
+        return None
+
+
+@given(
+    st.text()
+    | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode())
+    | st.tuples(st.text("-0123456789", max_size=25), st.text(max_size=40)).map(
+        lambda parts: base64.urlsafe_b64encode(" ".join(parts).encode()).decode().rstrip("=")
+    )
+)
+def test_any_other_text_is_no_cursor(text: str) -> None:
+    if (place := decoded(text)) is not None:
+        assert place.encode() == text, "one place has one text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "MQ",
+        "MSBy=",
+        "MSBy\n",
+        " MSBy",
+        "MSBy#",
+        "MDEgcg",
+        "LTAgcg",
+        "é",
+        "\ud800",
+        7,
+        None,
+        b"MSBy",
+        [],
+        "A" * 10**6,
+    ],
+)
+def test_what_is_no_cursor_is_refused_by_name(text: Any) -> None:
+    with pytest.raises(InvalidDefinition, match=r"^cursor: is .*; expected the `next` of a page of runs$") as caught:
+        Cursor.decode(text)
+    assert (caught.value.field, caught.value.status) == ("cursor", 400)
+    assert Cursor.decode("MSBy") == (1, "r")
+
+
+# Queries
+
+
+def parse(**values: Any) -> RunQuery:
+    return RunQuery.parse(values, timezone=ZoneInfo("Europe/Berlin"))
+
+
+def test_a_query_takes_texts_and_objects_alike() -> None:
+    place = Cursor.of(RECORD)
+    expected = RunQuery("job", "failed", NOW, NOW + timedelta(hours=1), 7, place)
+    texts = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-02T02:00:00+01:00", "limit": "7"}
+    for times in (texts, {"since": NOW, "until": NOW + timedelta(hours=1), "limit": 7}):
+        assert parse(job_id="job", outcome="failed", cursor=place.encode(), **times) == expected
+    assert parse() == parse(job_id=None, cursor=None, limit=None) == RunQuery(limit=50)
+
+
+@pytest.mark.parametrize(
+    "since", ["2026-03-02", "2026-03-02T00:00", "20260302T000000", date(2026, 3, 2), datetime(2026, 3, 2)], ids=repr
+)
+def test_a_naive_time_is_read_in_the_given_zone(since: Any) -> None:
+    assert parse(since=since).since == datetime(2026, 3, 1, 23, tzinfo=UTC)
+    assert parse(until=since).until == datetime(2026, 3, 1, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("limit", 0, "a whole number from 1 to 500"),
+        ("limit", 501, "a whole number from 1 to 500"),
+        ("limit", "-1", "a whole number from 1 to 500"),
+        ("limit", "ten", "a whole number from 1 to 500"),
+        ("limit", "", "a whole number from 1 to 500"),
+        ("limit", "٣", "a whole number from 1 to 500"),
+        ("limit", "9" * 5000, "a whole number from 1 to 500"),
+        ("limit", 1.0, "a whole number from 1 to 500"),
+        ("limit", True, "a whole number from 1 to 500"),
+        ("outcome", "won", "one of succeeded, failed, "),
+        ("outcome", "", "queued, running, retry_wait"),
+        ("outcome", ["failed"], "one of succeeded"),
+        ("since", "yesterday", "an ISO 8601 date and time"),
+        ("until", "", "an ISO 8601 date and time"),
+        ("until", 7, "an ISO 8601 date and time"),
+        ("since", "0001-01-01T00:00:00+14:00", "out of range"),
+        ("until", "9999-12-31T23:59:59-10:00", "out of range"),
+        ("job_id", 7, "the id of a job"),
+        ("cursor", "garbage", "the `next` of a page of runs"),
+        ("offset", "7", "job_id, outcome, since, until, limit, cursor"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_named(key: str, value: Any, expected: str) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        parse(**{key: value})
+    assert caught.value.field == key
+    assert str(caught.value).startswith(f"{key}: is ")
+    assert expected in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from(["a", "b"])), max_size=15, unique=True),
+    st.sampled_from([{}, {"job_id": "a"}, {"until": NOW + timedelta(days=1)}, {"outcome": "succeeded"}]),
+    st.integers(1, 4),
+)
+def test_pages_follow_each_other_without_gap_or_repetition(
+    runs: list[tuple[int, int, str]], filters: dict[str, Any], limit: int
+) -> None:
+    records = [
+        replace(RECORD, run_id=f"{made}-{scheduled}-{job}", scheduled_at=NOW + timedelta(seconds=scheduled), job_id=job)
+        for made, scheduled, job in runs
+    ]
+    everything = RunQuery(**filters).select(records)
+    assert len(everything) == len([record for record in records if record.job_id == "a" or "job_id" not in filters])
+    seen: list[RunRecord] = []
+    before = None
+    while page := RunQuery(**filters, limit=limit, before=before).select(records):
+        assert len(page) <= limit
+        seen += page
+        before = Cursor.decode(Cursor.of(page[-1]).encode())
+    assert seen == everything

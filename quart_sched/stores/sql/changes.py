@@ -128,6 +128,7 @@ class Changes:
             if row.next_us is None:
                 action = "modify" if changed else "resume"
             values |= dict.fromkeys(("paused_us", "paused_by", "held_us", "broken_us", "broken_reason"))
+        self._loader.bad_jobs.pop(job.id, None)
         self._set(job.id, **values)
         self.log([(action, job.id, row.version + 1, definition if changed else None)])
 

@@ -103,6 +103,10 @@ class SqlHistory:
 
         return self._transact(read, write=False)
 
+    def close(self) -> None:
+        """Free the connections; the next use makes new ones."""
+        self.database.dispose()
+
     def write(self, records: Sequence[RunRecord]) -> None:
         """Add records of runs whose jobs are not in this database.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from ...errors import InvalidDefinition
@@ -63,12 +63,28 @@ class JobLoader:
         self._describe(job, row)
         return job
 
+    def attempt(self, row: Any, usable: Container[str]) -> ScheduledJob | None:
+        """Return the job, or None, noting why, where this process cannot load it or has no executor for it."""
+        if row.func in self.bad_functions:
+            return None
+        try:
+            job = self.load(row)
+        except InvalidDefinition as error:
+            self.bad_jobs[row.id] = str(error)
+            return None
+        if job.executor not in usable:
+            self.bad_jobs[row.id] = f'there is no executor "{job.executor}"'
+            return None
+        return job
+
     def show(self, row: Any) -> ScheduledJob:
         """Return a job of its own for a reader or a change, also of a row that cannot be loaded: that is `broken`."""
         try:
             job = state.load(row.id, row.definition, self._scheduler)
         except InvalidDefinition as error:
-            job = self._sketch(row, str(error))
+            trigger = Unrestorable(str(error))
+            job = state.sketch(row.id, row.definition, self._scheduler, trigger=trigger)
+            job.func_ref, job.broken = row.func, trigger.reason
         self._describe(job, row)
         if job.broken is None and row.id in self.bad_jobs:
             job.broken = self.bad_jobs[row.id]
@@ -87,12 +103,3 @@ class JobLoader:
         elif not isinstance(job.trigger, Unrestorable):
             job.broken = None
         job._jobstore_alias = self._alias
-
-    def _sketch(self, row: Any, reason: str) -> ScheduledJob:
-        """Return what can be shown of a job that cannot be loaded."""
-        job = ScheduledJob.__new__(ScheduledJob)
-        job.id, job.func, job.func_ref = row.id, None, row.func
-        job.name, job.args, job.kwargs, job.executor = row.id, (), {}, "default"
-        job.misfire_grace_time, job.coalesce, job.max_instances = 1, True, 1
-        job.trigger, job.broken, job._scheduler = Unrestorable(reason), reason, self._scheduler
-        return job

@@ -14,17 +14,18 @@ from typing import Any
 from apscheduler.job import Job
 from sqlalchemy import Connection, text
 
-from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
 from ...model.planning import Plan
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
-from .rows import LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, micros, moment, output_row, run_row
+from .rows import LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
 
+TRIGGER_RAISED = "its trigger raised"
+"""Begins the reason for which such a job is broken."""
 _LATER = 1_000_000
 """Microseconds by which a waiting run is put off that cannot start yet, so that it does not starve the others."""
 
@@ -52,7 +53,8 @@ class Work:
 class Round:
     """What came of a round.
 
-    `records` are fires that are accounted for without a run; `late` are runs whose end came after they had been
+    `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
+    raised; `late` are runs whose end came after they had been
     recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed.
     """
 
@@ -61,6 +63,7 @@ class Round:
     claimed: list[Claimed] = field(default_factory=list)
     records: list[RunRecord] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     more: bool = False
@@ -261,8 +264,9 @@ class Rounds:
                 plans.append((row, job, decide(job, result.now)))
             except Exception as error:
                 # A trigger that does not work must not take the rest of the batch down with it.
-                reason = f"its trigger raised {type(error).__name__}: {error}"
-                books.broken.append((row.id, None, row.next_us, now, reason))
+                reason = f"{TRIGGER_RAISED} {type(error).__name__}: {error}"
+                books.broken.append((row.id, None, row.next_us, now, clean(reason)))
+                result.broken.append((row.id, reason))
         # A statement of its own, after the locks: as a part of the query above it would count too few.
         busy = self.count_running(conn, [row.id for row, _, plan in plans if plan.fires])
         for row, job, plan in plans:
@@ -272,7 +276,8 @@ class Rounds:
         self._dialect.update(
             conn, "jobs", "id", ("next_us", "last_us", "ended_us"), books.jobs, also="fence = fence + 1"
         )
-        self._dialect.update(conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"), books.broken)
+        columns = ("next_us", "held_us", "broken_us", "broken_reason")
+        self._dialect.update(conn, "jobs", "id", columns, books.broken, also="version = version + 1")
 
     def _enter(
         self, row: Any, job: ScheduledJob, plan: Plan, busy: int, me: Session, now: int, books: _Books, result: Round
@@ -335,15 +340,7 @@ class Rounds:
         if not self._loader.is_known(row.func):
             result.unknown.add(row.func)
             return None
-        try:
-            job = self._loader.load(row)
-        except InvalidDefinition as error:
-            self._loader.bad_jobs[row.id] = str(error)
-            return None
-        if job.executor not in usable:
-            self._loader.bad_jobs[row.id] = f'there is no executor "{job.executor}"'
-            return None
-        return job
+        return self._loader.attempt(row, usable)
 
     def count_running(self, conn: Connection, job_ids: Any) -> dict[str, int]:
         """Return how many instances of each of these jobs run, over all processes."""

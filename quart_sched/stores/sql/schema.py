@@ -130,7 +130,7 @@ def metadata(prefix: str) -> MetaData:
         Column("ended_us", BigInteger),
         Column("error_type", _job),
         Column("error_message", _long),
-        index=(("job_id", "sched_us", "run_id"), ("outcome", "run_id")),
+        index=(("job_id", "sched_us", "run_id"), ("outcome", "run_id"), ("sched_us", "run_id")),
     )
     table(
         "run_output",

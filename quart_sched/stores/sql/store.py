@@ -21,7 +21,7 @@ from .database import Database
 from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile
-from .rounds import Decide, Round, Rounds, Work
+from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LIVE_COLUMNS, clean, micros, moment
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
@@ -33,7 +33,6 @@ QUARANTINE = 60.0
 
 Long enough for a rolling deploy, in which old code meets new jobs.
 """
-_TRIGGER_RAISED = "its trigger raised"
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 
 
@@ -297,25 +296,26 @@ class SqlStore(BaseJobStore):
         Returns the id and reason of each job that was marked. With `starting`, jobs whose trigger raised get another
         chance as well: the code may be new.
         """
-        bad = list(self.loader.bad_functions)
+        functions, jobs = list(self.loader.bad_functions), self._dialect.pack(self.loader.bad_jobs)
         self.loader.forget_failures()
-        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE broken_us IS NOT NULL AND ended_us IS NULL"
-        broken = self.database.query(query)
-        self.loader.learn({*bad, *(row.func for row in broken)})
+        select = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE"
+        broken = self.database.query(f"{select} broken_us IS NOT NULL AND ended_us IS NULL")
+        unmarked = f"{self._dialect.within('id', 'jobs')} AND broken_us IS NULL"
+        suspects = self.database.query(f"{select} {unmarked}", jobs=jobs)
+        self.loader.learn({*functions, *(row.func for row in (*broken, *suspects))})
+        usable = self._scheduler.runner.executors
         released = [
             row
             for row in broken
-            if (starting or not row.broken_reason.startswith(_TRIGGER_RAISED)) and self._can_load(row)
+            if (starting or not row.broken_reason.startswith(TRIGGER_RAISED)) and self.loader.attempt(row, usable)
         ]
+        # Only those that are not marked yet are to be kept out of the claims.
+        self.loader.bad_jobs.clear()
+        for row in suspects:
+            self.loader.attempt(row, usable)
         if not (released or self.loader.bad_functions or self.loader.bad_jobs):
             return []
         return self.database.transact(lambda conn: self._mend(conn, released))
-
-    def _can_load(self, row: Any) -> bool:
-        try:
-            return row.func not in self.loader.bad_functions and self.loader.load(row) is not None
-        except InvalidDefinition:
-            return False
 
     def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
         now = self._now(conn)
@@ -376,7 +376,8 @@ class SqlStore(BaseJobStore):
             f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
             # Imports stay known, so that one that is repeated brings nothing back that was removed since.
             f"DELETE FROM {p}changes WHERE at_us < :before AND action <> 'import' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id AND {p}jobs.version = {p}changes.version)",
+            f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id "
+            f"AND {p}jobs.version = {p}changes.version)",
         )
         for statement in statements:
             values = {"before": micros(before)} if ":before" in statement else {}
