@@ -58,6 +58,11 @@ STARTED = {
     "app_context_database": script("app_context_database", DATABASE="{folder}/ticks.sqlite3"),
     "dynamic_jobs": script("dynamic_jobs"),
     "sync_and_async": script("sync_and_async"),
+    "several_workers": Example(
+        command=(*HYPERCORN, "-w", "3", "--bind", "127.0.0.1:{port}", "several_workers:app"),
+        cwd=EXAMPLES,
+        environ=(("JOBS_URL", "sqlite:///{folder}/jobs.sqlite3"),),
+    ),
     "hypercorn_deployment": Example(
         command=(*HYPERCORN, "--config", "hypercorn.toml", "--bind", "127.0.0.1:{port}", "app:app"), cwd=DEPLOYMENT
     ),
@@ -323,6 +328,14 @@ def test_sync_and_async(running: dict[str, Running]) -> None:
     assert (report["outcome"], report["result"]) == ("succeeded", "'all is well'")
     assert report["seconds"] >= 1
     example.stop()
+
+
+def test_several_workers(running: dict[str, Running]) -> None:
+    example = running["several_workers"]
+    example.until("the third worker", lambda: len(example.get("/scheduler")["workers"]) == 3)
+    example.prints(r"ran the fire of (\S+), attempt 1", times=3)
+    fires = re.findall(r"ran the fire of (\S+), attempt", example.stop())
+    assert len(fires) == len(set(fires)) >= 3
 
 
 @pytest.mark.parametrize("name", ["hypercorn_deployment", "hypercorn_deployment, development"])
