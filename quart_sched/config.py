@@ -169,6 +169,13 @@ def _timezone(key: str, value: Any) -> tzinfo:
     return zone
 
 
+def _discreet(value: Any) -> str:
+    """Describe what stands in the place of stores, without the passwords that may be in it."""
+    if isinstance(value, Mapping):
+        return "a dict of " + (", ".join(map(bounded_repr, value)) or "nothing")
+    return _PASSWORD.sub(r"\1***@", bounded_repr(value, 500)) if isinstance(value, str) else bounded_repr(value)
+
+
 def _plugins(base: type, what: str) -> Callable[[str, Any], dict[str, Any]]:
     """Parse stores or executors by alias: an instance, or a dict with "type" or "class" and constructor options."""
 
@@ -176,11 +183,14 @@ def _plugins(base: type, what: str) -> Callable[[str, Any], dict[str, Any]]:
         if value is None:
             return {}
         if not isinstance(value, Mapping) or not all(isinstance(alias, str) and alias for alias in value):
-            raise _wrong(key, value, f"a dict of alias to {what}")
+            raise ConfigError(f"{key} is {_discreet(value)}; expected a dict of alias to {what}")
         for alias, entry in value.items():
             named = isinstance(entry, Mapping) and ("type" in entry or "class" in entry)
             if not isinstance(entry, base) and not named:
-                raise _wrong(f"{key}[{alias!r}]", entry, f'{what}: an instance, or a dict with "type" or "class"')
+                raise ConfigError(
+                    f"{key}[{alias!r}] is {_discreet(entry)}; expected {what}: an instance, or a dict with "
+                    '"type" or "class"'
+                )
         # APScheduler pops keys out of these dicts; instances must stay the user's own.
         return {alias: entry if isinstance(entry, base) else deepcopy_options(entry) for alias, entry in value.items()}
 
@@ -191,7 +201,7 @@ def _history(key: str, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(option, str) for option in value):
-        raise _wrong(key, value, 'None, or a dict with "type" and the options of that store')
+        raise ConfigError(f'{key} is {_discreet(value)}; expected None, or a dict with "type" and its options')
     if value.get("type") not in ("memory", "sqlalchemy"):
         raise _wrong(f"{key}['type']", value.get("type"), "'memory' or 'sqlalchemy'")
     return deepcopy_options(value)
@@ -209,6 +219,7 @@ def deepcopy_options(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_PASSWORD = re.compile(r"(//[^\s:/@]*:)\S*@")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -275,7 +286,9 @@ class Settings:
     endpoint_prefix: str = _setting("SCHEDULER_ENDPOINT_PREFIX", _endpoint_prefix, "scheduler.")
     allowed_hosts: tuple[str, ...] = _setting("SCHEDULER_ALLOWED_HOSTS", _names, ("*",))
     auth: Any = _setting("SCHEDULER_AUTH", _auth, None)
-    jobstores: Mapping[str, Any] = _setting("SCHEDULER_JOBSTORES", _plugins(BaseJobStore, "job store"), None)
+    jobstores: Mapping[str, Any] = _setting(
+        "SCHEDULER_JOBSTORES", _plugins(BaseJobStore, "job store"), None, repr=False
+    )
     executors: Mapping[str, Any] = _setting("SCHEDULER_EXECUTORS", _plugins(BaseExecutor, "executor"), None)
     job_defaults: Mapping[str, Any] = _setting("SCHEDULER_JOB_DEFAULTS", _job_defaults, None)
     timezone: tzinfo = _setting("SCHEDULER_TIMEZONE", _timezone, None)
@@ -292,7 +305,7 @@ class Settings:
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
     history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
-    history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None)
+    history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None, repr=False)
     history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)
     log_bytes: int = _setting("SCHEDULER_LOG_BYTES", _bytes, 65_536)
     log_level: int = _setting("SCHEDULER_LOG_LEVEL", _level, logging.INFO)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,7 @@ import anyio
 from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
-from ..errors import InvalidDefinition, StoreUnavailable
+from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
 from ..model.events import Event, JobChanged, RunEnded, RunReturned
 from ..model.planning import plan
 from ..model.runs import Cause, Run, RunRecord, new_run_id
@@ -28,12 +29,13 @@ from ..stores.sql.rounds import Round, Work
 from ..stores.sql.rows import micros
 from ..stores.sql.workers import SessionLost, Watch
 from .pulse import Pulse
-from .pump import BATCH, LONGEST_BACKOFF, LONGEST_WAIT, SLICE
+from .pump import BATCH, LONGEST_WAIT, SLICE
 from .runner import RunHandle
 from .threads import StoreThread
 
 if TYPE_CHECKING:
     from ..stores.sql.wakeups import Wakeups
+    from ..stores.sql.workers import Session
     from .scheduler import Scheduler
 
 log = logging.getLogger("quart_sched")
@@ -46,9 +48,20 @@ HOUSE_INTERVAL = 60.0
 """Seconds between looks for what is old enough to be deleted."""
 _HOUSE_PAUSE = 0.005
 """Seconds between batches of deletions, in which others get at the tables."""
+_LONGEST_BACKOFF = 5.0
+"""Seconds between attempts while the database is away: what comes due meanwhile is waiting for it."""
 _BUSY_WAIT = 0.015
 """Seconds until the next look where all that is due is in another process's hands."""
 _SIGN_OFF_GRACE = 1.0
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A round under way in the pump's thread, since `begin` of the clock that never jumps."""
+
+    work: Work
+    begin: float
+    done: asyncio.Future[Round]
 
 
 class ClusterPump:
@@ -76,7 +89,12 @@ class ClusterPump:
         self._next_due: int | None = None
         self._waiting_due: int | None = None
         self._members: int | None = None
-        self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
+        self._joined: Session | None = None
+        """The session whose join is complete."""
+        self._reconciled = False
+        self._fresh = True
+        """Whether what is broken has not been tried yet with this process's code."""
+        self._look_at = self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
         self._housekeeping: asyncio.Task[None] | None = None
         self._pulse: Pulse | None = None
         self._failures = 0
@@ -88,6 +106,7 @@ class ClusterPump:
         """Begin to claim; go on with it after `stop`."""
         self.open(loop)
         self._claiming = True
+        self._reconciled = False
         self.wake()
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -100,6 +119,7 @@ class ClusterPump:
 
     def wake(self) -> None:
         """Look at the store now. On the loop only; many calls before it gets its turn are one."""
+        self._look_at = float("-inf")
         self._wake.set()
 
     def stop(self) -> None:
@@ -158,18 +178,31 @@ class ClusterPump:
 
         Raises JobLookupError, InvalidDefinition, OverlapForbidden, Draining or StoreUnavailable.
         """
-        run_id = new_run_id()
+        scheduler, run_id = self._scheduler, new_run_id()
         self._own.add(run_id)
+        claimed = False
         try:
-            session = await self._scheduler.call(partial(self._scheduler.catalogue.join, self.slot))
+            session = await scheduler.call(partial(scheduler.catalogue.join, self.slot))
             start = partial(self._store.start_now, session, job_id, run_id, cause, set(self._endings))
-            run: Run = await self._scheduler.call(lambda: self.slot.do(lambda _: start()))
-            if run.job.executor not in self._scheduler.runner.executors:
+            begin = scheduler.clock.monotonic()
+            run: Run = await scheduler.call(lambda: self.slot.do(lambda _: start()))
+            claimed = True
+            if scheduler.clock.monotonic() - begin > scheduler.lease / 2 or run_id not in self._own:
+                raise StoreUnavailable(
+                    self.slot.alias, TimeoutError("its answer took as long as a process may be still")
+                )
+            if run.job.executor not in scheduler.runner.executors:
                 raise InvalidDefinition("executor", f'there is no executor "{run.job.executor}" in this process')
-            return self._scheduler.runner.start_claimed(run)
-        except BaseException:
-            # What the books may say of it is put right with the next heartbeat.
-            self._own.discard(run_id)
+            return scheduler.runner.start_claimed(run)
+        except BaseException as error:
+            if claimed:
+                self._returned.add(run_id)
+            else:
+                # What the books may say of it is put right with the next heartbeat.
+                self._own.discard(run_id)
+            if isinstance(error, SessionLost):
+                self._beat_at = float("-inf")
+            self._wake.set()
             raise
 
     # The loop
@@ -199,47 +232,56 @@ class ClusterPump:
         self.errors += 1
         self._failures += 1
         # It is not known what went through: the next heartbeat compares the books with what is here.
-        self._beat_at = float("-inf")
-        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+        self._beat_at = self._look_at = float("-inf")
+        # Within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
+        longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat)
+        delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
         report = log.error if self._failures == 1 else log.warning
-        show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
+        show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
         report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
         return delay
 
     async def _turn(self) -> float:
         """Do what is to be done now; return the seconds until something is."""
         scheduler, clock = self._scheduler, self._scheduler.clock
-        if self.slot.session is None:
+        if self.slot.session is None or self.slot.session is not self._joined:
             await self._join()
         now = clock.monotonic()
-        if now - self._beat_at >= scheduler.heartbeat:
+        if now >= self._beat_at + scheduler.heartbeat:  # computed as in `_poll`, or a rounding error makes it spin
             await self._heartbeat()
         if now - self._mend_at >= MEND_INTERVAL:
             await self._mend()
+        if scheduler.catalogue.started and not self._reconciled:
+            await self._reconcile()
         if now - self._house_at >= HOUSE_INTERVAL and self._housekeeping is None and self._loop is not None:
             self._house_at = now
             self._housekeeping = Context().run(self._loop.create_task, self._keep_house())
         claimed = None
-        while True:
-            limit = self._limit()
-            due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
-            if not (due or self._endings or self._returned):
-                break
-            claimed = await self._round(limit if due else 0)
-            if self._closing:
-                return 0.0
-            if not claimed.more:
-                break
-        return await self._poll(claimed)
+        attempt = self._begin_round()
+        while attempt is not None:
+            done = await self._end_round(attempt)
+            claimed = done if attempt.work.limit else claimed
+            # The next one is under way in the thread while the fires of this one are submitted.
+            again = done.more and not done.unknown and not self._closing
+            attempt = self._begin_round(len(done.claimed)) if again else None
+            await self._submit(done)
+            self._tell(done)
+            if done.unknown:
+                await self._call(partial(self._store.loader.learn, done.unknown))
+                attempt = self._begin_round()
+        return 0.0 if self._closing else await self._poll(claimed)
 
     async def _poll(self, claimed: Round | None) -> float:
-        """Look at the store, where nothing else has; return the seconds until the next turn."""
-        poll = await self._call(self._store.poll)
-        self._next_due, self._waiting_due = poll.earliest, poll.due_us
-        self._scheduler.hear_pause(self.slot.alias, poll.paused)
-        if self._members != poll.members:
-            await self._meet(poll.members)
-        wait = self._scheduler.poll_interval
+        """Look at the store, unless that was done lately and nothing `claimed` since; return the seconds to wait."""
+        now = self._scheduler.clock.monotonic()
+        if claimed is not None or now >= self._look_at:
+            self._look_at = now + self._scheduler.poll_interval
+            poll = await self._call(self._store.poll)
+            self._next_due, self._waiting_due = poll.earliest, poll.due_us
+            self._scheduler.hear_pause(self.slot.alias, poll.paused)
+            if self._members != poll.members:
+                await self._meet(poll.members)
+        wait = self._look_at - self._scheduler.clock.monotonic()
         if self._next_due is not None and self._limit() > 0:
             wait = min(wait, (self._next_due - self._now()) / 1e6)
             if wait <= 0 and claimed is not None and not claimed.claimed and not claimed.unknown:
@@ -251,24 +293,27 @@ class ClusterPump:
     def _now(self) -> int:
         return micros(self._scheduler.clock.now())
 
-    def _limit(self) -> int:
-        """How many jobs may be claimed."""
+    def _limit(self, unsubmitted: int = 0) -> int:
+        """How many jobs may be claimed, with so many already that are yet to be submitted."""
         scheduler = self._scheduler
         if not self._claiming or scheduler.state != STATE_RUNNING or scheduler.held:
             return 0
-        return int(min(BATCH, scheduler.runner.room))
+        return max(0, min(BATCH, scheduler.runner.room - unsubmitted))
 
     async def _join(self) -> None:
-        scheduler = self._scheduler
-        await self._call(partial(scheduler.catalogue.join, self.slot))
-        self._beat_at, self._watch = scheduler.clock.monotonic(), Watch()
-        await self._mend(starting=True)
+        """Take part as a session that is new: the rest of this turn does what belongs to that."""
+        session = await self._call(partial(self._scheduler.catalogue.join, self.slot))
+        self._watch, self._members = Watch(), None
+        self._beat_at = self._mend_at = float("-inf")
+        self._fresh, self._reconciled = True, False
+        self._joined = session
+
+    async def _reconcile(self) -> None:
         # Before the reconcile: who comes or goes after it is noticed by the next poll.
-        self._members = (await self._call(self._store.poll)).members
-        if scheduler.catalogue.started:
-            await self._call(partial(scheduler.catalogue.reconcile, self.slot))
-        if self._wakeups is None:
-            await self._listen()
+        members = (await self._call(self._store.poll)).members
+        await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
+        await self._call(self._store.warm_up)
+        self._members, self._reconciled = members, True
 
     async def _meet(self, members: int) -> None:
         """Reconcile anew: who came or went may have changed which declarations are in force."""
@@ -276,35 +321,37 @@ class ClusterPump:
             await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
         self._members = members
 
-    async def _round(self, limit: int) -> Round:
-        """Write down what ended and claim up to `limit` jobs, then submit them."""
-        scheduler, clock = self._scheduler, self._scheduler.clock
+    def _begin_round(self, unsubmitted: int = 0) -> _Attempt | None:
+        """Begin to write down what ended and to claim what is due, if there is either; there may be jobs to submit."""
+        scheduler = self._scheduler
+        limit = self._limit(unsubmitted)
+        due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
         endings, returned = dict(self._endings), set(self._returned)
+        if not (due or endings or returned):
+            return None
         waiting = self._waiting_due is not None and self._waiting_due <= self._now()
-        work = Work(list(endings.values()), sorted(returned), limit, waiting)
+        work = Work(list(endings.values()), sorted(returned), limit if due else 0, waiting)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
-        begin = clock.monotonic()
-        session = self.slot.session
-        done: Round = await self._call(
-            partial(self._store.round, session, work, decide, set(scheduler.runner.executors))
-        )
-        for run_id in (*endings, *returned):
+        round_ = partial(self._store.round, self.slot.session, work, decide, set(scheduler.runner.executors))
+        return _Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))
+
+    async def _end_round(self, attempt: _Attempt) -> Round:
+        """Wait for a round; what it claimed is this process's from then on."""
+        scheduler, clock = self._scheduler, self._scheduler.clock
+        done = await attempt.done
+        for run_id in (*(record.run_id for record in attempt.work.endings), *attempt.work.returned):
             self._own.discard(run_id)
             self._endings.pop(run_id, None)
             self._returned.discard(run_id)
         for run_id in done.late:
             log.warning("Run %s ended here, but was recorded as lost before: what it brought is dropped", run_id)
         # Before anything is submitted: a heartbeat in between would take these runs for strays.
-        self._own |= {run.run_id for claim in done.claimed for run in claim.runs}
-        if clock.monotonic() - begin > scheduler.lease / 2:
+        claimed = {run.run_id for claim in done.claimed for run in claim.runs}
+        self._own |= claimed
+        if clock.monotonic() - attempt.begin > scheduler.lease / 2:
             # This process stood still: the others may be about to declare it dead, and run what it has claimed.
-            self._returned |= {run.run_id for claim in done.claimed for run in claim.runs}
-        else:
-            await self._submit(done)
-        self._tell(done)
-        if done.unknown:
-            await self._call(partial(self._store.loader.learn, done.unknown))
-            done.more = True
+            self._returned |= claimed
+            done.claimed.clear()
         return done
 
     async def _submit(self, done: Round) -> None:
@@ -347,6 +394,8 @@ class ClusterPump:
         self._beat_at = begin
         if self._pulse is not None:
             self._pulse.touch()
+        if beat.strays:
+            self._look_at = float("-inf")
         for run_id in beat.strays:
             log.warning("Run %s was claimed here and never begun, as the claim's answer was lost: given back", run_id)
         for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.lease):
@@ -366,9 +415,11 @@ class ClusterPump:
         self.slot.session = None
         self._scheduler.runner.disown(own)
 
-    async def _mend(self, *, starting: bool = False) -> None:
+    async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()
-        for job_id, reason in await self._call(partial(self._store.mend, starting=starting)):
+        marked = await self._call(partial(self._store.mend, starting=self._fresh))
+        self._fresh = False
+        for job_id, reason in marked:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
 
     async def _keep_house(self) -> None:
@@ -392,7 +443,7 @@ class ClusterPump:
 
     async def _listen(self) -> None:
         """Listen for changes, where the database tells of them."""
-        self._listen_at = self._scheduler.clock.monotonic() + LONGEST_BACKOFF
+        self._listen_at = self._scheduler.clock.monotonic() + MEND_INTERVAL
         try:
             wakeups = await self._call(self._store.listen)
         except StoreUnavailable as error:

@@ -29,7 +29,7 @@ SLICE = 0.002
 """Seconds that submitting may hold the loop before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
-LONGEST_BACKOFF = 30.0
+_LONGEST_BACKOFF = 30.0
 
 
 class Pump:
@@ -82,7 +82,7 @@ class Pump:
     def _back_off(self, error: Exception) -> float:
         self.errors += 1
         self._failures += 1
-        delay: float = min(self._scheduler.poll_interval * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+        delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), _LONGEST_BACKOFF)
         report = log.error if self._failures == 1 else log.warning
         # The whole traceback only of the first failure: an outage is no reason to fill the disk.
         show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None

@@ -276,6 +276,8 @@ class Runner:
                 batch.disowned = True
                 batch.runs.clear()
                 batch.current.cancelled = True
+                if batch.call is not None and batch.call.withdraw():
+                    batch.call = None  # it waited for a thread
                 if batch.task is not None and batch.call is None:
                     batch.task.cancel()
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("quart_sched")
 
+_SQL_OPTIONS = ("url", "table_prefix", "create_tables", "engine_options")
+_PICKLING = "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore"
+_PICKLING_OPTIONS = ("engine", "metadata", "pickle_protocol", "tablename", "tableschema")
+
 
 class Unrestorable(BaseTrigger):
     """Stands in for the trigger of a job that its store could not restore; `reason` says why."""
@@ -49,6 +53,8 @@ def make_store(key: str, entry: Any) -> BaseJobStore:
     known = {"memory", *BaseScheduler._jobstore_plugins}
     if kind is not None and (not isinstance(kind, str) or kind not in known):
         raise ConfigError(f"{key} has type {kind!r}; expected one of {', '.join(sorted(map(repr, known)))}")
+    if kind == "memory" and options:
+        raise ConfigError(f"{key} has {', '.join(map(repr, options))} beside type 'memory', which takes no options")
     try:
         if kind == "sqlalchemy":
             return _sql_store(key, options)
@@ -76,6 +82,13 @@ def _sql_store(key: str, options: dict[str, Any]) -> BaseJobStore:
         raise ConfigError(
             f"{key} has type 'sqlalchemy', which needs SQLAlchemy: pip install 'quart-sched[sql]'"
         ) from error
+    for name in options:
+        if name not in _SQL_OPTIONS:
+            hint = f'. APScheduler\'s own store, which takes it, is {{"class": "{_PICKLING}"}}'
+            raise ConfigError(
+                f"{key} has the option {name!r}; expected {', '.join(map(repr, _SQL_OPTIONS))}"
+                f"{hint if name in _PICKLING_OPTIONS else ''}"
+            )
     if "url" not in options:
         raise ConfigError(f"{key} has no url; expected one such as 'sqlite:///jobs.db'")
     return SqlStore(**options, key=key)

@@ -364,3 +364,10 @@ async def test_a_job_with_an_executor_that_is_gone_is_broken_not_removed(schedul
 
 def test_the_default_store_is_ours(scheduler):
     assert isinstance(scheduler.scheduler.catalogue.slots["default"].store, MemoryStore)
+
+
+async def test_an_outage_of_days_does_not_end_the_pump(scheduler, app, serve):
+    async with serve(scheduler, app):
+        [pump] = scheduler.scheduler._pumps
+        pump._failures = 5000
+        assert pump._back_off(ConnectionError("still away")) == 30

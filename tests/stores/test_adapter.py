@@ -84,7 +84,7 @@ def test_a_store_of_a_type_that_is_no_str_is_named():
         ({"class": "json:dumps"}, "has class 'json:dumps'; expected a subclass"),
         ({"class": "no reference"}, "cannot be made into a job store: ValueError"),
         ({"class": "nowhere:Store"}, "cannot be made into a job store: LookupError"),
-        ({"type": "memory", "size": 5}, "cannot be made into a job store: TypeError"),
+        ({"type": "memory", "size": 5}, "has 'size' beside type 'memory', which takes no options"),
         ({"class": PICKLING}, "cannot be made into a job store: ValueError"),
         ({"class": PICKLING, "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
     ],

@@ -48,7 +48,9 @@ class SchemaProblem(SchedulerError):
 class Database:
     """The tables of one prefix in one database, for any thread."""
 
-    def __init__(self, key: str, url: Any, prefix: str, *, create_tables: bool, engine_options: dict[str, Any]) -> None:
+    def __init__(
+        self, key: str, url: Any, prefix: str, *, create_tables: bool, engine_options: Mapping[str, Any]
+    ) -> None:
         """Take a SQLAlchemy URL, and options of `create_engine` beside ours; nothing is connected yet.
 
         Raises ConfigError, naming `key`.
@@ -216,7 +218,10 @@ class Database:
         version = self._version_in(conn)
         if version is None:
             # Also where an earlier attempt was broken off half-way: the version is written last.
-            schema.metadata(self.prefix).create_all(conn)
+            tables = schema.metadata(self.prefix)
+            tables.create_all(conn)
+            for index in (index for table in tables.sorted_tables for index in table.indexes):
+                index.create(conn, checkfirst=True)
             conn.execute(text(f"DELETE FROM {self.prefix}meta"))
             for statement in schema.first_rows(self.prefix):
                 conn.execute(text(statement))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from datetime import tzinfo
 from typing import Any
 
 from ...errors import InvalidDefinition
@@ -60,7 +61,10 @@ class JobLoader:
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
             self._cache[row.id] = job
-        self._describe(job, row)
+            self._describe(job, row)
+        else:
+            # All that moves without the version.
+            job.next_run_time = None if row.next_us is None else moment(row.next_us, self._zone(job))
         return job
 
     def attempt(self, row: Any, usable: Container[str]) -> ScheduledJob | None:
@@ -90,8 +94,12 @@ class JobLoader:
             job.broken = self.bad_jobs[row.id]
         return job
 
+    def _zone(self, job: ScheduledJob) -> tzinfo:
+        zone: tzinfo = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
+        return zone
+
     def _describe(self, job: ScheduledJob, row: Any) -> None:
-        zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
+        zone = self._zone(job)
         job.next_run_time = None if row.next_us is None else moment(row.next_us, zone)
         job.last_fire = None if row.last_us is None else moment(row.last_us, zone)
         job.version, job.incarnation, job.source = row.version, row.incarnation, row.source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from ...model.actor import current_actor
 from ...model.jobs import ScheduledJob
 from ...model.runs import Cause, Run, RunRecord
 from .changes import Changes
-from .database import Database
+from .database import Database, DatabaseFailure, SchemaProblem
 from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile
@@ -33,7 +33,9 @@ QUARANTINE = 60.0
 
 Long enough for a rolling deploy, in which old code meets new jobs.
 """
-_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_WARM = 1000
+"""Jobs that a process loads before it claims."""
+_PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,19 @@ class SqlStore(BaseJobStore):
 
     def __init__(
         self, url: Any, table_prefix: str = "quart_sched_", create_tables: bool = True,
-        engine_options: dict[str, Any] | None = None, *, key: str = "The SQL store",
+        engine_options: Mapping[str, Any] | None = None, *, key: str = "The SQL store",
     ) -> None:  # fmt: skip
         """Take a SQLAlchemy URL and options of `create_engine`; nothing is connected yet. Raises ConfigError."""
         super().__init__()
         if not isinstance(table_prefix, str) or not _PREFIX.fullmatch(table_prefix):
             raise ConfigError(
-                f"{key} has table_prefix {table_prefix!r}; expected letters, digits and underscores, at most 32"
+                f"{key} has table_prefix {table_prefix!r}; expected small letters, digits and underscores, at most 32"
             )
         if not isinstance(create_tables, bool):
             raise ConfigError(f"{key} has create_tables {create_tables!r}; expected True or False")
-        options = dict(engine_options or {})
+        options = {} if engine_options is None else engine_options
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise ConfigError(f"{key} has engine_options that are no dict of options of SQLAlchemy's create_engine")
         self.database = Database(key, url, table_prefix, create_tables=create_tables, engine_options=options)
         self.history = SqlHistory(self.database)
         self._dialect = self.database.dialect
@@ -87,14 +91,17 @@ class SqlStore(BaseJobStore):
         return f"<SqlStore {self.database.url}>"
 
     def start(self, scheduler: Any, alias: str) -> None:
-        """Connect, and make the tables if they are missing. Raises SchemaProblem or DatabaseFailure."""
+        """Connect, and make the tables if they are missing. Raises DatabaseFailure."""
         super().start(scheduler, alias)
         self.database.idle_limit = max(1.0, scheduler.lease / 2)
         self.loader = JobLoader(scheduler, alias)
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
-        self.database.open()
+        try:
+            self.database.open()
+        except SchemaProblem as error:
+            raise DatabaseFailure(str(error)) from error
 
     def shutdown(self) -> None:
         """Close the connections."""
@@ -251,6 +258,14 @@ class SqlStore(BaseJobStore):
         return self.database.transact(
             lambda conn: self._rounds.round(conn, me, work, now=self._time, decide=decide, usable=usable)
         )
+
+    def warm_up(self) -> None:
+        """Load the jobs that are due next, so that the first burst of fires finds them loaded."""
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us IS NOT NULL ORDER BY next_us LIMIT :limit"
+        rows = self.database.query(query, limit=_WARM)
+        self.loader.learn({row.func for row in rows})
+        for row in rows:
+            self.loader.attempt(row, self._scheduler.runner.executors)
 
     def start_now(self, me: Session, job_id: str, run_id: str, cause: Cause, ended: Container[str] = ()) -> Run:
         """Claim a run beside the schedule for this process; runs that have `ended` here are not counted any more.

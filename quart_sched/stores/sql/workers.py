@@ -62,9 +62,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float, int]] = {}
+        self._looked = float("-inf")
 
     def overdue(self, beats: dict[str, int], now: float, lease: float) -> list[tuple[str, int]]:
         """Return who has been still for `lease` seconds; `now` is of a clock that never jumps."""
+        if now - self._looked > lease / 2:
+            # This process has not been looking, nor perhaps could the others show themselves: they get a whole lease.
+            self._seen.clear()
+        self._looked = now
         late = []
         seen = {}
         for worker, beat in beats.items():
