@@ -21,7 +21,9 @@ from quart_sched import APScheduler, current_run
 app = Quart(__name__)
 app.config.update(
     SCHEDULER_API_ENABLED=True,
-    SCHEDULER_JOBSTORES={"default": {"type": "sqlalchemy", "url": os.environ.get("JOBS_URL", "sqlite:///jobs.sqlite3")}},
+    SCHEDULER_JOBSTORES={
+        "default": {"type": "sqlalchemy", "url": os.environ.get("JOBS_URL", "sqlite:///jobs.sqlite3")}
+    },
     SCHEDULER_HEARTBEAT=1,
     SCHEDULER_LEASE=5,
 )

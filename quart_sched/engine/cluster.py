@@ -64,6 +64,17 @@ class _Attempt:
     done: asyncio.Future[Round]
 
 
+class _Known:
+    """The runs that a pump knows of at the moment of asking: one may be claimed by hand during a heartbeat."""
+
+    def __init__(self, pump: ClusterPump) -> None:
+        self._pump = pump
+
+    def __contains__(self, run_id: object) -> bool:
+        pump = self._pump
+        return run_id in pump._own or run_id in pump._endings or run_id in pump._returned
+
+
 class ClusterPump:
     """One for each shared store. It cannot die of an error, and it goes on until all that ran here is written down."""
 
@@ -213,11 +224,12 @@ class ClusterPump:
             self._wake.clear()
             self._round_done.clear()
             try:
-                delay = await self._turn()
-                self._failures = 0
-            except SessionLost as error:
-                self._disown(error)
-                delay = 0.0
+                try:
+                    delay = await self._turn()
+                    self._failures = 0
+                except SessionLost as error:
+                    self._disown(error)
+                    delay = 0.0
             except Exception as error:
                 # Whatever the database, a trigger or we ourselves did wrong: the jobs must go on.
                 delay = self._back_off(error)
@@ -233,8 +245,8 @@ class ClusterPump:
         self._failures += 1
         # It is not known what went through: the next heartbeat compares the books with what is here.
         self._beat_at = self._look_at = float("-inf")
-        # Within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
-        longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat)
+        # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
+        longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
         report = log.error if self._failures == 1 else log.warning
         show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
@@ -247,7 +259,7 @@ class ClusterPump:
         if self.slot.session is None or self.slot.session is not self._joined:
             await self._join()
         now = clock.monotonic()
-        if now >= self._beat_at + scheduler.heartbeat:  # computed as in `_poll`, or a rounding error makes it spin
+        if self._until_beat() <= 0:
             await self._heartbeat()
         if now - self._mend_at >= MEND_INTERVAL:
             await self._mend()
@@ -261,8 +273,9 @@ class ClusterPump:
         while attempt is not None:
             done = await self._end_round(attempt)
             claimed = done if attempt.work.limit else claimed
-            # The next one is under way in the thread while the fires of this one are submitted.
-            again = done.more and not done.unknown and not self._closing
+            # The next one is under way in the thread while the fires of this one are submitted. However much is due,
+            # heartbeats have their time.
+            again = done.more and not done.unknown and not self._closing and self._until_beat() > 0
             attempt = self._begin_round(len(done.claimed)) if again else None
             await self._submit(done)
             self._tell(done)
@@ -287,8 +300,11 @@ class ClusterPump:
             if wait <= 0 and claimed is not None and not claimed.claimed and not claimed.unknown:
                 # What is due is locked by another process, which is at it.
                 wait = _BUSY_WAIT
-        beat = self._beat_at + self._scheduler.heartbeat - self._scheduler.clock.monotonic()
-        return max(0.0, min(wait, beat))
+        return max(0.0, min(wait, self._until_beat()))
+
+    def _until_beat(self) -> float:
+        # One sum for all who ask, or its rounding could make the loop spin.
+        return self._beat_at + self._scheduler.heartbeat - self._scheduler.clock.monotonic()
 
     def _now(self) -> int:
         return micros(self._scheduler.clock.now())
@@ -389,8 +405,7 @@ class ClusterPump:
     async def _heartbeat(self) -> None:
         scheduler, clock = self._scheduler, self._scheduler.clock
         begin = clock.monotonic()
-        known = self._own | self._endings.keys() | self._returned
-        beat = await self._call(partial(self._store.heartbeat, self.slot.session, known))
+        beat = await self._call(partial(self._store.heartbeat, self.slot.session, _Known(self)))
         self._beat_at = begin
         if self._pulse is not None:
             self._pulse.touch()

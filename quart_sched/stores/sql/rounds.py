@@ -15,7 +15,7 @@ from apscheduler.job import Job
 from sqlalchemy import Connection, text
 
 from ...model.jobs import ScheduledJob
-from ...model.planning import Plan
+from ...model.planning import Plan, first_fire
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
@@ -261,7 +261,10 @@ class Rounds:
             if job is None:
                 continue
             try:
-                plans.append((row, job, decide(job, result.now)))
+                if row.last_us is not None and row.next_us <= row.last_us:
+                    self._move_on(row, job, now, books, result)
+                else:
+                    plans.append((row, job, decide(job, result.now)))
             except Exception as error:
                 # A trigger that does not work must not take the rest of the batch down with it.
                 reason = f"{TRIGGER_RAISED} {type(error).__name__}: {error}"
@@ -278,6 +281,15 @@ class Rounds:
         )
         columns = ("next_us", "held_us", "broken_us", "broken_reason")
         self._dialect.update(conn, "jobs", "id", columns, books.broken, also="version = version + 1")
+
+    def _move_on(self, row: Any, job: ScheduledJob, now: int, books: _Books, result: Round) -> None:
+        """Take a job behind its last fire that somebody has set back by hand: no fire is consumed twice."""
+        fire = first_fire(job.trigger, moment(row.last_us + 1, self._zone(job)))
+        following = None if fire is None or micros(fire) <= row.last_us else micros(fire)
+        books.jobs.append((row.id, following, row.last_us, None if following is not None else now))
+        if following is None:
+            result.ended.append(row.id)
+        result.more = True
 
     def _enter(
         self, row: Any, job: ScheduledJob, plan: Plan, busy: int, me: Session, now: int, books: _Books, result: Round

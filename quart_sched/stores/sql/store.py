@@ -100,8 +100,12 @@ class SqlStore(BaseJobStore):
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
         try:
             self.database.open()
-        except SchemaProblem as error:
-            raise DatabaseFailure(str(error)) from error
+        except BaseException as error:
+            # Nobody closes a store that was not opened.
+            self.database.dispose()
+            if isinstance(error, SchemaProblem):
+                raise DatabaseFailure(str(error)) from error
+            raise
 
     def shutdown(self) -> None:
         """Close the connections."""

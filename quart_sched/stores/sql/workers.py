@@ -66,7 +66,7 @@ class Watch:
 
     def overdue(self, beats: dict[str, int], now: float, lease: float) -> list[tuple[str, int]]:
         """Return who has been still for `lease` seconds; `now` is of a clock that never jumps."""
-        if now - self._looked > lease / 2:
+        if now - self._looked > 2 * lease / 3:
             # This process has not been looking, nor perhaps could the others show themselves: they get a whole lease.
             self._seen.clear()
         self._looked = now
