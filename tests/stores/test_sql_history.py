@@ -470,7 +470,6 @@ MIDDLE = Cursor(micros(NOW + timedelta(seconds=4000)), run_id(NOW + timedelta(se
         ({"job_id": "common"}, "runs_"),
         ({"job_id": "common", "since": NOW + timedelta(seconds=3000)}, "runs_"),
         ({"job_id": "common", "until": NOW + timedelta(seconds=3000)}, "runs_"),
-        ({"job_id": "job1"}, "runs_job_id"),
         ({"until": NOW + timedelta(seconds=3000)}, "runs_sched_us"),
         ({"job_id": "nobody"}, "runs_job_id"),
         ({"outcome": "lost"}, "runs_outcome"),
