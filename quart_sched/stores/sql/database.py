@@ -133,8 +133,7 @@ class Database:
 
     def _once(self, op: Callable[[Connection], T], write: bool) -> T:
         with self.engine.connect() as conn:
-            if write:
-                conn.info["quart_sched_write"] = True
+            conn.execution_options(quart_sched_write=write)
             transaction = conn.begin()
             try:
                 result = op(conn)
@@ -142,9 +141,6 @@ class Database:
                 if transaction.is_active and not conn.invalidated:
                     transaction.rollback()
                 raise
-            finally:
-                if not conn.invalidated:
-                    conn.info.pop("quart_sched_write", None)
             try:
                 transaction.commit()
             except DBAPIError as error:
@@ -320,7 +316,7 @@ def _write_ahead(cursor: Any) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.info.get("quart_sched_write") else "BEGIN")
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("quart_sched_write") else "BEGIN")
 
 
 def _first_line(error: Exception) -> str:

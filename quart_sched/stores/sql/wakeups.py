@@ -17,12 +17,14 @@ class Wakeups:
         driver: Any = connection.driver_connection
         connection.detach()
         self._driver = driver
+        # Kept, as the driver does not tell it any more of a connection that is lost.
+        self._fileno = int(driver.fileno())
         driver.autocommit = True
         driver.execute(f'LISTEN "{channel}"')
 
     def fileno(self) -> int:
         """The socket, readable when there is something to `read`."""
-        return int(self._driver.fileno())
+        return self._fileno
 
     def read(self) -> bool:
         """Take what has come, without waiting; tell whether it was a notification. Raises OSError at the end."""
