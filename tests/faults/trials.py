@@ -117,13 +117,13 @@ async def cut(fleet: Fleet, database: Database) -> None:
 
 
 async def lose_answers(fleet: Fleet, proxy: Proxy) -> None:
-    """Commits take place, and the answers to them are lost with the connection: of claims, and of what follows."""
+    """Claims and records are committed, and the answers are lost with the connection."""
     begin = fleet.size.seconds // 5
     for second in range(begin, begin + 5):
-        await fleet.moment(second - 0.01)
-        for _ in range(2):
-            proxy.lose_answer()
-            await asyncio.sleep(0.02)
+        await fleet.moment(second + 0.8)
+        proxy.lose_answer()  # of a claim of the next second
+        await fleet.moment(second + 1.02)
+        proxy.lose_answer()
 
 
 async def roll(fleet: Fleet, database: Database) -> None:

@@ -21,6 +21,10 @@ from typing import Self
 from tests.servers.databases import free_port, listens
 
 
+LARGE = 2000
+"""Bytes of a transaction from which on it brings more than a query and a heartbeat."""
+
+
 class Proxy:
     """A proxy process in front of the port `target` of 127.0.0.1, to be used as a context manager."""
 
@@ -52,7 +56,7 @@ class Proxy:
         return url.replace(f":{self._target}/", f":{self.port}/")
 
     def lose_answer(self) -> None:
-        """Let the next commit take place, and break its connection in the place of its answer."""
+        """Let a commit take place and break its connection in the place of its answer: the next of a LARGE transaction."""
         self._process.send_signal(signal.SIGUSR1)
 
 
@@ -78,11 +82,15 @@ class _Relay:
         await asyncio.gather(self._ask(client, to_server, doomed), self._answer(server, to_client, doomed))
 
     async def _ask(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
+        sent = 0
         with suppress(ConnectionError):
             while data := await client.read(65536):
-                if self._to_lose and b"COMMIT" in data:
-                    self._to_lose -= 1
-                    doomed.set()
+                sent += len(data)
+                if b"COMMIT" in data:
+                    if self._to_lose and sent >= LARGE:
+                        self._to_lose -= 1
+                        doomed.set()
+                    sent = 0
                 to_server.write(data)
                 await to_server.drain()
         to_server.close()

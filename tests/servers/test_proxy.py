@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from tests.servers.databases import listens
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import LARGE, Proxy
 
 pytestmark = pytest.mark.integration
 
@@ -48,26 +48,28 @@ def test_each_answer_is_late_and_the_end_of_a_connection_is_passed_on(target):
     assert not listens(proxy.port)
 
 
-def test_a_commit_whose_answer_is_lost_breaks_its_connection_and_no_other(target):
+def test_the_answer_to_a_large_commit_is_lost_with_its_connection_and_no_other(target):
     with Proxy(target) as proxy:
         address = ("127.0.0.1", proxy.port)
         with (
-            socket.create_connection(address, timeout=10) as first,
-            socket.create_connection(address, timeout=10) as second,
+            socket.create_connection(address, timeout=10) as large,
+            socket.create_connection(address, timeout=10) as small,
         ):
-            for client in (first, second):
-                client.sendall(b"commit nothing yet")
-                assert client.recv(100)
+
+            def answer(client: socket.socket, text: bytes) -> bytes:
+                client.sendall(text)
+                answered = b""
+                while len(answered) < len(text) and (data := client.recv(LARGE)):
+                    answered += data
+                return answered
+
+            assert len(answer(large, b"COMMIT" + b"x" * LARGE)) > LARGE  # nothing is to be lost yet
             proxy.lose_answer()
             deadline = time.monotonic() + 10
-            # The signal takes a moment to arrive.
-            answer = b"?"
-            while answer:
+            while answer(large, b"x" * LARGE) and answer(large, b"COMMIT"):  # the signal takes a moment to arrive
                 assert time.monotonic() < deadline
-                first.sendall(b"COMMIT")
-                answer = first.recv(100)
-            second.sendall(b"COMMIT")
-            assert second.recv(100) == b"COMMIT"
+            assert answer(small, b"COMMIT") == b"COMMIT"
+            assert len(answer(small, b"COMMIT" + b"x" * LARGE)) > LARGE  # one was to be lost
 
 
 def test_a_url_is_led_through_the_proxy():
