@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -53,6 +54,10 @@ _LONGEST_BACKOFF = 5.0
 _BUSY_WAIT = 0.015
 """Seconds until the next look where all that is due is in another process's hands."""
 _SIGN_OFF_GRACE = 1.0
+_ENDINGS = 250
+"""Records that are written in one transaction."""
+_OUTPUT = 1_000_000
+"""Characters of what they put out, about: turned into text for the database in one go, which holds up the loop."""
 
 
 @dataclass(slots=True)
@@ -275,7 +280,8 @@ class ClusterPump:
             claimed = done if attempt.work.limit else claimed
             # The next one is under way in the thread while the fires of this one are submitted. However much is due,
             # heartbeats have their time.
-            again = done.more and not done.unknown and not self._closing and self._until_beat() > 0
+            more = done.more or bool(self._endings)
+            again = more and not done.unknown and not self._closing and self._until_beat() > 0
             attempt = self._begin_round(len(done.claimed)) if again else None
             await self._submit(done)
             self._tell(done)
@@ -342,14 +348,25 @@ class ClusterPump:
         scheduler = self._scheduler
         limit = self._limit(unsubmitted)
         due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
-        endings, returned = dict(self._endings), set(self._returned)
+        endings, returned = self._next_endings(), set(self._returned)
         if not (due or endings or returned):
             return None
         waiting = self._waiting_due is not None and self._waiting_due <= self._now()
-        work = Work(list(endings.values()), sorted(returned), limit if due else 0, waiting)
+        work = Work(endings, sorted(returned), limit if due else 0, waiting)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self.slot.session, work, decide, set(scheduler.runner.executors))
         return _Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))
+
+    def _next_endings(self) -> list[RunRecord]:
+        """Return what ended and is to be written down, as much of it as makes a transaction of moderate size."""
+        chosen: list[RunRecord] = []
+        size = 0
+        for record in islice(self._endings.values(), _ENDINGS):
+            size += sum(len(text) for text in (record.log, record.traceback, record.error_message) if text)
+            if chosen and size > _OUTPUT:
+                break
+            chosen.append(record)
+        return chosen
 
     async def _end_round(self, attempt: _Attempt) -> Round:
         """Wait for a round; what it claimed is this process's from then on."""

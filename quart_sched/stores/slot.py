@@ -35,6 +35,8 @@ class Slot:
         self.blocking = not isinstance(store, MemoryStore)
         self.shared = bool(getattr(store, "shared", False))
         """Whether other processes may use the store too, which then claims each fire for one of them."""
+        # Each of APScheduler's stores has a driver of its own, with errors of its own.
+        self._failures: tuple[type[Exception], ...] = getattr(store, "failures", (Exception,))
         self.lock = threading.RLock()
         self.broken: dict[str, str] = {}
         """Why jobs are broken, by id."""
@@ -74,8 +76,7 @@ class Slot:
                 yield self.store
         except (JobLookupError, ConflictingIdError, SchedulerError):
             raise
-        except Exception as error:
-            # Each store has a driver of its own, with errors of its own.
+        except self._failures as error:
             self.error = f"{type(error).__name__}: {error}"
             raise StoreUnavailable(self.alias, error) from error
         else:

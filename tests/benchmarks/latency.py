@@ -55,6 +55,7 @@ def start(rounds: int) -> None:
         reports = []
         for _ in range(rounds):
             with DATABASES[kind]() as database, tempfile.TemporaryDirectory() as folder:
+                database.settle_in()
                 reports.append(asyncio.run(attempt(FAULTS[0], database, size, Path(folder))))
         p50, p99 = (1000 * statistics.median(getattr(report, name) for report in reports) for name in ("p50", "p99"))
         print(f"| {DATABASES[kind].label} | {sum(report.started for report in reports)} | {p50:.1f} | {p99:.1f} |")

@@ -20,7 +20,6 @@ from typing import Self
 
 from tests.servers.databases import free_port, listens
 
-
 LARGE = 2000
 """Bytes of a transaction from which on it brings more than a query and a heartbeat."""
 
@@ -56,7 +55,7 @@ class Proxy:
         return url.replace(f":{self._target}/", f":{self.port}/")
 
     def lose_answer(self) -> None:
-        """Let a commit take place and break its connection in the place of its answer: the next of a LARGE transaction."""
+        """Let the next LARGE transaction be committed, and break its connection in the place of the answer."""
         self._process.send_signal(signal.SIGUSR1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ _ABOUT_THE_FILE = {8, 10, 11, 13, 14, 26}
 _ATTEMPTS = 10
 _CONNECT_TIMEOUT = 5
 _LOCK_TIMEOUT = 5
+"""Seconds to wait for what others have locked."""
 
 
 class DatabaseFailure(Exception):
@@ -117,14 +119,17 @@ class Database:
     def transact(self, op: Callable[[Connection], T], *, write: bool = True) -> T:
         """Return `op(connection)`, run in a transaction; repeated as a whole where other transactions were in its way.
 
+        `op` may roll back the transaction where it has nothing to write.
+
         Raises DatabaseFailure for what the database raises, and whatever `op` raises.
         """
+        patience = time.monotonic() + _LOCK_TIMEOUT
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(op, write)
             except DBAPIError as error:
                 again = self.dialect.is_retryable(error) or (error.connection_invalidated and attempt == 1)
-                if not again or attempt == _ATTEMPTS:
+                if not again or attempt == _ATTEMPTS or time.monotonic() > patience:
                     raise self._failure(error) from error
             except SQLAlchemyError as error:
                 raise self._failure(error) from error
@@ -142,7 +147,8 @@ class Database:
                     transaction.rollback()
                 raise
             try:
-                transaction.commit()
+                if transaction.is_active:
+                    transaction.commit()
             except DBAPIError as error:
                 if self.dialect.is_retryable(error):
                     raise
@@ -151,7 +157,7 @@ class Database:
 
     def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
         """Say what went wrong, and with which file where that is what counts."""
-        message = _first_line(error)
+        message = first_line(error)
         if getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF in _ABOUT_THE_FILE:
             message += f" ({self.engine.url.database})"
         return DatabaseFailure(message, unknown=unknown)
@@ -316,10 +322,30 @@ def _write_ahead(cursor: Any) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("quart_sched_write") else "BEGIN")
+    if not conn.get_execution_options().get("quart_sched_write"):
+        conn.exec_driver_sql("BEGIN")
+        return
+    # SQLite's own way of waiting sleeps ever longer, up to 0.1 s, and so finds the short gaps between others'
+    # transactions late.
+    driver: Any = conn.connection.driver_connection
+    (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while time.monotonic() < deadline:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+            time.sleep(random.uniform(0.0005, 0.002))
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {patience}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Say what went wrong in one line, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -24,7 +24,7 @@ from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
 from ...model.jobs import JobDefinition, ScheduledJob
 from .changes import NEW_JOB, Changes, new_row
-from .database import _DRIVERS, Database, DatabaseFailure, _first_line, _shown
+from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
 from .loader import JobLoader
 from .rows import micros
 
@@ -87,7 +87,7 @@ def read_pickled(database: Database, table: str = TABLE, source_url: str | None 
         with engine.connect() as conn:
             return _read(conn, table)
     except SQLAlchemyError as error:
-        raise SourceProblem(f"{_shown(engine.url)}: {_first_line(error)}") from error
+        raise SourceProblem(f"{_shown(engine.url)}: {first_line(error)}") from error
     finally:
         engine.dispose()
 
@@ -101,7 +101,7 @@ def _engine(source_url: str) -> Engine:
             url = url.set(drivername=f"{kind}+{_DRIVERS[kind]}")
         engine = create_engine(url)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(f"The source's url is none: {_first_line(error)}") from None
+        raise ConfigError(f"The source's url is none: {first_line(error)}") from None
     except ImportError as error:
         raise ConfigError(f"The source {_shown(url)} needs a driver that is not installed: {error}") from error
     if engine.dialect.is_async:

@@ -55,7 +55,8 @@ class Round:
 
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been
-    recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed.
+    recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
+    there was something to write down or to claim.
     """
 
     now: datetime
@@ -67,6 +68,7 @@ class Round:
     late: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     more: bool = False
+    met: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +112,7 @@ class Rounds:
         )
         row = conn.execute(text(query)).one()
         us = now(row.now)
-        result = Round(moment(us), paused=bool(row.n))
+        result = Round(moment(us), paused=bool(row.n), met=bool(work.endings or work.returned))
         self._workers.beat(conn, me, us)
         if work.endings:
             result.late = self._finish(conn, me, work.endings)
@@ -122,6 +124,9 @@ class Rounds:
                 self._claim_due(conn, me, us, work.limit - taken, result, decide, usable)
             else:
                 result.more = True
+        if not result.met and (transaction := conn.get_transaction()) is not None:
+            # Others were faster. Not even the heartbeat is worth the disk's time, for which they are waiting.
+            transaction.rollback()
         return result
 
     # What ended
@@ -177,6 +182,7 @@ class Rounds:
         waiting = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
         if not waiting:
             return 0
+        result.met = True
         jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
         busy = self.count_running(conn, jobs)
         taken, put_off, stranded = [], [], []
@@ -254,6 +260,7 @@ class Rounds:
         )
         rows = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
         result.more = result.more or len(rows) == limit
+        result.met = result.met or bool(rows)
         books = _Books()
         plans: list[tuple[Any, ScheduledJob, Plan]] = []
         for row in rows:

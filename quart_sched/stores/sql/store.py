@@ -17,7 +17,7 @@ from ...model.actor import current_actor
 from ...model.jobs import ScheduledJob
 from ...model.runs import Cause, Run, RunRecord
 from .changes import Changes
-from .database import Database, DatabaseFailure, SchemaProblem
+from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile
@@ -65,6 +65,8 @@ class SqlStore(BaseJobStore):
     """Jobs in an SQL database, shared by any number of processes, each fire claimed by one of them."""
 
     shared = True
+    failures = (DatabaseFailure,)
+    """What it raises when the database does not do its part. Any other exception is a bug."""
 
     def __init__(
         self, url: Any, table_prefix: str = "quart_sched_", create_tables: bool = True,
@@ -303,9 +305,15 @@ class SqlStore(BaseJobStore):
         return self.database.transact(claim)
 
     def listen(self) -> Wakeups | None:
-        """Return a connection that hears of changes at once; None where the database has no such thing."""
+        """Return a connection that hears of changes at once; None where the database has no such thing.
+
+        Raises DatabaseFailure.
+        """
         channel = getattr(self._dialect, "channel", None)
-        return None if channel is None else Wakeups(self.database, channel)
+        try:
+            return None if channel is None else Wakeups(self.database, channel)
+        except Exception as error:  # the driver's own class
+            raise DatabaseFailure(first_line(error)) from error
 
     # Broken jobs
 
