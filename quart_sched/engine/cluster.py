@@ -54,6 +54,8 @@ _LONGEST_BACKOFF = 5.0
 _BUSY_WAIT = 0.015
 """Seconds until the next look where all that is due is in another process's hands."""
 _SIGN_OFF_GRACE = 1.0
+_STARTS_FIRST = 0.2
+"""Seconds for which what ended may wait to be written down, while there is more to be started."""
 _ENDINGS = 250
 """Records that are written in one transaction."""
 _OUTPUT = 1_000_000
@@ -274,6 +276,7 @@ class ClusterPump:
             self._house_at = now
             self._housekeeping = Context().run(self._loop.create_task, self._keep_house())
         claimed = None
+        begin = clock.monotonic()
         attempt = self._begin_round()
         while attempt is not None:
             done = await self._end_round(attempt)
@@ -282,7 +285,8 @@ class ClusterPump:
             # heartbeats have their time.
             more = done.more or bool(self._endings)
             again = more and not done.unknown and not self._closing and self._until_beat() > 0
-            attempt = self._begin_round(len(done.claimed)) if again else None
+            hurry = done.more and len(self._endings) < 2 * _ENDINGS and clock.monotonic() - begin < _STARTS_FIRST
+            attempt = self._begin_round(len(done.claimed), hurry=hurry) if again else None
             await self._submit(done)
             self._tell(done)
             if done.unknown:
@@ -343,16 +347,21 @@ class ClusterPump:
             await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
         self._members = members
 
-    def _begin_round(self, unsubmitted: int = 0) -> _Attempt | None:
-        """Begin to write down what ended and to claim what is due, if there is either; there may be jobs to submit."""
+    def _begin_round(self, unsubmitted: int = 0, *, hurry: bool = False) -> _Attempt | None:
+        """Begin to write down what ended and to claim what is due, if there is either; there may be jobs to submit.
+
+        In a `hurry` nothing is written down that can wait.
+        """
         scheduler = self._scheduler
         limit = self._limit(unsubmitted)
         due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
-        endings, returned = self._next_endings(), set(self._returned)
+        endings = [] if hurry and due else self._next_endings()
+        returned = set(self._returned)
         if not (due or endings or returned):
             return None
         waiting = self._waiting_due is not None and self._waiting_due <= self._now()
-        work = Work(endings, sorted(returned), limit if due else 0, waiting)
+        unwritten = list(self._endings.values())[len(endings) :]
+        work = Work(endings, sorted(returned), limit if due else 0, waiting, unwritten)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self.slot.session, work, decide, set(scheduler.runner.executors))
         return _Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))

@@ -63,11 +63,16 @@ class Peer:
         self.verbs.add(JobDefinition.parse({"id": id, "func": func, **trigger, **options}))
 
     def round(
-        self, *endings: RunRecord, returned: tuple[str, ...] = (), limit: int = 100, catch_up: int = 100
+        self,
+        *endings: RunRecord,
+        returned: tuple[str, ...] = (),
+        limit: int = 100,
+        catch_up: int = 100,
+        unwritten: tuple[RunRecord, ...] = (),
     ) -> Round:
         """Do one round, as often as functions show up in it that have not been tried."""
         usable = set(self.scheduler.runner.executors)
-        work = Work(endings, returned, limit)
+        work = Work(endings, returned, limit, unwritten=unwritten)
         done = self.store.round(self.me, work, partial(plan, max_catch_up=catch_up), usable)
         if done.unknown:
             self.store.loader.learn(done.unknown)

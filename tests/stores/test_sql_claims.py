@@ -364,6 +364,23 @@ def test_a_one_shot_job_that_was_set_back_by_hand_does_not_run_again(peer, clock
 # How many at once
 
 
+def test_what_has_ended_and_is_yet_to_be_written_down_is_no_instance_any_more(peer, clock):
+    a, b = peer(), peer()
+    a.add("job")
+    a.add("other")
+    clock.jump(11)
+    [first] = [run for run in a.claim() if run.job_id == "job"]
+    clock.jump(10)
+    [again] = [claim.runs[0] for claim in a.round(unwritten=(a.end(first),)).claimed]
+    assert (again.job_id, fires([again])) == ("job", [20])
+    assert [(row.job_id, row.outcome) for row in a.runs()] == [("other", "skipped")]
+
+    clock.jump(10)
+    assert b.round(unwritten=(a.end(first),)).claimed == []  # `again` runs still
+    assert a.finish(first, again) == []
+    assert [row.outcome for row in a.runs("job")] == ["succeeded", "succeeded", "skipped"]
+
+
 def test_max_instances_counts_over_all_processes_and_what_is_skipped_is_recorded(peer, clock):
     a, b, c = peer(), peer(), peer()
     a.add("job", max_instances=2)

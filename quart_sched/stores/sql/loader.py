@@ -18,6 +18,8 @@ JOB_COLUMNS = (
     "id, incarnation, next_us, func, definition, version, last_us, held_us, paused_us, paused_by, orphan_us, "
     "broken_us, broken_reason, ended_us, source, modified, trig_hash, decl_hash"
 )
+CLAIM_COLUMNS = "id, incarnation, next_us, func, version, last_us"
+"""What a claim needs to know of a job that is loaded already."""
 
 
 class JobLoader:
@@ -53,10 +55,18 @@ class JobLoader:
         self.bad_functions.clear()
         self.bad_jobs.clear()
 
-    def load(self, row: Any) -> ScheduledJob:
-        """Return the job of a row of JOB_COLUMNS. Raises InvalidDefinition where this process cannot load it."""
+    def loaded(self, row: Any) -> ScheduledJob | None:
+        """Return the job of a row of CLAIM_COLUMNS, if this version of it has been loaded."""
         job = self._cache.get(row.id)
-        if job is None or job.version != row.version or job.incarnation != row.incarnation:
+        return job if job is not None and job.version == row.version and job.incarnation == row.incarnation else None
+
+    def load(self, row: Any) -> ScheduledJob:
+        """Return the job of a row: of JOB_COLUMNS, or of CLAIM_COLUMNS if it is loaded.
+
+        Raises InvalidDefinition where this process cannot load it.
+        """
+        job = self.loaded(row)
+        if job is None:
             job = state.load(row.id, row.definition, self._scheduler)
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()

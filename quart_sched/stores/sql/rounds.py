@@ -6,7 +6,7 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from ...model.jobs import ScheduledJob
 from ...model.planning import Plan, first_fire
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
-from .loader import JOB_COLUMNS, JobLoader
+from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
 from .rows import LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
 from .workers import Session, Workers
 
@@ -47,6 +47,8 @@ class Work:
     limit: int = 0
     waiting: bool = True
     """Whether there may be runs that wait for a process, so that it is worth a look."""
+    unwritten: Sequence[RunRecord] = ()
+    """What has ended and is to be written down later: such runs are not counted as instances."""
 
 
 @dataclass(slots=True)
@@ -119,9 +121,9 @@ class Rounds:
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
-            taken = self._claim_waiting(conn, me, us, work.limit, result, usable) if work.waiting else 0
+            taken = self._claim_waiting(conn, me, us, work, result, usable) if work.waiting else 0
             if taken < work.limit:
-                self._claim_due(conn, me, us, work.limit - taken, result, decide, usable)
+                self._claim_due(conn, me, us, work, work.limit - taken, result, decide, usable)
             else:
                 result.more = True
         if not result.met and (transaction := conn.get_transaction()) is not None:
@@ -171,7 +173,7 @@ class Rounds:
     # What waits
 
     def _claim_waiting(
-        self, conn: Connection, me: Session, now: int, limit: int, result: Round, usable: Container[str]
+        self, conn: Connection, me: Session, now: int, work: Work, result: Round, usable: Container[str]
     ) -> int:
         """Take runs that wait for a process: handed back, or to be run again; return how many jobs were taken."""
         condition, values = self.loadable("job_id")
@@ -179,12 +181,12 @@ class Rounds:
             f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
             f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
         )
-        waiting = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
+        waiting = conn.execute(text(query), {"now": now, "limit": work.limit, **values}).all()
         if not waiting:
             return 0
         result.met = True
         jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
-        busy = self.count_running(conn, jobs)
+        busy = self.count_running(conn, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
@@ -247,6 +249,7 @@ class Rounds:
         conn: Connection,
         me: Session,
         now: int,
+        work: Work,
         limit: int,
         result: Round,
         decide: Decide,
@@ -255,7 +258,7 @@ class Rounds:
         condition, values = self.loadable("id")
         force = f" FORCE INDEX ({self._p}jobs_next_us)" if self._dialect.name == "mysql" else ""
         query = (
-            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
+            f"SELECT {CLAIM_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
             f"ORDER BY next_us LIMIT :limit{self._dialect.skip}"
         )
         rows = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
@@ -263,7 +266,7 @@ class Rounds:
         result.met = result.met or bool(rows)
         books = _Books()
         plans: list[tuple[Any, ScheduledJob, Plan]] = []
-        for row in rows:
+        for row in self._complete(conn, rows):
             job = self._load(row, result, usable)
             if job is None:
                 continue
@@ -278,7 +281,7 @@ class Rounds:
                 books.broken.append((row.id, None, row.next_us, now, clean(reason)))
                 result.broken.append((row.id, reason))
         # A statement of its own, after the locks: as a part of the query above it would count too few.
-        busy = self.count_running(conn, [row.id for row, _, plan in plans if plan.fires])
+        busy = self.count_running(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
         for row, job, plan in plans:
             self._enter(row, job, plan, busy.get(row.id, 0), me, now, books, result)
         self._dialect.insert(conn, "live", LIVE_COLUMNS, books.live)
@@ -288,6 +291,15 @@ class Rounds:
         )
         columns = ("next_us", "held_us", "broken_us", "broken_reason")
         self._dialect.update(conn, "jobs", "id", columns, books.broken, also="version = version + 1")
+
+    def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
+        """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
+        new = [row.id for row in rows if self._loader.is_known(row.func) and self._loader.loaded(row) is None]
+        whole = {}
+        if new:
+            query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
+            whole = {row.id: row for row in conn.execute(text(query), {"ids": self._dialect.pack(new)})}
+        return (whole.get(row.id, row) for row in rows)
 
     def _move_on(self, row: Any, job: ScheduledJob, now: int, books: _Books, result: Round) -> None:
         """Take a job behind its last fire that somebody has set back by hand: no fire is consumed twice."""
@@ -361,16 +373,21 @@ class Rounds:
             return None
         return self._loader.attempt(row, usable)
 
-    def count_running(self, conn: Connection, job_ids: Any) -> dict[str, int]:
+    def count_running(
+        self, conn: Connection, job_ids: Collection[str], unwritten: Sequence[RunRecord]
+    ) -> dict[str, int]:
         """Return how many instances of each of these jobs run, over all processes."""
         if not job_ids:
             return {}
+        condition, values = "owner IS NOT NULL", {"ids": self._dialect.pack(sorted(job_ids))}
+        if ended := [record.run_id for record in unwritten if record.job_id in job_ids]:
+            condition += f" AND NOT ({self._dialect.within('run_id', 'ended')})"
+            values["ended"] = self._dialect.pack(ended)
         query = (
             f"SELECT job_id, COUNT(DISTINCT batch_id) AS n FROM {self._dialect.joined('live', 'job_id', 'ids')} "
-            "owner IS NOT NULL GROUP BY job_id"
+            f"{condition} GROUP BY job_id"
         )
-        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(job_ids))})
-        return {row.job_id: row.n for row in rows}
+        return {row.job_id: row.n for row in conn.execute(text(query), values)}
 
     def _zone(self, job: ScheduledJob) -> Any:
         return getattr(job.trigger, "timezone", None) or job._scheduler.timezone

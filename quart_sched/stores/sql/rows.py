@@ -35,8 +35,8 @@ def moment(us: int, zone: tzinfo = UTC) -> datetime:
 
 def clean(text: str | None, limit: int | None = None) -> str | None:
     """Return what any of the databases can hold: no NUL, no half of a surrogate pair."""
-    if text is None:
-        return None
+    if text is None or (text.isascii() and (limit is None or len(text) <= limit) and "\0" not in text):
+        return text
     return text[:limit].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
