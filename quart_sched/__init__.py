@@ -8,6 +8,7 @@ from .engine.runner import RunHandle
 from .engine.scheduler import Scheduler
 from .errors import SchedulerError
 from .extension import APScheduler
+from .model.policies import Retry
 from .model.runs import RunRecord
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "STATE_RUNNING",
     "STATE_STOPPED",
     "APScheduler",
+    "Retry",
     "RunHandle",
     "RunRecord",
     "Scheduler",

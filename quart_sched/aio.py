@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
 
 from .engine.runner import RunHandle
+from .engine.threads import StoreThread
+from .errors import InvalidDefinition, JobNotFound
+from .model import forecast
+from .model.forecast import Forecast, NextFires
 from .model.jobs import JobChanges, JobDefinition
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
 
@@ -16,12 +23,15 @@ if TYPE_CHECKING:
     from .extension import APScheduler
     from .stores.sql.workers import Worker
 
+T = TypeVar("T")
+
 
 class AioVerbs:
     """`scheduler.aio`: for coroutines, also where the job store does I/O. Call it in the scheduler's own loop."""
 
     def __init__(self, front: APScheduler) -> None:
         self._front = front
+        self._computing = threading.Lock()
 
     async def start(self, paused: bool = False) -> None:
         """Start in the running loop, whether or not an app serves in it.
@@ -110,6 +120,14 @@ class AioVerbs:
         """
         return await self._front.scheduler.run_now(id, jobstore, cause)
 
+    async def cancel_run(self, run_id: str) -> None:
+        """Ask a run to stop, whichever process has it; this returns before it has, within SCHEDULER_POLL_INTERVAL.
+
+        A coroutine is cancelled; a plain function sees `current_run.cancelled`. A run that waits does not start any
+        more. The record says `cancelled`. Raises RunNotFound, or RunOver where it has ended.
+        """
+        await self._front.scheduler.cancel_run(run_id)
+
     async def runs(
         self,
         job_id: str | None = None,
@@ -147,3 +165,78 @@ class AioVerbs:
             partial(histories.find, run_id), blocking=histories.blocking
         )
         return record
+
+    async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
+        """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
+
+        Each of the `items` has `at`, aware, in the trigger's time zone, and `clock_change`: None, or a ClockMark where
+        the clocks skip or repeat the time of the fire, or have skipped another of the job since the one before. The
+        first fire is as it is stored; behind it jitter is left out. A fire that is due comes first, with its time in
+        the past.
+
+        `state` is that of the job: `scheduled`, `pending` (the fires are those that it had if the scheduler started
+        now), `paused` (those that it had if it were resumed now; `paused` is True), `ended` (paused, and none are
+        left), or `broken`. Of a broken job there are none, and where the trigger fails they break off: `reason` says
+        why. That the scheduler itself is paused or stopped is left aside. There are fewer than `count` where the
+        schedule ends, and where a cron expression does not come true for 50 years.
+
+        Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
+        """
+        number = forecast.parse_whole("count", count, forecast.MAX_COUNT)
+        scheduler = self._front.scheduler
+        job = await self.get_job(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        broken = scheduler.catalogue.broken_reason(job)
+        if job.pending:
+            try:
+                _, job = await scheduler.call(partial(scheduler.catalogue.runnable, job_id), blocking=True)
+            except InvalidDefinition as error:
+                broken = str(error)
+        now, most = scheduler.clock.now(), scheduler.max_catch_up
+        return await self._compute(
+            partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
+        )
+
+    async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
+        """Return the fires of all jobs within so many `hours` (at most 8,784, which are 366 days), in order of time.
+
+        The `items` are the first `limit` (1 to 10,000) of them, and `truncated` is True where there are more before
+        `until`. Each has `job_id` besides what `next_fires` gives. Jobs that wait for the start fire as if that were
+        now; paused and broken ones are left out, and that the scheduler itself is paused or stopped is left aside.
+
+        Raises InvalidDefinition for a wrong value, or StoreUnavailable.
+        """
+        span, most = forecast.parse_hours(hours), forecast.parse_whole("limit", limit, forecast.MAX_LIMIT)
+        scheduler = self._front.scheduler
+        jobs = await self.get_jobs()
+        if any(job.pending for job in jobs):
+            jobs = await scheduler.call(lambda: list(self._as_if_started(jobs)), blocking=True)
+        now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+
+        def compute() -> Forecast:
+            sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
+            return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
+
+        return await self._compute(compute)
+
+    def _as_if_started(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Return the jobs, those that wait for the start with their first fire; without those that cannot start."""
+        for job in jobs:
+            try:
+                yield self._front.scheduler.catalogue.runnable(job.id)[1] if job.pending else job
+            except (InvalidDefinition, JobNotFound):
+                continue
+
+    async def _compute(self, op: Callable[[], T]) -> T:
+        """Run `op`, which takes its time and uses no store, beside the loop and after others like it."""
+
+        def alone() -> T:
+            # Several at once would keep the loop's own thread waiting for each of them in turn.
+            with self._computing:
+                return op()
+
+        threads = StoreThread("quart-sched-forecast")
+        future = threads.submit(alone)
+        threads.stop()
+        return await asyncio.wrap_future(future)

@@ -28,6 +28,11 @@ class InvalidDefinition(SchedulerError, ValueError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+        self.problem = problem
+
+
+class RunTimedOut(SchedulerError, TimeoutError):
+    """A run took longer than its job's `timeout`."""
 
 
 class BadRequest(SchedulerError):
@@ -46,6 +51,27 @@ class Forbidden(SchedulerError):
     """The caller may not do this: a missing right, or a request from another origin."""
 
     status = 403
+
+
+class RunNotFound(SchedulerError):
+    """No run has this id, or its record has been pruned."""
+
+    status = 404
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"Run {run_id} not found")
+        self.run_id = run_id
+
+
+class RunOver(SchedulerError):
+    """The run has ended already, so that it cannot be cancelled any more."""
+
+    status = 409
+
+    def __init__(self, run_id: str, outcome: str) -> None:
+        super().__init__(f"Run {run_id} is over: {outcome}")
+        self.run_id = run_id
+        self.outcome = outcome
 
 
 class JobNotFound(SchedulerError, JobLookupError):

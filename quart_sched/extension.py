@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
@@ -18,16 +18,22 @@ from quart import Quart
 from . import cli
 from .aio import AioVerbs
 from .config import Settings
+from .engine.clock import Clock
 from .engine.declarations import Origin
 from .engine.history import HistoryRing
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler
 from .engine.stream import Listener
-from .errors import AlreadyRunning, ConfigError, NotRunning, SchedulerError
+from .errors import AlreadyRunning, ConfigError, InvalidDefinition, NotRunning, SchedulerError
 from .lifespan import Lifespan
-from .model.functions import default_id
+from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
 from .web import api
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .testing import VirtualTime
 
 log = logging.getLogger("quart_sched")
 
@@ -104,6 +110,11 @@ class APScheduler:
         return self._scheduler.history
 
     @property
+    def clock(self) -> Clock:
+        """The time that the scheduler goes by: real, or that of the virtual_time block. Jobs may sleep by it."""
+        return self._scheduler.clock.current
+
+    @property
     def origin(self) -> Origin:
         """Whether a job that is added now belongs to an app, or outlives a change of app."""
         return "unbound" if self.app is None else "app"
@@ -163,9 +174,13 @@ class APScheduler:
 
         def decorate(func: F) -> F:
             job_id = given.get("id") or default_id(func)
-            definition = JobDefinition.parse(
-                {**given, "id": job_id, "func": func, "trigger": trigger}, named_after="func"
-            )
+            try:
+                definition = JobDefinition.parse(
+                    {**given, "id": job_id, "func": func, "trigger": trigger}, named_after="func"
+                )
+            except InvalidDefinition as error:
+                # The line that the traceback shows is that of the decorator, of which a module may have many.
+                raise InvalidDefinition(error.field, f"{error.problem} (in the job {describe(func)})") from None
             self._scheduler.call_sync(partial(self._scheduler.catalogue.add, definition, origin="task"))
             return func
 
@@ -246,6 +261,21 @@ class APScheduler:
             self._lifespan.requested = paused
         return waits
 
+    def virtual_time(
+        self, start: datetime | str | None = None, *, inline: bool = False, patience: float = 10.0
+    ) -> VirtualTime:
+        """Let the scheduler live in virtual time for a block: ``async with scheduler.virtual_time() as clock``.
+
+        ``await clock.advance(hours=24)`` runs all that comes due, in order and without waiting; `clock.fires` lists
+        what ran. The block begins at `start`, read in SCHEDULER_TIMEZONE where it is naive, or now. It starts the
+        scheduler where it is not running, and then stops it at the end. With `inline`, a job that is due when it is
+        added runs within ``await scheduler.aio.add_job(...)``. For threads, sockets and the like time stands still, for
+        up to `patience` real seconds of silence. Raises VirtualTimeError where a block cannot begin.
+        """
+        from .testing import virtual_time
+
+        return virtual_time(self, start=start, inline=inline, patience=patience)
+
     def may_start(self) -> bool:
         """Tell whether this host is among the allowed ones; says so in the log where it is not."""
         if "*" in self.allowed_hosts or self.host_name in (host.lower() for host in self.allowed_hosts):
@@ -270,8 +300,9 @@ class APScheduler:
         """Add a job, or declare it before the start.
 
         `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
-        misfire_grace_time (seconds), coalesce, max_instances, next_run_time, on_crash ("lost", or "rerun" to start a
-        run again whose process died), executor, jobstore, replace_existing.
+        misfire_grace_time (seconds), coalesce, max_instances, next_run_time, timeout (seconds), retry (a Retry, or its
+        fields in a dict), overlap ("skip", "queue" with max_queue, or "replace"), on_crash ("lost", or "rerun" to start
+        a run again whose process died), description, tags, executor, jobstore, replace_existing.
         Raises InvalidDefinition or DuplicateJob.
         """
         definition = JobDefinition.parse({**options, "id": id, "func": func})

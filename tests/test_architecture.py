@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"config", "stores", "auth"},
     {"engine"},
-    {"aio", "web", "cli"},
+    {"aio", "web", "cli", "testing"},
     {"lifespan"},
     {"extension"},
     {"__init__"},

@@ -20,8 +20,10 @@ from ..model import arguments, state
 from ..model.events import JobChanged, SchedulerChanged
 from ..model.functions import check_call
 from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
+from ..model.policies import PARSERS, check_policy, policy_of, split, with_changes
+from ..model.runs import RunRecord
 from ..model.triggers import spec_of
-from ..stores.adapter import unrestorable_reason
+from ..stores.adapter import check_plain, unrestorable_reason
 from ..stores.slot import Slot
 from .claims import first_fire
 from .declarations import Declarations, Declared, Origin, check_executor, check_place, listed
@@ -252,6 +254,7 @@ class Catalogue:
             except JobLookupError:
                 continue
             slot.forget(job_id)
+            self._scheduler.mailbox.post(partial(self._scheduler.runner.waiting.drop, "the job was removed", job_id))
             self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias)
             return
         raise JobNotFound(job_id)
@@ -279,7 +282,7 @@ class Catalogue:
         for slot, job in self._find(job_id, alias):
             self._refuse_unrestorable(job)
             executors: Any = self._scheduler.runner.executors
-            check_executor(job.executor, job.func, executors, getattr(job, "on_crash", "lost"))
+            check_executor(job.executor, job.func, executors, policy_of(job))
             return slot, job
         raise JobNotFound(job_id)
 
@@ -290,6 +293,12 @@ class Catalogue:
             if slot.shared:
                 slot.open(self._scheduler)
                 found += slot.do(lambda store: store.workers())
+        return found
+
+    def cancel_run(self, slot: Slot, run_id: str) -> bool | RunRecord:
+        """Ask a run of a shared store to stop; tell whether it is there, by its record where it waited."""
+        slot.open(self._scheduler)
+        found: bool | RunRecord = slot.do(lambda store: store.cancel(run_id, self._scheduler.runner.worker))
         return found
 
     def set_paused(self, paused: bool) -> None:
@@ -405,7 +414,7 @@ class Catalogue:
         same_function = job.func == existing.func or (job.func_ref is not None and job.func_ref == existing.func_ref)
         attributes = ("name", "args", "kwargs", "executor", *_OPTIONS, "next_run_time")
         same = all(_alike(getattr(job, key), getattr(existing, key)) for key in attributes)
-        same = same and getattr(existing, "on_crash", "lost") == definition.on_crash
+        same = same and policy_of(existing) == definition.policy
         return not (same_trigger and same_function and same)
 
     def _prepare(self, slot: Slot, job: Job, changes: JobChanges) -> dict[str, Any]:
@@ -423,9 +432,11 @@ class Catalogue:
         func = fields.get("func", job.func)
         check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))
         executors, executor = self._scheduler.runner.executors, fields.get("executor", job.executor)
-        check_executor(executor, func, executors, fields.get("on_crash", getattr(job, "on_crash", "lost")))
-        if fields.get("on_crash") == "rerun" and not isinstance(job, ScheduledJob):
-            raise InvalidDefinition("on_crash", "'rerun' needs the SQL store, which alone knows of crashes")
+        policy = with_changes(policy_of(job), split(fields)[0])
+        check_executor(executor, func, executors, policy)
+        check_policy(policy, func)
+        if not isinstance(job, ScheduledJob):
+            check_plain(policy, slot.alias)
         if fields.get("name", job.name) is None:
             del fields["name"]
         moment = fields.get("next_run_time")
@@ -435,11 +446,11 @@ class Catalogue:
             if consumed is not None and moment <= consumed and "trigger" not in fields:
                 # A job that was read, and sent back after it fired meanwhile: that fire must not come again.
                 del fields["next_run_time"]
-        known = {"on_crash": "lost"}  # what APScheduler's own job class lacks
+        before = policy_of(job)
         return {
             key: value
             for key, value in fields.items()
-            if key == "func" or not _alike(getattr(job, key, known.get(key)), value)
+            if key == "func" or not _alike(getattr(before if key in PARSERS else job, key, None), value)
         }
 
     def _consumed(self, slot: Slot, job: Job) -> datetime | None:

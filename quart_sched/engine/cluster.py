@@ -22,7 +22,7 @@ from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, RunEnded, RunReturned
+from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned
 from ..model.planning import plan
 from ..model.runs import Cause, Run, RunRecord, new_run_id
 from ..stores.slot import Slot
@@ -104,6 +104,7 @@ class ClusterPump:
         """Runs that are on this process's hands, until their end is written down."""
         self._endings: dict[str, RunRecord] = {}
         self._returned: set[str] = set()
+        self._left: set[str] = set()
         self._next_due: int | None = None
         self._waiting_due: int | None = None
         self._members: int | None = None
@@ -187,6 +188,9 @@ class ClusterPump:
             if record.run_id in self._own:
                 self._endings[record.run_id] = record
                 self._wake.set()
+        elif isinstance(event, RunLeft) and event.run_id in self._own:
+            self._left.add(event.run_id)
+            self._wake.set()
         elif isinstance(event, RunReturned) and event.run.run_id in self._own:
             self._returned.add(event.run.run_id)
             self._wake.set()
@@ -227,13 +231,13 @@ class ClusterPump:
 
     async def _run(self) -> None:
         clock = self._scheduler.clock
-        while not (self._closing and not self._endings and not self._returned):
+        while not (self._closing and not self._endings and not self._returned and not self._left):
             self._wake.clear()
             self._round_done.clear()
             try:
                 try:
                     delay = await self._turn()
-                    self._failures = 0
+                    self._failures, self.slot.failing = 0, None
                 except SessionLost as error:
                     self._disown(error)
                     delay = 0.0
@@ -250,6 +254,7 @@ class ClusterPump:
     def _back_off(self, error: Exception) -> float:
         self.errors += 1
         self._failures += 1
+        self.slot.failing = error
         # It is not known what went through: the next heartbeat compares the books with what is here.
         self._beat_at = self._look_at = float("-inf")
         # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
@@ -299,7 +304,10 @@ class ClusterPump:
         now = self._scheduler.clock.monotonic()
         if claimed is not None or now >= self._look_at:
             self._look_at = now + self._scheduler.poll_interval
-            poll = await self._call(self._store.poll)
+            poll = await self._call(partial(self._store.poll, self.slot.session))
+            if poll.cancels:
+                for run_id in await self._call(partial(self._store.to_cancel, self.slot.session)):
+                    self._scheduler.runner.cancel(run_id)
             self._next_due, self._waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
             if self._members != poll.members:
@@ -354,14 +362,17 @@ class ClusterPump:
         """
         scheduler = self._scheduler
         limit = self._limit(unsubmitted)
-        due = limit > 0 and self._next_due is not None and self._next_due <= self._now()
+        now = self._now()
+        due = limit > 0 and self._next_due is not None and self._next_due <= now
         endings = [] if hurry and due else self._next_endings()
-        returned = set(self._returned)
-        if not (due or endings or returned):
+        returned, left = set(self._returned), self._left - self._endings.keys()
+        if not (due or endings or returned or left):
             return None
-        waiting = self._waiting_due is not None and self._waiting_due <= self._now()
+        # With an end there may be a place for what waits for one.
+        waiting = self._waiting_due is not None and (self._waiting_due <= now or bool(endings or left))
+        due = due or (waiting and limit > 0)
         unwritten = list(self._endings.values())[len(endings) :]
-        work = Work(endings, sorted(returned), limit if due else 0, waiting, unwritten)
+        work = Work(endings, sorted(returned), sorted(left), limit if due else 0, waiting, unwritten)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self.slot.session, work, decide, set(scheduler.runner.executors))
         return _Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))
@@ -381,10 +392,19 @@ class ClusterPump:
         """Wait for a round; what it claimed is this process's from then on."""
         scheduler, clock = self._scheduler, self._scheduler.clock
         done = await attempt.done
-        for run_id in (*(record.run_id for record in attempt.work.endings), *attempt.work.returned):
+        if done.queued:
+            self._waiting_due = self._waiting_due or self._now()
+        for at in (micros(record.retry_at) for record in attempt.work.endings if record.retry_at is not None):
+            self._waiting_due = min(self._waiting_due or at, at)
+            self._next_due = min(self._next_due or at, at)
+        for record in attempt.work.endings:
+            self._endings.pop(record.run_id, None)
+            if not record.busy or record.run_id in done.late:
+                self._own.discard(record.run_id)
+        for run_id in (*attempt.work.returned, *attempt.work.left):
             self._own.discard(run_id)
-            self._endings.pop(run_id, None)
             self._returned.discard(run_id)
+            self._left.discard(run_id)
         for run_id in done.late:
             log.warning("Run %s ended here, but was recorded as lost before: what it brought is dropped", run_id)
         # Before anything is submitted: a heartbeat in between would take these runs for strays.
@@ -453,6 +473,7 @@ class ClusterPump:
         log.error("%s, having stood still for longer than SCHEDULER_LEASE: %d run(s) are given up", error, len(own))
         self._endings.clear()
         self._returned.clear()
+        self._left.clear()
         self.slot.session = None
         self._scheduler.runner.disown(own)
 

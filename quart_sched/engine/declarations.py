@@ -10,7 +10,8 @@ from apscheduler.job import Job
 
 from ..errors import ConfigError, DuplicateJob, InvalidDefinition
 from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
-from ..model.jobs import UNSET, JobChanges, JobDefinition, OnCrash, ScheduledJob
+from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
+from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_changes
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
 
@@ -137,13 +138,16 @@ class Declarations:
 
     def modify(self, entry: Declared, changes: JobChanges) -> None:
         """Change a job that waits. Raises InvalidDefinition, and then nothing has changed."""
-        definition = replace(entry.definition, **changes.fields)
+        of_policy, options = split(changes.fields)
+        policy = with_changes(entry.definition.policy, of_policy)
+        definition = replace(entry.definition, **options, policy=policy)
         if changes.trigger is not None:
             definition = replace(definition, trigger=changes.trigger)
+        check_policy(definition.policy, definition.func)
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
         fresh = self.pending(definition)
-        for key in (*Job.__slots__, "on_crash"):
+        for key in (*Job.__slots__, "policy"):
             if hasattr(fresh, key) and key != "__weakref__":
                 setattr(entry.job, key, getattr(fresh, key))
             elif key == "next_run_time" and hasattr(entry.job, key):
@@ -164,7 +168,7 @@ class Declarations:
                 args=definition.args,
                 kwargs=definition.kwargs,
                 executor=definition.executor,
-                on_crash=definition.on_crash,
+                policy=definition.policy,
                 trigger=definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now()),
                 **options,
             )
@@ -181,11 +185,11 @@ def check_place(definition: JobDefinition, executors: Mapping[str, Any], stores:
     """Raise InvalidDefinition where the definition's store or executor is none, or not one for its function."""
     if definition.jobstore not in stores:
         raise InvalidDefinition("jobstore", f"is {definition.jobstore!r}; expected one of {listed(stores)}")
-    check_executor(definition.executor, definition.func, executors, definition.on_crash)
+    check_executor(definition.executor, definition.func, executors, definition.policy)
 
 
-def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any], on_crash: OnCrash = "lost") -> None:
-    """Raise InvalidDefinition where there is no such executor, or not for a job with this function and option."""
+def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any], policy: Policy) -> None:
+    """Raise InvalidDefinition where there is no such executor, or not for a job with this function and policy."""
     if alias not in executors:
         raise InvalidDefinition("executor", f"is {alias!r}; expected one of {listed(executors)}")
     executor = executors[alias]
@@ -195,10 +199,11 @@ def check_executor(alias: str, func: JobFunction, executors: Mapping[str, Any], 
         raise InvalidDefinition(
             "executor", f"{alias!r} is a process pool, which cannot run the coroutine {describe(func)}"
         )
-    if on_crash == "rerun":
-        raise InvalidDefinition(
-            "on_crash", f"is 'rerun', which does not apply to a process pool; expected 'lost' with executor {alias!r}"
-        )
+    for key, value in policy.given().items():
+        if key not in DESCRIPTIVE:
+            raise InvalidDefinition(
+                key, f"is {value!r}, which does not apply to a process pool; leave it out with executor {alias!r}"
+            )
 
 
 def listed(aliases: Iterable[str]) -> str:

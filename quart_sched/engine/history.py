@@ -110,7 +110,14 @@ def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunReco
         )
         for run in runner.running()
         if keeps(run.job._jobstore_alias)
-    ]
+    ] + [
+        RunRecord(
+            run.run_id, run.fire_id, run.job_id, run.scheduled_at, "retry_wait" if run.cause == "retry" else "queued",
+            run.cause, runner.worker, run.attempt, final=False,
+        )
+        for run in runner.waiting.runs()
+        if keeps(run.job._jobstore_alias)
+    ]  # fmt: skip
 
 
 class HistoryRing:

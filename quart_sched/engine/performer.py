@@ -15,7 +15,10 @@ from apscheduler.job import Job
 from werkzeug.local import LocalProxy
 
 from ..model.functions import JobFunction, runs_on_loop
+from ..model.policies import policy_of
 from ..model.runs import Run
+from .clock import Clock
+from .deadline import Deadline
 from .logs import RunLog, attach
 from .stream import Mailbox
 from .threads import WorkerThreads
@@ -43,7 +46,8 @@ class Holder(Protocol):
 class Performer:
     """Calls jobs' functions inside the app's context."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, clock: Clock, mailbox: Mailbox) -> None:
+        self.clock = clock
         self.app: Quart | None = None
         self.before_run: list[Hook] = []
         self.after_run: list[Hook] = []
@@ -59,17 +63,32 @@ class Performer:
             run.log = RunLog(self.log_bytes, self.log_level)
             attach(run.log)
         if self.app is None:
-            return await self._call(holder, run.job)
+            return await self._call(holder, run)
         async with self.app.app_context():
-            return await self._call(holder, run.job)
+            return await self._call(holder, run)
 
-    async def _call(self, holder: Holder, job: Job) -> Any:
+    async def _call(self, holder: Holder, run: Run) -> Any:
+        job = run.job
+        timeout = policy_of(job).timeout
         if not _on_loop(job.func):
-            return await self._in_thread_with_hooks(holder, job)
+            if timeout is None:
+                return await self._in_thread_with_hooks(holder, job)
+            async with Deadline(self.clock, timeout, run) as deadline:
+                return await self._in_thread_with_hooks(holder, job, deadline)
+        call = partial(self._on_time, run, timeout) if timeout is not None else partial(self._settled, job)
         if not (self.before_run or self.after_run):
-            return await _settle(job.func(*job.args, **job.kwargs))
+            return await call()
         async with self._hooks():
-            return await _settle(job.func(*job.args, **job.kwargs))
+            return await call()
+
+    @staticmethod
+    async def _settled(job: Job) -> Any:
+        return await _settle(job.func(*job.args, **job.kwargs))
+
+    async def _on_time(self, run: Run, timeout: float) -> Any:
+        async with Deadline(self.clock, timeout, run) as deadline:
+            deadline.start()
+            return await self._settled(run.job)
 
     @asynccontextmanager
     async def _hooks(self) -> AsyncIterator[None]:
@@ -81,15 +100,22 @@ class Performer:
             for hook in reversed(self.after_run):
                 await _settle(hook())
 
-    async def _in_thread_with_hooks(self, holder: Holder, job: Job) -> Any:
-        """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends."""
+    async def _in_thread_with_hooks(self, holder: Holder, job: Job, deadline: Deadline | None = None) -> Any:
+        """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends.
+
+        The deadline is that of the function alone: it does not run while a thread is waited for, nor in the hooks.
+        """
         loop = asyncio.get_running_loop()
 
         def call() -> Any:
             try:
                 for hook in self.before_run:
                     _settle_from_thread(hook(), loop)
+                if deadline is not None:
+                    self._mailbox.post(deadline.start)
                 result = job.func(*job.args, **job.kwargs)
+                if deadline is not None and not inspect.isawaitable(result):
+                    self._mailbox.post(deadline.stop)
             except BaseException:
                 self._after_in_thread(loop)
                 raise

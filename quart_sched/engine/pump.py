@@ -72,7 +72,7 @@ class Pump:
             self._wake.clear()
             try:
                 delay = await self._turn()
-                self._failures = 0
+                self._failures, self.slot.failing = 0, None
             except Exception as error:
                 # Whatever a store, a trigger or we ourselves did wrong: the jobs must go on.
                 delay = self._back_off(error)
@@ -82,6 +82,7 @@ class Pump:
     def _back_off(self, error: Exception) -> float:
         self.errors += 1
         self._failures += 1
+        self.slot.failing = error
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), _LONGEST_BACKOFF)
         report = log.error if self._failures == 1 else log.warning
         # The whole traceback only of the first failure: an outage is no reason to fill the disk.

@@ -7,29 +7,33 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextvars import Context
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
 
-from ..errors import Draining, OverlapForbidden, RunCancelled
+from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunReturned, RunSubmitted
+from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
+from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .performer import Performer, ThreadCall
 from .stream import EventStream, Mailbox
 from .threads import WorkerThreads
+from .waiting import Waiting, WaitingRuns
 
 log = logging.getLogger("quart_sched")
 
 CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
+UNBEGUN = "it was cancelled before it began"
+REPLACED = "a later fire of its job took its place"
 _TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000
 
@@ -38,8 +42,8 @@ class _Batch:
     """Fires of one job that run one after the other and hold one of its instance slots."""
 
     __slots__ = (
-        "call", "claimed", "current", "disowned", "done", "executor", "generation", "job", "jobstore", "runs", "task",
-        "waiter",
+        "call", "claimed", "current", "disowned", "done", "ended", "executor", "generation", "given_up", "job",
+        "jobstore", "runs", "task", "waiter", "why",
     )  # fmt: skip
 
     def __init__(
@@ -51,12 +55,18 @@ class _Batch:
         self.claimed = claimed
         """Whether a shared store has it on its books, counts its instance, and takes back what was not begun."""
         self.disowned = False
+        self.why: str | None = None
+        """Why the run under way was cancelled, where somebody wanted that."""
+        self.given_up = False
+        """Whether it is to end with the run under way."""
         self.generation = 0
         self.runs = runs
         self.current = runs[0]
         self.task: asyncio.Task[None] | None = None
         self.call: ThreadCall | None = None
         self.done = False
+        self.ended = False
+        """Whether the current run is on record; its function may be busy still."""
         self.waiter: asyncio.Future[RunEnded] | None = None
 
     @property
@@ -111,6 +121,9 @@ class Runner:
         self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanting_room: set[asyncio.Event] = set()
+        self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
+        self.held: Callable[[], bool] = lambda: False
+        """Whether nothing may start at the moment."""
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs on `loop` from now on."""
@@ -150,11 +163,30 @@ class Runner:
         With `claimed`, a shared store has counted the instances of the job over all processes already.
         """
         if not claimed and len(self._active.get(job.id, ())) >= job.max_instances:
-            self.warn_of_overlap(job)
-            for run in runs:
-                self._emit_end(run, job._jobstore_alias, "skipped")
+            self._overlap(job, runs)
             return
         self._begin(_Batch(job, runs, self.executors[job.executor], claimed=claimed))
+
+    def _overlap(self, job: Job, runs: list[Run]) -> None:
+        """Do with fires what their job wants where there is no place for them."""
+        policy = policy_of(job)
+        queued = [run for run in self.waiting.runs(job.id) if run.cause == "schedule"]
+        admitted: list[Run] = []
+        if policy.overlap == "queue":
+            admitted = runs[: max(0, policy.max_queue - len(queued))]
+        elif policy.overlap == "replace":
+            admitted = runs[-1:]
+            for run in queued:
+                self.waiting.cancel(run.run_id, REPLACED)
+            busy = [batch for batch in self._active[job.id] if not batch.current.cancelled]
+            for batch in busy[: max(0, len(busy) - job.max_instances + 1)]:
+                self._cancel_current(batch, REPLACED)
+        if left_out := [run for run in runs if run not in admitted]:
+            self.warn_of_overlap(job)
+            for run in left_out:
+                self._emit_end(run, job._jobstore_alias, "skipped")
+        for run in admitted:
+            self.waiting.add(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0, self.clock)
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
@@ -208,6 +240,7 @@ class Runner:
         """Start the batch's next run, in a context and task of its own."""
         assert self._loop is not None
         run = batch.current = batch.runs.pop(0)
+        batch.ended, batch.why = False, None
         self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
@@ -226,9 +259,12 @@ class Runner:
         try:
             result = await self._performer.perform(batch, run)
         except asyncio.CancelledError as error:
-            self._finish(batch, run, "cancelled", error=error)
+            why = RunCancelled(batch.why) if batch.why is not None else error
+            self._finish(batch, run, "cancelled", error=why)
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
+        except RunTimedOut as error:
+            self._finish(batch, run, "timed_out", error=error)
         except BaseException as error:
             # SystemExit too: a job must not end the server that it runs in.
             self._finish(batch, run, "failed", error=error)
@@ -242,25 +278,69 @@ class Runner:
     def _finish(
         self, batch: _Batch, run: Run, outcome: Outcome, *, result: Any = None, error: BaseException | None = None
     ) -> None:
-        if batch.done:
+        if batch.done or batch.ended:
             return  # The drain has given this run up and recorded it.
+        batch.ended = True
         if outcome == "failed" and not batch.disowned:
             log.error('Job "%s" raised an exception', run.job_id, exc_info=error)
-        ended = self._emit_end(run, batch.jobstore, outcome, result=result, error=error)
-        if batch.runs and not run.cancelled:
+        elif outcome == "timed_out":
+            log.error('Job "%s" timed out: %s', run.job_id, error)
+        seconds = self._seconds_to_retry(batch, run, outcome)
+        call = batch.call
+        # A function that is still busy in its thread holds its place.
+        busy = call is not None and not call.withdraw()
+        ended = self._emit_end(run, batch.jobstore, outcome, result=result, error=error, retry_in=seconds, busy=busy)
+        if seconds is not None and not batch.claimed:
+            # A shared store keeps it waiting itself, for any of its processes.
+            again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
+            self.waiting.add(Waiting(again, batch.jobstore, batch.executor), seconds, self.clock)
+        for dropped in batch.runs if batch.given_up else ():
+            self._drop(batch, dropped)
+        batch.runs = [] if batch.given_up else batch.runs
+        if call is not None and busy:
+            call.on_end = partial(self._next_or_release, batch)
+        elif batch.runs:
+            self._next(batch)
+            return
+        batch.done = not batch.runs
+        if not batch.done:
+            return
+        if batch.waiter is not None and not batch.waiter.done():
+            batch.waiter.set_result(ended)
+        if not busy:
+            self._release(batch)
+
+    def _next_or_release(self, batch: _Batch) -> None:
+        """Go on when a function that had been given up has left its thread."""
+        batch.call = None
+        self._stream.emit(RunLeft(batch.current.run_id, batch.jobstore))
+        if batch.runs and not self.draining:
             self._next(batch)
             return
         for dropped in batch.runs:
             self._drop(batch, dropped)
         batch.done = True
-        if batch.waiter is not None and not batch.waiter.done():
-            batch.waiter.set_result(ended)
-        call = batch.call
-        if call is not None and not call.withdraw():
-            # The function is still busy in its thread, so its slot stays taken.
-            call.on_end = partial(self._release, batch)
-        else:
-            self._release(batch)
+        if batch.waiter is not None:
+            batch.waiter.cancel()  # of a drain, which waits for the thread alone
+        self._release(batch)
+
+    def _seconds_to_retry(self, batch: _Batch, run: Run, outcome: Outcome) -> float | None:
+        """Return how long from now the next attempt is due; None where there is none."""
+        retry = policy_of(run.job).retry
+        if retry is None or outcome not in ("failed", "timed_out") or run.attempt >= retry.attempts:
+            return None
+        # What waits in this process ends with it.
+        return None if batch.disowned or (self.draining and not batch.claimed) else retry.seconds_after(run.attempt)
+
+    def _begin_waiting(self, entry: Waiting) -> bool:
+        job = entry.run.job
+        if self.held() or not self.room or len(self._active.get(job.id, ())) >= job.max_instances:
+            return False
+        self._begin(_Batch(job, [entry.run], entry.executor))
+        return True
+
+    def _give_up_waiting(self, entry: Waiting, why: str) -> None:
+        self._emit_end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
     def _drop(self, batch: _Batch, run: Run) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
@@ -269,11 +349,38 @@ class Runner:
         else:
             self._emit_end(run, batch.jobstore, "cancelled")
 
+    def cancel(self, run_id: str, why: str = "it was cancelled by hand") -> bool:
+        """Ask a run to stop, once, if it is under way or waits here; tell whether it is."""
+        if self.waiting.cancel(run_id, UNBEGUN):
+            return True
+        for batch in [batch for some in self._active.values() for batch in some]:
+            if batch.current.run_id == run_id and not batch.ended:
+                if not batch.current.cancelled:
+                    self._cancel_current(batch, why)
+                return True
+            for run in [run for run in batch.runs if run.run_id == run_id]:
+                batch.runs.remove(run)
+                self._emit_end(run, batch.jobstore, "cancelled", error=RunCancelled(UNBEGUN))
+                return True
+        return False
+
+    def _cancel_current(self, batch: _Batch, why: str) -> None:
+        batch.current.cancelled, batch.why = True, why
+        call = batch.call
+        if call is not None and call.begins_run and call.withdraw():
+            # Its function waits for a thread still, and will not run. What is left of its task is the wrapping.
+            batch.call = None
+        if batch.task is not None and batch.call is None:
+            batch.task.cancel()
+            if batch.current.started_at is None:
+                # A task that has not begun is gone without a trace when it is cancelled.
+                self._finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+
     def disown(self, run_ids: Container[str]) -> None:
         """Cancel runs that are this process's no more, since the others have declared it dead."""
         for batch in [batch for some in self._active.values() for batch in some]:
             if batch.claimed and batch.current.run_id in run_ids and not batch.done:
-                batch.disowned = True
+                batch.disowned = batch.given_up = True
                 batch.runs.clear()
                 batch.current.cancelled = True
                 if batch.call is not None and batch.call.withdraw():
@@ -287,6 +394,7 @@ class Runner:
         if not batches:
             del self._active[batch.job.id]
         self._count -= 1
+        self.waiting.offer(batch.job.id)
         for wake in self._wanting_room:
             wake.set()
 
@@ -298,7 +406,10 @@ class Runner:
         *,
         result: Any = None,
         error: BaseException | None = None,
+        retry_in: float | None = None,
+        busy: bool = False,
     ) -> RunEnded:
+        now = self.clock.now()
         record = RunRecord(
             run.run_id,
             run.fire_id,
@@ -309,12 +420,15 @@ class Runner:
             self.worker,
             run.attempt,
             run.started_at,
-            self.clock.now() if run.started_at is not None else None,
+            now if run.started_at is not None else None,
             type(error).__name__ if error is not None else None,
             str(error) if error is not None else None,
             _format(error) if error is not None else None,
             bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
+            final=retry_in is None,
             log=run.log.text() if run.log is not None else None,
+            retry_at=None if retry_in is None else now + timedelta(seconds=retry_in),
+            busy=busy,
         )
         if run.log is not None:
             run.log.close()
@@ -341,6 +455,7 @@ class Runner:
         Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
         and its thread left behind, a daemon.
         """
+        self.waiting.drop("this process was shut down before its time")
         running = [batch for some in self._active.values() for batch in some]
         batches = [batch for batch in running if not batch.done and batch.generation <= generation]
         for batch in batches:
@@ -350,11 +465,13 @@ class Runner:
         late = [batch for batch in batches if not batch.done]
         log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
         for batch in late:
-            batch.current.cancelled = True
+            batch.current.cancelled = batch.given_up = True
             if batch.task is not None and batch.call is None:
                 batch.task.cancel()
         await self._wait(late, CANCEL_GRACE)
         for batch in late:
+            if batch.ended:
+                batch.done = True  # What is left of it is a function that had been given up before.
             if not batch.done:
                 self._finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
                 if isinstance(batch.executor, ForeignExecutor):

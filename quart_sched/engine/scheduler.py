@@ -16,10 +16,10 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
-from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, SchedulerError
+from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
 from ..model.events import Event, SchedulerChanged
 from ..model.jobs import JobDefinition
-from ..model.runs import Cause
+from ..model.runs import Cause, RunRecord
 from .catalogue import Catalogue
 from .clock import Clock
 from .executors import ForeignExecutor
@@ -66,8 +66,9 @@ class Scheduler(SetUp):
         self.history = HistoryRing(10_000)
         self.stream.subscribe(self._keep)
         self.stream.subscribe(self.listeners)
-        self.performer = Performer(self.mailbox)
+        self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
+        self.runner.held = lambda: self.held or self.state != STATE_RUNNING
         self.catalogue = Catalogue(self)
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
@@ -321,6 +322,22 @@ class Scheduler(SetUp):
         if slot is not None and slot.shared:
             return await self.cluster(slot).run_now(job_id, cause)
         return self.runner.start_now(job, cause)
+
+    async def cancel_run(self, run_id: str) -> None:
+        """Ask a run to stop, in whichever process it is. Raises RunNotFound, RunOver or StoreUnavailable."""
+        if self.runner.cancel(run_id):
+            return
+        for slot in self.catalogue.slots.values():
+            if slot.shared:
+                asked: bool | RunRecord = await self.call(partial(self.catalogue.cancel_run, slot, run_id))
+                if isinstance(asked, RunRecord):
+                    self.runner.account(asked, slot.alias)
+                if asked:
+                    return
+        record = await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)
+        if record is None:
+            raise RunNotFound(run_id)
+        raise RunOver(run_id, record.outcome)
 
     def run_job(self, job_id: str, jobstore: str | None = None) -> Any:
         """Run the job once beside its schedule.

@@ -51,4 +51,12 @@ class RunReturned:
     jobstore: str | None
 
 
-Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned
+@dataclass(frozen=True, slots=True)
+class RunLeft:
+    """The function of a run that ended `busy` has left its thread."""
+
+    run_id: str
+    jobstore: str | None
+
+
+Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned | RunLeft

@@ -15,7 +15,9 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
 from . import arguments
+from .descriptions import describe
 from .functions import JobFunction, check_call, resolve, runs_on_loop
+from .policies import DEFAULT, PARSERS, Policy, check_policy, split, with_changes
 from .trigger_parser import moment, parse_trigger
 from .triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
 
@@ -30,8 +32,6 @@ class _Unset(Enum):
 UNSET: Final = _Unset.UNSET
 """Marks an option that was not given, as None is a value of its own."""
 Unset = Literal[_Unset.UNSET]
-OnCrash = Literal["lost", "rerun"]
-"""What becomes of a run whose process died: it is recorded as lost, or starts again in another process."""
 
 
 class ScheduledJob(Job):
@@ -40,7 +40,7 @@ class ScheduledJob(Job):
     Jobs out of APScheduler's own stores are no ScheduledJobs: read these attributes with `getattr` and a default.
     """
 
-    __slots__ = ("broken", "incarnation", "last_fire", "modified", "on_crash", "paused_by", "source", "version")
+    __slots__ = ("broken", "incarnation", "last_fire", "modified", "paused_by", "policy", "source", "version")
 
     broken: str | None
     """Why no process can run the job; None for a job in order."""
@@ -50,9 +50,9 @@ class ScheduledJob(Job):
     """The last fire that was claimed, or given up."""
     modified: bool
     """Whether a declared job was changed by hand since."""
-    on_crash: OnCrash
     paused_by: str | None
     """Who paused the job; None where nobody did."""
+    policy: Policy
     source: Literal["added", "declared"]
     version: int
     """Moves with each change to the job, not with its fires; 0 in a store that is not shared."""
@@ -62,21 +62,21 @@ class ScheduledJob(Job):
         job: ScheduledJob = super().__new__(cls)
         job.broken, job.last_fire, job.paused_by = None, None, None
         job.incarnation, job.source, job.version = "", "added", 0
-        job.modified, job.on_crash = False, "lost"
+        job.modified, job.policy = False, DEFAULT
         return job
 
     def _modify(self, **changes: Any) -> None:
-        on_crash = changes.pop("on_crash", self.on_crash)
-        super()._modify(**changes)
-        self.on_crash = on_crash
+        of_policy, others = split(changes)
+        policy = with_changes(others.pop("policy", self.policy), of_policy)
+        super()._modify(**others)
+        self.policy = policy
 
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
     """A job as its author wrote it: zone, start date and job defaults are still open.
 
-    `misfire_grace_time` is in seconds, None means however late. `next_run_time` None adds the job paused. `on_crash`
-    "rerun" starts a run again whose process died, so that it may run twice.
+    `misfire_grace_time` is in seconds, None means however late. `next_run_time` None adds the job paused.
     """
 
     id: str
@@ -89,7 +89,7 @@ class JobDefinition:
     coalesce: bool | Unset = UNSET
     max_instances: int | Unset = UNSET
     next_run_time: datetime | Unset | None = UNSET
-    on_crash: OnCrash = "lost"
+    policy: Policy = DEFAULT
     executor: str = "default"
     jobstore: str = "default"
     replace_existing: bool = False
@@ -106,9 +106,11 @@ class JobDefinition:
             raise InvalidDefinition("func", "is missing; expected a callable or 'module:name'")
         if "id" not in fields:
             raise InvalidDefinition("id", "is missing; expected a non-empty string")
-        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), **_parse_fields(fields))
+        policy, options = split(_parse_fields(fields))
+        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), policy=Policy(**policy), **options)
         if not definition.name and named_after == "id":
             definition = replace(definition, name=definition.id)
+        check_policy(definition.policy, definition.func)
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
         return definition
@@ -175,7 +177,7 @@ def from_wire(body: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-READ_ONLY = ("state", "broken", "source", "modified", "paused_by", "version")
+READ_ONLY = ("trigger_description", "state", "broken", "source", "modified", "paused_by", "version")
 """Keys of a job's JSON that describe it and are not the client's to change."""
 
 
@@ -198,10 +200,11 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
         shown["max_instances"] = job.max_instances
         shown["next_run_time"] = job.next_run_time.isoformat() if job.next_run_time else None
         shown["coalesce"] = job.coalesce
-    if (on_crash := getattr(job, "on_crash", None)) is not None:
-        shown["on_crash"] = on_crash
+    if isinstance(job, ScheduledJob):
+        shown |= job.policy.to_dict()
     shown["executor"] = job.executor
     shown["jobstore"] = job._jobstore_alias
+    shown["trigger_description"] = describe(job.trigger)
     shown["state"] = state_of(job, broken)
     if broken:
         shown["broken"] = broken
@@ -318,13 +321,6 @@ def _moment(key: str, value: Any) -> datetime | None:
     return None if value is None else moment(key, value)
 
 
-def parse_on_crash(key: str, value: Any) -> OnCrash:
-    """Return `value` if it is "lost" or "rerun"; raises InvalidDefinition."""
-    if value not in ("lost", "rerun"):
-        raise InvalidDefinition(key, f"is {value!r}; expected 'lost' or 'rerun'")
-    return value  # type: ignore[no-any-return]  # `in` does not narrow Any
-
-
 _Parser = Callable[[str, Any], Any]
 _FIELDS: dict[str, _Parser] = {
     "name": _name,
@@ -334,7 +330,7 @@ _FIELDS: dict[str, _Parser] = {
     "coalesce": _flag,
     "max_instances": positive_int,
     "next_run_time": _moment,
-    "on_crash": parse_on_crash,
+    **PARSERS,
     "executor": _text,
 }
 _EXTRA: dict[str, _Parser] = {"func": _function, "replace_existing": _flag}

@@ -14,6 +14,8 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from .combining import EarliestOrTrigger
+
 if TYPE_CHECKING:
     from .runs import Outcome
 
@@ -195,7 +197,7 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
 
 def _take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
-    if type(trigger) is OrTrigger:
+    if type(trigger) in (OrTrigger, EarliestOrTrigger):
         fires = [fire for part in trigger.triggers if (fire := _take_up(part, at)) is not None]
         earliest = min(fires, key=datetime.timestamp, default=None)
         jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)

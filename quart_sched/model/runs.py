@@ -21,11 +21,11 @@ from .arguments import bounded_repr
 from .trigger_parser import moment
 from .triggers import localize
 
-Outcome = Literal["succeeded", "failed", "cancelled", "missed", "skipped", "coalesced", "lost"]
+Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
 """How a fire ended."""
 State = Literal["queued", "running", "retry_wait"]
 """How a run stands that has not ended."""
-Cause = Literal["schedule", "manual", "api", "rerun"]
+Cause = Literal["schedule", "manual", "api", "retry", "rerun"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500
@@ -121,6 +121,10 @@ class RunRecord:
     fires: int | None = 1
     final: bool = True
     log: str | None = None
+    retry_at: datetime | None = None
+    """When the next attempt is due, where one follows that is not under way yet."""
+    busy: bool = False
+    """Whether its function is still busy in its thread, and so holds its place among the instances."""
 
     @property
     def duration(self) -> float | None:

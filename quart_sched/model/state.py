@@ -7,6 +7,8 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import Any
@@ -18,7 +20,8 @@ from ..errors import InvalidDefinition
 from . import arguments
 from .arguments import bounded_repr
 from .functions import JobFunction, main_module_name, resolve
-from .jobs import UNSET, JobDefinition, ScheduledJob, parse_on_crash
+from .jobs import UNSET, JobDefinition, ScheduledJob
+from .policies import DEFAULT, PARSERS, Policy, policy_of
 from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of, zone_name
 
@@ -40,7 +43,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "max_instances": int,
     "on_crash": str,
 }
-"""The keys of the JSON text, and what stands under them."""
+"""The keys of the JSON text, and what stands under them; besides there is what differs from the default policy."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -122,7 +125,8 @@ def dump(job: Job) -> str:
     state = _described(job)
     for key in ("executor", "misfire_grace_time", "coalesce", "max_instances"):
         state[key] = getattr(job, key)
-    state["on_crash"] = getattr(job, "on_crash", "lost")
+    policy = policy_of(job)
+    state |= policy.given() | {"on_crash": policy.on_crash}
     return json.dumps(state, separators=(",", ":"))
 
 
@@ -135,8 +139,9 @@ def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | No
     func = resolve(state["func"])
     # What was written leaves nothing open that zone and time would have to fill.
     trigger = parse_trigger(state["trigger"], where="trigger.").build(UTC, _EPOCH)
-    parse_on_crash("on_crash", state["on_crash"])
+    policy = Policy.parse({key: state[key] for key in PARSERS if key in state})
     job = _assembled(job_id, state, scheduler, func, trigger, arguments.decode)
+    job.policy = policy
     job.next_run_time = next_run_time
     return job
 
@@ -150,8 +155,12 @@ def sketch(job_id: str, text: str, scheduler: Any, *, trigger: BaseTrigger) -> S
     stored = state if isinstance(state, dict) else {}
     known = {key: stored[key] for key in _TYPES if isinstance(stored.get(key, UNSET), _TYPES[key])}
     blank: dict[str, Any] = {"name": job_id, "func": None, "args": [], "kwargs": {}, "executor": "default"}
-    blank |= {"misfire_grace_time": 1, "coalesce": True, "max_instances": 1, "on_crash": "lost"}
-    return _assembled(job_id, blank | known, scheduler, known.get("func"), trigger, _decode_or_leave)
+    blank |= {"misfire_grace_time": 1, "coalesce": True, "max_instances": 1}
+    job = _assembled(job_id, blank | known, scheduler, known.get("func"), trigger, _decode_or_leave)
+    for key in PARSERS:
+        with suppress(InvalidDefinition):
+            job.policy = replace(job.policy, **{key: PARSERS[key](key, stored.get(key, getattr(DEFAULT, key)))})
+    return job
 
 
 def _assembled(
@@ -163,7 +172,7 @@ def _assembled(
     job.args = tuple(decode(value, where=f"args[{index}]") for index, value in enumerate(state["args"]))
     job.kwargs = {key: decode(value, where=f"kwargs.{key}") for key, value in state["kwargs"].items()}
     job.trigger = trigger
-    job.executor, job.on_crash = state["executor"], state["on_crash"]
+    job.executor = state["executor"]
     job.misfire_grace_time, job.coalesce = state["misfire_grace_time"], state["coalesce"]
     job.max_instances = state["max_instances"]
     job.next_run_time = None
@@ -244,9 +253,10 @@ def _parse(text: str) -> dict[str, Any]:
         if not isinstance(state.get(key, UNSET), expected):
             found = bounded_repr(state[key]) if key in state else "missing"
             raise InvalidDefinition(key, f"is {found} in the stored job")
-    if len(state) > len(_TYPES):
-        unknown = min(state.keys() - _TYPES.keys())
-        raise InvalidDefinition(unknown, "stands in the stored job and is not known here: newer code has written it")
+    if unknown := state.keys() - _TYPES.keys() - PARSERS.keys():
+        raise InvalidDefinition(
+            min(unknown), "stands in the stored job and is not known here: newer code has written it"
+        )
     return state
 
 
@@ -272,8 +282,8 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
         "kwargs": arguments.encode(definition.kwargs, where="kwargs"),
         "name": definition.name,
         "executor": definition.executor,
-        "on_crash": definition.on_crash,
-    }
+        "on_crash": definition.policy.on_crash,
+    } | definition.policy.given()
     for key in ("misfire_grace_time", "coalesce", "max_instances"):
         given = getattr(definition, key)
         written[key] = defaults[key] if given is UNSET else given

@@ -15,6 +15,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
+from .crontab import parse_expression
 from .triggers import (
     CRON_FIELDS,
     INTERVAL_UNITS,
@@ -24,6 +25,7 @@ from .triggers import (
     CalendarInterval,
     Combined,
     Cron,
+    Crontab,
     Date,
     Interval,
     Or,
@@ -124,6 +126,12 @@ def _make_interval(where: str, values: dict[str, Any]) -> Interval:
             f"{where}{unit}", f"makes an interval of {given}; expected one between 1 ms and {_LONGEST.days} days"
         )
     return Interval(every=every, **values)
+
+
+def _make_crontab(where: str, values: dict[str, Any]) -> Crontab:
+    if "expression" not in values:
+        raise InvalidDefinition(f"{where}expression", 'is missing; expected a crontab expression such as "30 2 * * *"')
+    return Crontab(**values)
 
 
 def _make_calendar_interval(where: str, values: dict[str, Any]) -> CalendarInterval:
@@ -236,6 +244,12 @@ _PARSERS: dict[str, dict[str, Callable[[str, Any], Any]]] = {
         "timezone": _zone,
         "jitter": _jitter,
     },
+    "crontab": {
+        "expression": parse_expression,
+        **dict.fromkeys(SPAN, moment),
+        "timezone": _zone,
+        "jitter": _jitter,
+    },
     "calendarinterval": {
         **dict.fromkeys(("years", "months", "weeks", "days"), _between(0, 10_000)),
         "hour": _between(0, 23),
@@ -252,6 +266,7 @@ _MAKERS: dict[str, Callable[[str, dict[str, Any]], TriggerSpec]] = {
     "date": lambda where, values: Date(**values),
     "interval": _make_interval,
     "cron": lambda where, values: Cron(**values),
+    "crontab": _make_crontab,
     "calendarinterval": _make_calendar_interval,
     "and": lambda where, values: _make_combined(where, values, And),
     "or": lambda where, values: _make_combined(where, values, Or),

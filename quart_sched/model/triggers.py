@@ -22,6 +22,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 from apscheduler.util import convert_to_datetime
 
 from ..errors import InvalidDefinition
+from .combining import EarliestOrTrigger
+from .crontab import CrontabTrigger
 from .planning import first_fire
 
 CRON_FIELDS = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
@@ -33,6 +35,7 @@ TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "date": ("run_date", "timezone"),
     "interval": (*SPAN, *INTERVAL_UNITS, *_COMMON),
     "cron": (*SPAN, *CRON_FIELDS, *_COMMON),
+    "crontab": (*SPAN, "expression", *_COMMON),
     "calendarinterval": (*SPAN, "years", "months", "weeks", "days", "hour", "minute", "second", *_COMMON),
     "and": ("triggers", "jitter"),
     "or": ("triggers", "jitter"),
@@ -40,6 +43,7 @@ TRIGGER_FIELDS: Mapping[str, tuple[str, ...]] = {
 """The fields of each kind of trigger, in the order in which they are shown."""
 
 _AND_ROUNDS = 500
+_TICK = timedelta(microseconds=1)
 
 
 class BoundedAndTrigger(AndTrigger):
@@ -50,16 +54,17 @@ class BoundedAndTrigger(AndTrigger):
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """Return the next moment on which all agree; raises ValueError after too many rounds without one."""
-        at = now if previous_fire_time is None else previous_fire_time + timedelta(microseconds=1)
+        # In UTC, as times on the wall come twice when clocks go back.
+        at = now.astimezone(UTC) if previous_fire_time is None else previous_fire_time.astimezone(UTC) + _TICK
         for _ in range(_AND_ROUNDS):
             found = [first_fire(trigger, at) for trigger in self.triggers]
-            fires = [fire for fire in found if fire is not None and fire >= at]
+            fires = [fire for fire in found if fire is not None and fire.astimezone(UTC) >= at]
             if len(fires) < len(found):
                 return None
-            if min(fires) == max(fires):
+            at = max(fire.astimezone(UTC) for fire in fires)
+            if at == min(fire.astimezone(UTC) for fire in fires):
                 agreed: datetime | None = self._apply_jitter(fires[0], self.jitter, now)
                 return agreed
-            at = max(fires)
         raise ValueError(f"its triggers have no fire in common within {_AND_ROUNDS} rounds")
 
 
@@ -192,6 +197,23 @@ class Cron(TriggerSpec):
 
 
 @dataclass(frozen=True, slots=True)
+class Crontab(TriggerSpec):
+    """At the times of a crontab expression, as cron reads it (the week begins on Sunday, 0 or 7)."""
+
+    expression: str = ""
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    timezone: tzinfo | None = None
+    jitter: float | None = None
+
+    kind = "crontab"
+
+    def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
+        spec = self.resolve(timezone)
+        return CrontabTrigger(**{name: getattr(spec, name) for name in TRIGGER_FIELDS["crontab"]})
+
+
+@dataclass(frozen=True, slots=True)
 class CalendarInterval(TriggerSpec):
     """Every so many calendar years, months, weeks and days, at the same time of day."""
 
@@ -235,7 +257,7 @@ class Combined(TriggerSpec):
         return shown if self.jitter is None else shown | {"jitter": self.jitter}
 
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
-        combine = BoundedAndTrigger if self.kind == "and" else OrTrigger
+        combine = BoundedAndTrigger if self.kind == "and" else EarliestOrTrigger
         return combine([spec.build(timezone, now) for spec in self.triggers], self.jitter)
 
     def describes(self, stored: TriggerSpec, timezone: tzinfo) -> bool:
@@ -296,6 +318,9 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
         expressions = {field.name: str(field) for field in trigger.fields if not field.is_default}
         start, end = _span_of(trigger, zone)
         return Cron(**expressions, start_date=start, end_date=end, timezone=zone, jitter=trigger.jitter)
+    if kind is CrontabTrigger:
+        zone = canonical_zone(trigger.timezone)
+        return Crontab(trigger.expression, *_span_of(trigger, zone), zone, trigger.jitter)
     if kind is DateTrigger:
         zone = canonical_zone(trigger.run_date.tzinfo)
         return Date(localize("run_date", trigger.run_date, zone), zone)
@@ -304,8 +329,8 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
         options = {name: getattr(trigger, name) for name in ("years", "months", "weeks", "days", *SPAN, "jitter")}
         times = {"hour": at.hour, "minute": at.minute, "second": at.second}
         return CalendarInterval(**options, **times, timezone=canonical_zone(trigger.timezone))
-    if kind in (AndTrigger, BoundedAndTrigger, OrTrigger):
-        combined = Or if kind is OrTrigger else And
+    if kind in (AndTrigger, BoundedAndTrigger, OrTrigger, EarliestOrTrigger):
+        combined = Or if issubclass(kind, OrTrigger) else And
         return combined(tuple(spec_of(part) for part in trigger.triggers), trigger.jitter)
     return Custom(trigger)
 

@@ -17,6 +17,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import maybe_ref
 
 from ..errors import ConfigError, InvalidDefinition
+from ..model.policies import Policy, policy_of
 from .memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -154,13 +155,17 @@ def unrestorable_reason(job: Job) -> str | None:
     return job.trigger.reason if isinstance(job.trigger, Unrestorable) else None
 
 
+def check_plain(policy: Policy, alias: str) -> None:
+    """Raise InvalidDefinition for a job whose options go beyond what APScheduler's own stores can keep."""
+    for key, value in policy.given().items():
+        raise InvalidDefinition(
+            key, f'is {value!r}, which store "{alias}" of APScheduler\'s cannot keep; use the memory or the SQL store'
+        )
+
+
 def check_storable(job: Job, alias: str) -> None:
     """Raise InvalidDefinition, saying why and what to do, where a store that pickles cannot keep `job`."""
-    if getattr(job, "on_crash", "lost") == "rerun":
-        raise InvalidDefinition(
-            "on_crash",
-            f"'rerun' needs the SQL store, which alone knows of crashes; store \"{alias}\" takes 'lost'",
-        )
+    check_plain(policy_of(job), alias)
     if job.func_ref is None:
         raise InvalidDefinition(
             "func",

@@ -44,6 +44,8 @@ class Slot:
         """The last fire of each job that was claimed here."""
         self.error: str | None = None
         """Why the store is not available; None when its last use went well."""
+        self.failing: Exception | None = None
+        """What the store's pump failed with; None when its last turn went well. Reading may work all the same."""
         self.session: Session | None = None
         """This process among those that share the store, once it takes part."""
         self._opened = False
@@ -67,6 +69,14 @@ class Slot:
         self.session = None
         self.store.shutdown()
         return True
+
+    @property
+    def trouble(self) -> str | None:
+        """Why jobs do not fire here, or cannot be read; None where all is well."""
+        if self.failing is None:
+            return self.error
+        cause = self.failing.__cause__ if isinstance(self.failing, StoreUnavailable) else self.failing
+        return f"{type(cause).__name__}: {cause}"
 
     @contextmanager
     def use(self) -> Iterator[BaseJobStore]:

@@ -1,4 +1,4 @@
-"""The REST API: Flask-APScheduler's thirteen endpoints, and those on runs."""
+"""The REST API: Flask-APScheduler's thirteen endpoints, and those on runs and on fires to come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from apscheduler.job import Job
@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.triggers import zone_name
-from . import runs, security
+from . import forecast, runs, security
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -102,7 +102,7 @@ async def _get_scheduler_info(front: APScheduler) -> Response:
     slots = scheduler.catalogue.slots
     shared = any(slot.shared for slot in slots.values())
     workers = await _workers(front) if shared else []
-    errors = {alias: slot.error for alias, slot in slots.items() if slot.error is not None}
+    troubles = {alias: slot.trouble for alias, slot in slots.items()}
     return _json(
         front,
         {
@@ -115,9 +115,11 @@ async def _get_scheduler_info(front: APScheduler) -> Response:
             "timezone": zone_name(scheduler.timezone),
             "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.running()},
             "jobstores": {
-                alias: {"available": slot.error is None, "error": slot.error} for alias, slot in slots.items()
+                alias: {"available": trouble is None, "error": trouble} for alias, trouble in troubles.items()
             },
-            "degraded": [f'Job store "{alias}" is not available: {error}' for alias, error in errors.items()],
+            "degraded": [
+                f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles.items() if trouble
+            ],
             "workers": workers,
         },
     )
@@ -179,15 +181,7 @@ async def _add_job(front: APScheduler) -> Response:
 
 async def _get_jobs(front: APScheduler) -> Response:
     pretty = front.settings.pretty_json
-    parts = []
-    slice_end = time.perf_counter() + _SLICE
-    for job in await front.aio.get_jobs():
-        text = _dump(_shown(front, job), pretty)
-        parts.append(textwrap.indent(text, "  ") if pretty else text)
-        if time.perf_counter() > slice_end:
-            await asyncio.sleep(0)
-            slice_end = time.perf_counter() + _SLICE
-    text = "[\n" + ",\n".join(parts) + "\n]" if pretty and parts else "[" + ", ".join(parts) + "]"
+    text = await _array((_shown(front, job) for job in await front.aio.get_jobs()), pretty)
     return Response(text, mimetype="application/json")
 
 
@@ -238,12 +232,27 @@ async def _run_job(front: APScheduler, job_id: str) -> Response:
 async def _get_job_runs(front: APScheduler, job_id: str) -> Response | dict[str, Any]:
     try:
         return await runs.get_job_runs(front, job_id)
-    except JobNotFound:
-        # An id may itself end like that.
-        job = await front.aio.get_job(f"{job_id}/runs")
-        if job is None:
-            raise
-        return _job(front, job)
+    except JobNotFound as error:
+        return await _by_whole_id(front, f"{job_id}/runs", error)
+
+
+async def _get_next_fires(front: APScheduler, job_id: str) -> Response:
+    try:
+        return await _listing(front, *await forecast.get_next_fires(front, job_id))
+    except JobNotFound as error:
+        return await _by_whole_id(front, f"{job_id}/next", error)
+
+
+async def _by_whole_id(front: APScheduler, job_id: str, error: JobNotFound) -> Response:
+    """Answer with the job that has this id, as an id may itself end like a path; where there is none, raise `error`."""
+    job = await front.aio.get_job(job_id)
+    if job is None:
+        raise error
+    return _job(front, job)
+
+
+async def _get_forecast(front: APScheduler) -> Response:
+    return await _listing(front, *await forecast.get_forecast(front))
 
 
 _ROUTES: tuple[tuple[str, str, str, View], ...] = (
@@ -260,9 +269,12 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("pause_job", "POST", "/jobs/<path:job_id>/pause", _pause_job),
     ("resume_job", "POST", "/jobs/<path:job_id>/resume", _resume_job),
     ("run_job", "POST", "/jobs/<path:job_id>/run", _run_job),
+    ("get_next_fires", "GET", "/jobs/<path:job_id>/next", _get_next_fires),
+    ("get_forecast", "GET", "/forecast", _get_forecast),
     ("get_runs", "GET", "/runs", runs.get_runs),
     ("get_job_runs", "GET", "/jobs/<path:job_id>/runs", _get_job_runs),
     ("get_run", "GET", "/runs/<run_id>", runs.get_run),
+    ("cancel_run", "POST", "/runs/<run_id>/cancel", runs.cancel_run),
 )
 
 
@@ -336,6 +348,28 @@ def _error(front: APScheduler, status: int, message: str) -> Response:
 
 def _json(front: APScheduler, data: Any, status: int = 200) -> Response:
     return Response(_dump(data, front.settings.pretty_json), status, mimetype="application/json")
+
+
+async def _listing(front: APScheduler, head: dict[str, Any], items: Iterable[dict[str, Any]]) -> Response:
+    """Answer with an object that has `items` as its last key, however many they are."""
+    pretty = front.settings.pretty_json
+    empty = _dump(head | {"items": []}, pretty)
+    before, _, after = empty.rpartition("[]")
+    return Response(before + await _array(items, pretty, depth=1) + after, mimetype="application/json")
+
+
+async def _array(items: Iterable[dict[str, Any]], pretty: bool, *, depth: int = 0) -> str:
+    """Return a JSON array, as it stands `depth` levels deep; a long one is written in slices."""
+    parts = []
+    margin = "  " * depth
+    slice_end = time.perf_counter() + _SLICE
+    for item in items:
+        text = _dump(item, pretty)
+        parts.append(textwrap.indent(text, margin + "  ") if pretty else text)
+        if time.perf_counter() > slice_end:
+            await asyncio.sleep(0)
+            slice_end = time.perf_counter() + _SLICE
+    return "[\n" + ",\n".join(parts) + f"\n{margin}]" if pretty and parts else "[" + ", ".join(parts) + "]"
 
 
 def _dump(data: Any, pretty: bool) -> str:

@@ -6,9 +6,9 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quart import request
+from quart import Response, request
 
-from ..errors import InvalidDefinition, JobNotFound, SchedulerError
+from ..errors import InvalidDefinition, JobNotFound, RunNotFound
 from ..model.runs import RunPage, to_wire
 
 if TYPE_CHECKING:
@@ -17,24 +17,14 @@ if TYPE_CHECKING:
 _FILTERS = ("outcome", "since", "until", "limit", "cursor")
 
 
-class RunNotFound(SchedulerError):
-    """No run has this id, or its record has been pruned."""
-
-    status = 404
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"Run {run_id} not found")
-        self.run_id = run_id
-
-
 async def get_runs(front: APScheduler) -> dict[str, Any]:
     """Answer GET /runs."""
-    return _shown(await front.aio.runs(**_parameters("job_id", *_FILTERS)))
+    return _shown(await front.aio.runs(**parameters("job_id", *_FILTERS)))
 
 
 async def get_job_runs(front: APScheduler, job_id: str) -> dict[str, Any]:
     """Answer GET /jobs/<id>/runs, also for a job that is gone and has left records."""
-    page = await front.aio.runs(job_id, **_parameters(*_FILTERS))
+    page = await front.aio.runs(job_id, **parameters(*_FILTERS))
     if not page.items and await front.aio.get_job(job_id) is None:
         anything = await front.aio.runs(job_id, limit=1)
         if not anything.items:
@@ -44,7 +34,7 @@ async def get_job_runs(front: APScheduler, job_id: str) -> dict[str, Any]:
 
 async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
     """Answer GET /runs/<run_id>, with the ids of all runs of the same fire."""
-    _parameters()
+    parameters()
     record = await front.aio.run(run_id)
     if record is None:
         raise RunNotFound(run_id)
@@ -53,7 +43,14 @@ async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
     return to_wire(record, detail=True) | {"attempts": [attempt.run_id for attempt in attempts]}
 
 
-def _parameters(*names: str) -> dict[str, str]:
+async def cancel_run(front: APScheduler, run_id: str) -> Response:
+    """Answer POST /runs/<run_id>/cancel: it takes effect within a poll."""
+    parameters()
+    await front.aio.cancel_run(run_id)
+    return Response(status=202)
+
+
+def parameters(*names: str) -> dict[str, str]:
     """Return the query's parameters, each of which must be among `names`. Raises InvalidDefinition."""
     given: dict[str, str] = {}
     for name, value in request.args.items(multi=True):

@@ -40,9 +40,12 @@ RIGHTS: dict[str, Right] = {
     "pause_job": "operate",
     "resume_job": "operate",
     "run_job": "operate",
+    "get_next_fires": "read",
+    "get_forecast": "read",
     "get_runs": "read",
     "get_job_runs": "read",
     "get_run": "read",
+    "cancel_run": "operate",
 }
 """The right that each endpoint asks for."""
 

@@ -920,3 +920,28 @@ async def test_no_process_spins_while_something_is_due_that_it_cannot_take(clust
     assert len(sent) <= 10 * 12 + 3 * 4
     assert ("other", process.app.name) not in ran[1:] or state == "waiting"
     gate.set()
+
+
+async def test_a_disk_that_is_full_shows_though_reading_works(cluster: Cluster):
+    process = await cluster.start(ONE)
+    database = database_of(process)
+    original = database.transact
+
+    def full(op: Any, *, write: bool = True) -> Any:
+        if write:
+            raise DatabaseFailure("OperationalError: database or disk is full")
+        return original(op, write=write)
+
+    database.transact = full  # type: ignore[method-assign]
+    await cluster.advance(12)
+    status, info = await process.rest("GET", "")
+    assert status == 200
+    assert info["degraded"] == [
+        'Job store "default" is not available: DatabaseFailure: OperationalError: database or disk is full'
+    ]
+    assert info["jobstores"]["default"]["available"] is False
+    database.transact = original  # type: ignore[method-assign]
+    await cluster.advance(30)
+    status, info = await process.rest("GET", "")
+    assert info["degraded"] == []
+    assert ran

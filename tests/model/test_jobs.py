@@ -28,6 +28,7 @@ from quart_sched.model.jobs import (
     state_of,
     to_wire,
 )
+from quart_sched.model.policies import Policy
 from quart_sched.model.triggers import Cron, Date, Interval
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -60,7 +61,7 @@ def test_what_was_left_out_stays_open() -> None:
     assert (definition.id, definition.func, definition.trigger) == ("job", tick, Interval(timedelta(seconds=5)))
     assert (definition.args, definition.kwargs) == ((), {})
     assert (definition.executor, definition.jobstore, definition.replace_existing) == ("default", "default", False)
-    assert definition.on_crash == "lost"
+    assert definition.policy == Policy()
     for option in ("misfire_grace_time", "coalesce", "max_instances", "next_run_time"):
         assert getattr(definition, option) is UNSET
     assert repr(UNSET) == "<unset>"
@@ -83,7 +84,7 @@ def test_every_option_is_read() -> None:
     assert (definition.name, definition.args, definition.kwargs) == ("a name", (3,), {"loud": True})
     assert (definition.misfire_grace_time, definition.coalesce, definition.max_instances) == (30, False, 4)
     assert (definition.next_run_time, definition.executor, definition.jobstore) == (NOW, "pool", "second")
-    assert definition.on_crash == "rerun"
+    assert definition.policy.on_crash == "rerun"
     assert definition.replace_existing
 
 
@@ -309,7 +310,8 @@ def test_a_job_is_shown_with_flask_apschedulers_keys_in_its_order_then_ours() ->
     shown = to_wire(make(every(5), name="a name"))
     assert list(shown) == [
         *("id", "name", "func", "args", "kwargs", "trigger", "start_date", "seconds", "timezone"),
-        *("misfire_grace_time", "max_instances", "next_run_time", "coalesce", "on_crash", "executor", "jobstore"),
+        *("misfire_grace_time", "max_instances", "next_run_time", "coalesce", "overlap", "max_queue"),
+        *("on_crash", "timeout", "retry", "description", "tags", "executor", "jobstore", "trigger_description"),
         "state",
     ]
     assert (shown["id"], shown["name"], shown["func"]) == ("job", "a name", f"{__name__}:tick")
@@ -345,8 +347,10 @@ def test_what_only_a_shared_store_knows_is_shown_of_its_jobs_alone() -> None:
     assert not to_wire(job).keys() & {"source", "modified", "paused_by", "version"}
     job.version, job.source, job.modified, job.paused_by = 3, "declared", True, "prune"
     shown = to_wire(job)
-    assert list(shown)[-9:] == [
-        *("coalesce", "on_crash", "executor", "jobstore", "state", "source", "modified", "paused_by", "version"),
+    assert list(shown)[-16:] == [
+        *("coalesce", "overlap", "max_queue", "on_crash", "timeout", "retry", "description", "tags"),
+        *("executor", "jobstore"),
+        *("trigger_description", "state", "source", "modified", "paused_by", "version"),
     ]
     assert (shown["source"], shown["modified"], shown["paused_by"], shown["version"]) == ("declared", True, "prune", 3)
     assert shown["on_crash"] == "rerun"
@@ -364,7 +368,7 @@ def test_what_a_shared_store_shows_can_be_sent_back() -> None:
     shown = to_wire(job)
     assert shown.keys() >= {*READ_ONLY}
     assert JobChanges.from_wire(shown, shown, lambda ref: tick).fields == {}
-    assert JobDefinition.parse(from_wire(shown)).on_crash == "rerun"
+    assert JobDefinition.parse(from_wire(shown)).policy.on_crash == "rerun"
     changes = JobChanges.from_wire(shown | {"on_crash": "lost"}, shown, lambda ref: tick)
     assert changes.fields == {"on_crash": "lost"}
     with pytest.raises(InvalidDefinition, match="version: is 2; it is read-only, and 3"):
@@ -377,42 +381,42 @@ def test_what_a_shared_store_shows_can_be_sent_back() -> None:
 def test_a_job_knows_nothing_of_a_shared_store_until_it_comes_from_one() -> None:
     for job in (make(every(5)), ScheduledJob.__new__(ScheduledJob)):
         assert (job.broken, job.paused_by, job.last_fire, job.modified) == (None, None, None, False)
-        assert (job.source, job.version, job.incarnation, job.on_crash) == ("added", 0, "", "lost")
+        assert (job.source, job.version, job.incarnation, job.policy.on_crash) == ("added", 0, "", "lost")
 
 
 def test_a_job_is_changed_as_a_whole_or_not_at_all() -> None:
     job = make(every(5), on_crash="rerun")
     job._modify(name="other")
-    assert (job.name, job.on_crash) == ("other", "rerun")
+    assert (job.name, job.policy.on_crash) == ("other", "rerun")
     for wrong in ({"max_instances": 0}, {"unknown": 1}):
         with pytest.raises((TypeError, AttributeError)):
             job._modify(on_crash="lost", name="third", **wrong)
-    assert (job.name, job.on_crash) == ("other", "rerun")
+    assert (job.name, job.policy.on_crash) == ("other", "rerun")
     job._modify(on_crash="lost", name="third")
-    assert (job.name, job.on_crash) == ("third", "lost")
+    assert (job.name, job.policy.on_crash) == ("third", "lost")
 
 
 async def test_a_job_that_waits_can_be_changed_until_it_is_stored(scheduler, app, serve) -> None:
     scheduler.add_job("job", tick, trigger="interval", seconds=5, on_crash="rerun")
     waiting = scheduler.get_job("job")
-    assert (type(waiting), waiting.on_crash) == (ScheduledJob, "rerun")
+    assert (type(waiting), waiting.policy.on_crash) == (ScheduledJob, "rerun")
     scheduler.modify_job("job", name="other")
-    assert (waiting.name, waiting.on_crash) == ("other", "rerun")
+    assert (waiting.name, waiting.policy.on_crash) == ("other", "rerun")
     scheduler.modify_job("job", on_crash="lost")
-    assert waiting.on_crash == "lost"
+    assert waiting.policy.on_crash == "lost"
     scheduler.modify_job("job", on_crash="rerun")
     async with serve(scheduler, app):
         job = await scheduler.aio.get_job("job")
-        assert (type(job), job.on_crash) == (ScheduledJob, "rerun")
+        assert (type(job), job.policy.on_crash) == (ScheduledJob, "rerun")
         await scheduler.aio.modify_job("job", on_crash="lost")
-        assert (await scheduler.aio.get_job("job")).on_crash == "lost"
+        assert (await scheduler.aio.get_job("job")).policy.on_crash == "lost"
 
 
 async def test_the_decorator_and_the_configuration_take_on_crash(scheduler, app, serve) -> None:
     scheduler.task("interval", id="decorated", seconds=5, on_crash="rerun")(tick)
     jobs = [{"id": "configured", "func": tick, "trigger": "interval", "seconds": 5, "on_crash": "rerun"}]
     async with serve(scheduler, app, JOBS=jobs):
-        assert {job.on_crash for job in await scheduler.aio.get_jobs()} == {"rerun"}
+        assert {job.policy.on_crash for job in await scheduler.aio.get_jobs()} == {"rerun"}
 
 
 def test_a_process_pool_refuses_to_run_a_job_again(scheduler, app) -> None:
@@ -421,7 +425,7 @@ def test_a_process_pool_refuses_to_run_a_job_again(scheduler, app) -> None:
     options: dict[str, Any] = {"trigger": "interval", "seconds": 5, "executor": "pool"}
     with pytest.raises(InvalidDefinition, match="on_crash: is 'rerun', which does not apply to a process pool"):
         scheduler.add_job("job", print, on_crash="rerun", **options)
-    assert scheduler.add_job("job", print, **options).on_crash == "lost"
+    assert scheduler.add_job("job", print, **options).policy.on_crash == "lost"
     with pytest.raises(InvalidDefinition, match="executor: 'pool' is a process pool, which cannot run the coroutine"):
         scheduler.add_job("other", tick, **options)
 
@@ -438,7 +442,7 @@ def test_a_function_without_an_importable_name_is_shown_as_null() -> None:
 
 def test_what_is_shown_can_be_parsed_again() -> None:
     job = make(CronTrigger(hour="3", timezone="Europe/Berlin"), coalesce=False, misfire_grace_time=None)
-    shown = {key: value for key, value in to_wire(job).items() if key != "state"}
+    shown = {key: value for key, value in to_wire(job).items() if key not in READ_ONLY}
     definition = JobDefinition.parse(shown)
     assert definition.func is tick
     assert definition.trigger.to_dict() == {"trigger": "cron", "hour": "3", "timezone": "Europe/Berlin"}

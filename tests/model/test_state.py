@@ -126,7 +126,7 @@ def facts(job: Any) -> dict[str, Any]:
     plain = {key: getattr(job, key) for key in ("id", "name", "func", "executor", "max_instances", "next_run_time")}
     # Outside of a repeated hour a fold says nothing.
     exact = {key: repr(getattr(job, key)).replace(", fold=1", "") for key in ("args", "kwargs")}
-    exact |= {key: repr(getattr(job, key)) for key in ("misfire_grace_time", "coalesce", "on_crash")}
+    exact |= {key: repr(getattr(job, key)) for key in ("misfire_grace_time", "coalesce", "policy")}
     return {**plain, **exact, "trigger": inside(job.trigger)}
 
 
@@ -285,7 +285,7 @@ def test_the_text_has_everything_but_the_id_and_the_next_fire() -> None:
 
 
 def test_a_job_of_apschedulers_own_class_is_lost_in_a_crash() -> None:
-    assert reload(make(Job)).on_crash == "lost"
+    assert reload(make(Job)).policy.on_crash == "lost"
 
 
 def test_a_loaded_job_is_ready_to_be_shown_and_run() -> None:
@@ -553,7 +553,7 @@ def test_a_function_of_a_program_without_an_importable_name_is_refused(main, fil
         (changed(args={"$tuple": []}), r"args: is {'\$tuple': \[\]} in the stored job"),
         (changed(coalesce=1), "coalesce: is 1 in the stored job"),
         (changed(func=5), "func: is 5 in the stored job"),
-        (changed(timeout=5), "timeout: stands in the stored job and is not known here: newer code has written it"),
+        (changed(colour=5), "colour: stands in the stored job and is not known here: newer code has written it"),
         (changed(on_crash="mourn"), "on_crash: is 'mourn'; expected 'lost' or 'rerun'"),
         (changed(func="no_such_module:f"), "func: cannot import 'no_such_module'"),
         (changed(func=f"{__name__}:gone"), f"func: '{__name__}' has no 'gone'"),
@@ -593,10 +593,10 @@ def test_whatever_stands_in_the_store_loads_or_says_why_and_can_be_shown(data: d
 
 def test_a_job_that_cannot_be_loaded_is_shown_as_far_as_it_is_known() -> None:
     trigger = Custom()
-    text = changed(func="gone:work", name="a name", args=[{"$date": "2026-01-01"}, {"$new": 1}], timeout=5, coalesce=0)
+    text = changed(func="gone:work", name="a name", args=[{"$date": "2026-01-01"}, {"$new": 1}], colour=5, coalesce=0)
     job = state.sketch("job", text, SCHEDULER, trigger=trigger)
     assert (job.id, job.name, job.func_ref, job.trigger) == ("job", "a name", "gone:work", trigger)
-    assert (job.args, job.coalesce, job.on_crash) == ((date(2026, 1, 1), {"$new": 1}), True, "lost")
+    assert (job.args, job.coalesce, job.policy.on_crash) == ((date(2026, 1, 1), {"$new": 1}), True, "lost")
     for nothing in ("", "[]", "{}"):
         job = state.sketch("job", nothing, SCHEDULER, trigger=trigger)
         assert (job.id, job.name, job.func_ref, job.args, job.kwargs) == ("job", "job", None, (), {})

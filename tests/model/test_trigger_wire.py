@@ -98,7 +98,13 @@ calendars = st.builds(
         hour=st.integers(0, 23), minute=st.integers(0, 59), second=st.integers(0, 59), timezone=zones, jitter=jitters
     ),
 )
-simple = dates | intervals | crons | calendars
+crontabs = st.builds(
+    lambda expression, span, rest: {"trigger": "crontab", "expression": expression, **span, **rest},
+    st.sampled_from(["*/5 9-17 * * mon-fri", "0 30 2 * * *", "@daily", "0 0 L * 5L"]),
+    ordered_span(aware),
+    options(timezone=zones, jitter=jitters),
+)
+simple = dates | intervals | crons | crontabs | calendars
 combined = st.recursive(
     simple,
     lambda inner: st.builds(
@@ -267,7 +273,7 @@ def test_an_and_fires_where_its_triggers_meet_and_ends_with_the_first() -> None:
 
 
 BAD = [
-    ({}, "trigger", "expected one of date, interval, cron, calendarinterval, and, or"),
+    ({}, "trigger", "expected one of date, interval, cron, crontab, calendarinterval, and, or"),
     ({"trigger": "weekly"}, "trigger", "'weekly'"),
     ({"trigger": 5}, "trigger", "is 5"),
     ({"trigger": "interval"}, "seconds", "expected one between"),

@@ -72,7 +72,7 @@ class Peer:
     ) -> Round:
         """Do one round, as often as functions show up in it that have not been tried."""
         usable = set(self.scheduler.runner.executors)
-        work = Work(endings, returned, limit, unwritten=unwritten)
+        work = Work(endings, returned, limit=limit, unwritten=unwritten)
         done = self.store.round(self.me, work, partial(plan, max_catch_up=catch_up), usable)
         if done.unknown:
             self.store.loader.learn(done.unknown)

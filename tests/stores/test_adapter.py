@@ -201,13 +201,13 @@ def test_what_is_not_storable_names_the_store_and_what_to_do():
     check_storable(job_of(tick, trigger=OwnTrigger()), "second")
 
 
-async def test_only_the_sql_store_runs_a_job_again_whose_process_died(scheduler, app, serve):
+async def test_a_store_of_apschedulers_keeps_no_options_beyond_its_own(scheduler, app, serve):
     stores = {"second": {"type": "memory"}, "foreign": RedisLike()}
     async with serve(scheduler, app, SCHEDULER_JOBSTORES=stores):
         options: dict[str, Any] = {"trigger": "interval", "hours": 1, "on_crash": "rerun"}
-        with pytest.raises(InvalidDefinition, match=r"on_crash: .rerun. needs the SQL store, .* .foreign. takes"):
+        with pytest.raises(InvalidDefinition, match=r"on_crash: is .rerun., which store .foreign. .* cannot keep"):
             await scheduler.aio.add_job("job", tick, jobstore="foreign", **options)
-        assert (await scheduler.aio.add_job("job", tick, jobstore="second", **options)).on_crash == "rerun"
+        assert (await scheduler.aio.add_job("job", tick, jobstore="second", **options)).policy.on_crash == "rerun"
         assert await scheduler.aio.get_jobs("foreign") == []
 
 

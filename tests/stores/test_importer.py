@@ -28,6 +28,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from quart_sched import Scheduler
 from quart_sched.errors import ConfigError
 from quart_sched.model.jobs import JobDefinition
+from quart_sched.model.policies import Policy
 from quart_sched.model.triggers import spec_of
 from quart_sched.stores.sql import importer
 from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
@@ -217,7 +218,7 @@ def test_function_arguments_and_options_come_over(old, store, engine):
     job = store.lookup_job("job")
     assert (job.func, job.args, job.kwargs) == (tick, args, kwargs)
     assert {name: getattr(job, name) for name in options} == options
-    assert (job.executor, job.on_crash, job.version, job.source, job.broken) == ("default", "lost", 1, "added", None)
+    assert (job.executor, job.policy, job.version, job.source, job.broken) == ("default", Policy(), 1, "added", None)
     assert store.lookup_job("async").func is tock
 
 

@@ -67,7 +67,8 @@ async def test_a_job_has_flask_apschedulers_keys_in_their_order_then_ours(client
     assert status == 200
     assert list(jobs[0]) == [
         "id", "name", "func", "args", "kwargs", "trigger", "start_date", "hours", "timezone", "misfire_grace_time",
-        "max_instances", "next_run_time", "coalesce", "on_crash", "executor", "jobstore", "state",
+        "max_instances", "next_run_time", "coalesce", "overlap", "max_queue", "on_crash", "timeout", "retry",
+        "description", "tags", "executor", "jobstore", "trigger_description", "state",
     ]  # fmt: skip
     assert await send(client, "GET", "/scheduler/jobs/job") == (200, jobs[0])
 
@@ -309,6 +310,22 @@ async def test_a_paused_job_stays_paused_when_its_trigger_changes(client):
     assert (job["state"], job["next_run_time"], job["seconds"]) == ("paused", None, 10)
 
 
+async def test_a_crontab_can_be_posted_sent_back_as_it_is_shown_and_changed(client, clock):
+    given = {"id": "new", "func": f"{MODULE}:coroutine", "trigger": "crontab", "expression": "*/5 13-17 * * mon-fri"}
+    status, shown = await send(client, "POST", "/scheduler/jobs", given)
+    assert (status, shown["expression"], shown["timezone"]) == (200, "*/5 13-17 * * mon-fri", "UTC")
+    assert shown["next_run_time"] == "2026-03-02T13:00:00+00:00"
+    assert shown["trigger_description"] == "every 5 minutes, between 13:00 and 17:59, from Monday to Friday (UTC)"
+    clock.jump(600)
+    assert await send(client, "PATCH", "/scheduler/jobs/new", shown) == (200, shown)
+    status, changed = await send(client, "PATCH", "/scheduler/jobs/new", shown | {"expression": "@daily"})
+    assert (status, changed["trigger_description"]) == (200, "at 00:00 (UTC)")
+    assert changed["next_run_time"] == "2026-03-03T00:00:00+00:00"
+    status, refused = await send(client, "PATCH", "/scheduler/jobs/new", changed | {"expression": "0 0 31 2 *"})
+    assert (status, "never fires" in refused["error_message"]) == (400, True)
+    assert await send(client, "GET", "/scheduler/jobs/new") == (200, changed)
+
+
 async def test_a_next_run_time_can_be_set(client):
     _, job = await send(client, "PATCH", "/scheduler/jobs/job", {"next_run_time": "2026-03-02T13:00:00"})
     assert job["next_run_time"] == "2026-03-02T13:00:00+00:00"
@@ -317,6 +334,7 @@ async def test_a_next_run_time_can_be_set(client):
 BAD_CHANGES = [
     ({"id": "other"}, "id"),
     ({"state": "paused"}, "state"),
+    ({"trigger_description": "now and then"}, "trigger_description"),
     ({"jobstore": "other"}, "jobstore"),
     ({"seconds": 5}, "seconds"),
     ({"trigger": "interval", "seconds": -5}, "seconds"),
@@ -516,14 +534,15 @@ json_values = st.recursive(
 keys = st.sampled_from(
     ["id", "func", "name", "args", "kwargs", "trigger", "triggers", "seconds", "hour", "run_date", "start_date",
      "end_date", "timezone", "jitter", "day", "misfire_grace_time", "max_instances", "coalesce", "next_run_time",
-     "on_crash", "executor", "jobstore", "state", "broken", "version", "replace_existing", "days", "year"]
+     "on_crash", "executor", "jobstore", "state", "broken", "version", "replace_existing", "days", "year",
+     "expression", "trigger_description"]
 )  # fmt: skip
 good = st.fixed_dictionaries(
     {},
     optional={
         "id": st.just("fuzz"),
         "func": st.just(f"{MODULE}:coroutine"),
-        "trigger": st.sampled_from(["interval", "cron", "date", "calendarinterval", "and", "or"]),
+        "trigger": st.sampled_from(["interval", "cron", "crontab", "date", "calendarinterval", "and", "or"]),
         "seconds": st.integers(1, 10**9),
     },
 )

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError
 from ...errors import SchedulerError
 from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, micros
 from .database import Database, DatabaseFailure
-from .rows import OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
 
 log = logging.getLogger("quart_sched")
 
@@ -168,6 +168,8 @@ class SqlHistory:
 
     def _page(self, select: str, outcome: str, query: RunQuery) -> tuple[Any, dict[str, Any]]:
         where, values = _span(query)
+        if outcome == "state":
+            where.append(f"r.state <> '{LEAVING}'")
         order = "r.sched_us DESC, r.run_id DESC" if query.by_time else "r.run_id DESC"
         if query.job_id is not None:
             where.append(self._first_is("r.job_id", "job_id"))

@@ -19,7 +19,7 @@ from ...model.planning import Plan, first_fire
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
-from .rows import LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
+from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
@@ -44,9 +44,11 @@ class Work:
 
     endings: Sequence[RunRecord] = ()
     returned: Sequence[str] = ()
+    left: Sequence[str] = ()
+    """Runs that had ended busy, and hold no instance any more."""
     limit: int = 0
     waiting: bool = True
-    """Whether there may be runs that wait for a process, so that it is worth a look."""
+    """Whether there may be runs that wait for a process, or for a place, so that it is worth a look."""
     unwritten: Sequence[RunRecord] = ()
     """What has ended and is to be written down later: such runs are not counted as instances."""
 
@@ -58,7 +60,7 @@ class Round:
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been
     recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim.
+    there was something to write down or to claim, `queued` that fires wait for a place.
     """
 
     now: datetime
@@ -71,6 +73,7 @@ class Round:
     unknown: set[str] = field(default_factory=set)
     more: bool = False
     met: bool = False
+    queued: bool = False
 
 
 @dataclass(slots=True)
@@ -114,10 +117,12 @@ class Rounds:
         )
         row = conn.execute(text(query)).one()
         us = now(row.now)
-        result = Round(moment(us), paused=bool(row.n), met=bool(work.endings or work.returned))
+        result = Round(moment(us), paused=bool(row.n), met=bool(work.endings or work.returned or work.left))
         self._workers.beat(conn, me, us)
+        if work.left:
+            self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            result.late = self._finish(conn, me, work.endings)
+            result.late = self._finish(conn, me, work.endings, us, work.waiting)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -133,21 +138,42 @@ class Rounds:
 
     # What ended
 
-    def _finish(self, conn: Connection, me: Session, endings: Sequence[RunRecord]) -> list[str]:
+    def _finish(
+        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool
+    ) -> list[str]:
         """Move runs from `live` into the history; return those that were not this process's own any more."""
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
+        again = any(record.retry_at is not None for record in endings)
         query = (
-            f"SELECT run_id, version, func FROM {self._dialect.joined('live', 'run_id', 'ids')} owner = :me "
+            f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func'} "
+            f"FROM {self._dialect.joined('live', 'run_id', 'ids')} owner = :me AND state <> '{LEAVING}' "
             f"ORDER BY run_id{self._dialect.lock}"
         )
         own = conn.execute(text(query), {"ids": ids, "me": me.id}).all()
         if own:
-            self._dialect.delete(conn, "live", "run_id", [row.run_id for row in own])
+            gone = [row.run_id for row in own if not records[row.run_id].busy]
+            if gone:
+                self._dialect.delete(conn, "live", "run_id", gone)
+            if len(gone) < len(own):
+                # Not as the run of its fire, of which there may be another attempt.
+                leaving = [(row.run_id, LEAVING, None) for row in own if records[row.run_id].busy]
+                self._dialect.update(conn, "live", "run_id", ("state", "fire_us"), leaving)
             rows = [run_row(records[row.run_id], me.id, row.version, row.func) for row in own]
             self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
             outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
             self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
+            if waiting:
+                # What waits for the place of one of these need not wait longer.
+                query = (
+                    f"UPDATE {self._p}live SET due_us = :now WHERE {self._dialect.within('job_id', 'jobs')} "
+                    "AND owner IS NULL AND state = 'queued' AND due_us > :now"
+                )
+                jobs = self._dialect.pack(sorted({record.job_id for record in endings}))
+                conn.execute(text(query), {"now": now, "jobs": jobs})
+            if again:
+                retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
+                self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
@@ -220,20 +246,35 @@ class Rounds:
         rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted({row.job_id for row in waiting}))})
         incarnations = {row.id: row.incarnation for row in rows}
         gone = [row for row in waiting if incarnations.get(row.job_id) != row.incarnation]
+        error = ("JobRemoved", "The job was removed before it ran")
+        result.records += self.cancel_waiting(conn, gone, me.worker, me.id, now, error)
+        return [row for row in waiting if row not in gone]
+
+    def cancel_waiting(
+        self,
+        conn: Connection,
+        rows: Sequence[Any],
+        worker: str,
+        recorded_by: str | None,
+        now: int,
+        error: tuple[str, str],
+    ) -> list[RunRecord]:
+        """End runs that wait, whose rows are locked; return their records. `error` is its type and message."""
+        kind, message = error
         records = [
             RunRecord(
-                row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, me.worker,
-                attempt=row.attempt, finished_at=moment(now), error_type="JobRemoved",
-                error_message="The job was removed before it ran",
+                row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, worker,
+                attempt=row.attempt, finished_at=moment(now), error_type=kind, error_message=message,
             )
-            for row in gone
+            for row in rows
         ]  # fmt: skip
-        if gone:
-            self._dialect.delete(conn, "live", "run_id", [row.run_id for row in gone])
-            books = [run_row(record, me.id, row.version, row.func) for record, row in zip(records, gone, strict=True)]
+        if rows:
+            self._dialect.delete(conn, "live", "run_id", [row.run_id for row in rows])
+            books = [
+                run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
+            ]
             self._dialect.insert(conn, "runs", RUN_COLUMNS, books)
-        result.records += records
-        return [row for row in waiting if row not in gone]
+        return records
 
     def _lock_jobs(
         self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
@@ -282,8 +323,10 @@ class Rounds:
                 result.broken.append((row.id, reason))
         # A statement of its own, after the locks: as a part of the query above it would count too few.
         busy = self.count_running(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
+        full = {row.id: job for row, job, plan in plans if plan.fires and busy.get(row.id, 0) >= job.max_instances}
+        places = self._make_places(conn, me, now, full, result)
         for row, job, plan in plans:
-            self._enter(row, job, plan, busy.get(row.id, 0), me, now, books, result)
+            self._enter(row, job, plan, places.get(row.id), me, now, books, result)
         self._dialect.insert(conn, "live", LIVE_COLUMNS, books.live)
         self._dialect.insert(conn, "runs", RUN_COLUMNS, books.runs)
         self._dialect.update(
@@ -311,9 +354,17 @@ class Rounds:
         result.more = True
 
     def _enter(
-        self, row: Any, job: ScheduledJob, plan: Plan, busy: int, me: Session, now: int, books: _Books, result: Round
+        self,
+        row: Any,
+        job: ScheduledJob,
+        plan: Plan,
+        places: int | None,
+        me: Session,
+        now: int,
+        books: _Books,
+        result: Round,
     ) -> None:
-        """Write the plan for one job into the books."""
+        """Write the plan for one job into the books; `places`: how many of its fires may wait, None where they run."""
         last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
         following = None if plan.next is None else micros(plan.next)
         books.jobs.append((row.id, following, micros(last), None if following is not None else now))
@@ -321,18 +372,62 @@ class Rounds:
             result.ended.append(row.id)
         for lapse in plan.lapses:
             self._account(row, lapse.outcome, lapse.first, lapse.last, lapse.fires, me, books, result)
-        if plan.fires and busy >= job.max_instances:
+        fires = plan.fires
+        if places is not None:
+            # Of those that may replace a run the last counts, of those that queue the first.
+            replaces = job.policy.overlap == "replace"
+            fires = plan.fires[-places:] if replaces and places else plan.fires[:places]
             for fire in plan.fires:
-                self._account(row, "skipped", None, fire, 1, me, books, result)
-        elif plan.fires:
-            runs = [Run(job, fire, "schedule") for fire in plan.fires]
-            for run in runs:
-                us = micros(run.scheduled_at)
-                books.live.append(
-                    (run.run_id, run.fire_id, runs[0].run_id, row.id, row.incarnation, us, us, 1, "schedule",
-                     job.on_crash, row.version, row.func, "running", me.id, None, now)
-                )  # fmt: skip
+                if fire not in fires:
+                    self._account(row, "skipped", None, fire, 1, me, books, result)
+        runs = [Run(job, fire, "schedule") for fire in fires]
+        for run in runs:
+            us = micros(run.scheduled_at)
+            common = (row.id, row.incarnation, us, us, 1, "schedule", job.policy.on_crash, row.version, row.func)
+            if places is None:
+                books.live.append((run.run_id, run.fire_id, runs[0].run_id, *common, "running", me.id, None, now))
+            else:
+                books.live.append((run.run_id, run.fire_id, run.run_id, *common, "queued", None, now, None))
+                result.queued = True
+        if runs and places is None:
             result.claimed.append(Claimed(job, runs))
+
+    def _make_places(
+        self, conn: Connection, me: Session, now: int, full: dict[str, ScheduledJob], result: Round
+    ) -> dict[str, int]:
+        """Return how many fires may wait of each of these jobs, all of whose instances run.
+
+        For a fire that replaces a run, the oldest of them is asked to stop, and those that wait are given up.
+        """
+        places = dict.fromkeys(full, 0)
+        waitable = [job_id for job_id, job in full.items() if job.policy.overlap != "skip"]
+        if not waitable:
+            return places
+        query = (
+            f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} state <> '{LEAVING}' "
+            f"ORDER BY sched_us, run_id{self._dialect.skip}"
+        )
+        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(waitable))}).all()
+        replaced: list[Any] = []
+        stopped: list[tuple[str, int]] = []
+        for job_id in waitable:
+            job = full[job_id]
+            waiting = [row for row in rows if row.job_id == job_id and row.owner is None and row.cause == "schedule"]
+            if job.policy.overlap == "queue":
+                places[job_id] = max(0, job.policy.max_queue - len(waiting))
+                continue
+            places[job_id] = 1
+            replaced += waiting
+            running = [row for row in rows if row.job_id == job_id and row.owner is not None and row.cancel_us is None]
+            ahead = len({row.batch_id for row in running}) - job.max_instances + 1
+            oldest = list(dict.fromkeys(row.batch_id for row in running))[: max(0, ahead)]
+            stopped += [(row.run_id, now) for row in running if row.batch_id in oldest]
+        error = ("RunCancelled", "A later fire of its job took its place")
+        result.records += self.cancel_waiting(conn, replaced, me.worker, me.id, now, error)
+        self._dialect.update(conn, "live", "run_id", ("cancel_us",), stopped)
+        if stopped:
+            self._dialect.notify(conn)
+        return places
 
     def _account(
         self,
@@ -391,3 +486,14 @@ class Rounds:
 
     def _zone(self, job: ScheduledJob) -> Any:
         return getattr(job.trigger, "timezone", None) or job._scheduler.timezone
+
+
+def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
+    """Return the row of the next attempt at a fire, whose last one had the row `row`: it waits for any process."""
+    run_id = new_run_id()
+    changed = {
+        "run_id": run_id, "batch_id": run_id, "attempt": row.attempt + 1, "cause": "retry", "state": "retry_wait",
+        "owner": None, "due_us": micros(due), "claimed_us": None,
+    }  # fmt: skip
+    values = dict(row._mapping) | changed
+    return tuple(values[column] for column in LIVE_COLUMNS)

@@ -20,6 +20,8 @@ LIVE_COLUMNS = (
     "version", "func", "state", "owner", "due_us", "claimed_us",
 )  # fmt: skip
 
+LEAVING = "leaving"
+"""The state of a run that is on record, but whose function still holds its place among the instances."""
 _ERROR_LIMIT = 10_000
 
 

@@ -22,7 +22,7 @@ from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
-from .rows import LIVE_COLUMNS, clean, micros, moment
+from .rows import LEAVING, LIVE_COLUMNS, clean, micros, moment
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
@@ -46,6 +46,8 @@ class Poll:
     due_us: int | None
     paused: bool
     members: int
+    cancels: int = 0
+    """How many of the asking process's runs are to stop."""
 
     @property
     def earliest(self) -> int | None:
@@ -240,8 +242,8 @@ class SqlStore(BaseJobStore):
 
     # Claims
 
-    def poll(self) -> Poll:
-        """Look whether there is something to do, with one light query."""
+    def poll(self, me: Session | None = None) -> Poll:
+        """Look whether there is something to do, for `me` too, with one light query."""
         where, values = self._rounds.loadable("id")
         also, _ = self._rounds.loadable("job_id")
         meta = f"SELECT n FROM {self._p}meta WHERE k ="
@@ -250,14 +252,16 @@ class SqlStore(BaseJobStore):
             f"SELECT {self._dialect.now} AS now, "
             f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
             f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
-            f"({meta} 'paused') AS paused, ({meta} 'members') AS members",
+            f"({meta} 'paused') AS paused, ({meta} 'members') AS members, "
+            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels",
+            me=None if me is None else me.id,
             **values,
         )
         end = time.time_ns() // 1000
         if row.now is not None and self._scheduler.clock.real:
             early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
             self._scheduler.clock.agree(early, late)
-        return Poll(row.next_us, row.due_us, bool(row.paused), row.members)
+        return Poll(row.next_us, row.due_us, bool(row.paused), row.members, row.cancels)
 
     def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
         """Write down what ended, and claim what is due. Raises SessionLost."""
@@ -296,13 +300,40 @@ class SqlStore(BaseJobStore):
             zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
             run = Run(job, moment(now, zone), cause, run_id=run_id)
             values = (
-                run_id, run_id, run_id, job_id, row.incarnation, None, now, 1, cause, job.on_crash, row.version,
+                run_id, run_id, run_id, job_id, row.incarnation, None, now, 1, cause, job.policy.on_crash, row.version,
                 row.func, "running", me.id, None, now,
             )  # fmt: skip
             self._dialect.insert(conn, "live", LIVE_COLUMNS, [values])
             return run
 
         return self.database.transact(claim)
+
+    def to_cancel(self, me: Session) -> list[str]:
+        """Return this process's runs that are to stop."""
+        query = f"SELECT run_id FROM {self._p}live WHERE owner = :me AND cancel_us IS NOT NULL"
+        return [row.run_id for row in self.database.query(query, me=me.id)]
+
+    def cancel(self, run_id: str, worker: str) -> bool | RunRecord:
+        """Ask the process that has the run to stop it; end one that waits, and return its record.
+
+        False where no such run is under way. `worker` (host:pid) is who asks.
+        """
+
+        def ask(conn: Connection) -> bool | RunRecord:
+            now = self._now(conn)
+            query = f"SELECT * FROM {self._p}live WHERE run_id = :id AND state <> '{LEAVING}'{self._dialect.lock}"
+            row = conn.execute(text(query), {"id": run_id}).first()
+            if row is None:
+                return False
+            if row.owner is None:
+                error = ("RunCancelled", "It was cancelled before it began")
+                return self._rounds.cancel_waiting(conn, [row], worker, None, now, error)[0]
+            statement = f"UPDATE {self._p}live SET cancel_us = :now WHERE run_id = :id AND cancel_us IS NULL"
+            if conn.execute(text(statement), {"now": now, "id": run_id}).rowcount:
+                self._dialect.notify(conn)
+            return True
+
+        return self.database.transact(ask)
 
     def listen(self) -> Wakeups | None:
         """Return a connection that hears of changes at once; None where the database has no such thing.

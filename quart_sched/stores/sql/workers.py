@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from ...errors import SchedulerError
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
-from .rows import RUN_COLUMNS, moment, run_row
+from .rows import LEAVING, RUN_COLUMNS, moment, run_row
 
 CRASH_LIMIT = 3
 """Attempts after which a run that takes its process down with it each time is given up as lost."""
@@ -146,6 +146,8 @@ class Workers:
         records, run_rows, reruns = [], [], []
         known = self._jobs_there(conn, {row.job_id for row in rows if row.on_crash == "rerun"})
         for row in rows:
+            if row.state == LEAVING:
+                continue  # It is on record.
             again = row.on_crash == "rerun" and row.crashes + 1 < CRASH_LIMIT and row.incarnation in known
             if again:
                 reruns.append((row.run_id, row.crashes))

@@ -1,0 +1,79 @@
+"""Runs that wait in this process: retries, and fires in a queue, of the stores that no other process shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+
+from apscheduler.executors.base import BaseExecutor
+
+from ..model.runs import Run
+from .clock import Clock
+from .executors import ForeignExecutor
+
+_LATER = 1.0
+"""Seconds by which a run is put off that cannot start yet, unless it is told of a free place before."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A run that waits for its time or its place, and where it is to run."""
+
+    run: Run
+    jobstore: str | None
+    executor: BaseExecutor | ForeignExecutor
+    due: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class WaitingRuns:
+    """Begins runs when they are due and there is a place for them. They hold no instance of their job until then."""
+
+    def __init__(self, begin: Callable[[Waiting], bool], give_up: Callable[[Waiting, str], None]) -> None:
+        """Take what begins a run (False where it cannot start now), and what ends one that never starts."""
+        self._begin = begin
+        self._give_up = give_up
+        self._entries: list[Waiting] = []
+
+    def add(self, entry: Waiting, seconds: float, clock: Clock) -> None:
+        """Begin the run in so many seconds."""
+        self._entries.append(entry)
+        entry.task = Context().run(asyncio.get_running_loop().create_task, self._wait(entry, seconds, clock))
+
+    def runs(self, job_id: str | None = None) -> list[Run]:
+        """Return the runs that wait, of one job or of all, in the order in which they came."""
+        return [entry.run for entry in list(self._entries) if job_id in (None, entry.run.job_id)]
+
+    def offer(self, job_id: str) -> None:
+        """Tell those that only wait for a place that one of their job is free."""
+        for entry in self._entries:
+            if entry.due and entry.run.job_id == job_id:
+                entry.wake.set()
+
+    def cancel(self, run_id: str, why: str) -> bool:
+        """Give up this run, if it waits here; tell whether it does."""
+        return self._drop([entry for entry in self._entries if entry.run.run_id == run_id], why)
+
+    def drop(self, why: str, job_id: str | None = None) -> None:
+        """Give up the runs that wait, of one job or of all."""
+        self._drop([entry for entry in self._entries if job_id in (None, entry.run.job_id)], why)
+
+    def _drop(self, entries: list[Waiting], why: str) -> bool:
+        for entry in entries:
+            self._entries.remove(entry)
+            if entry.task is not None:
+                entry.task.cancel()
+            self._give_up(entry, why)
+        return bool(entries)
+
+    async def _wait(self, entry: Waiting, seconds: float, clock: Clock) -> None:
+        if seconds > 0:
+            await clock.wait(entry.wake, seconds)
+        entry.due = True
+        while not self._begin(entry):
+            entry.wake.clear()
+            await clock.wait(entry.wake, _LATER)
+        self._entries.remove(entry)

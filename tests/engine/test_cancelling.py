@@ -1,0 +1,173 @@
+"""Cancelling a run: in this process, in another one, and one that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from quart_sched import current_run
+from quart_sched.errors import RunCancelled, RunNotFound, RunOver
+from tests.conftest import eventually
+from tests.stores.cluster import Cluster
+from tests.stores.peers import at
+
+seen: list[str] = []
+gate = threading.Event()
+EVERY = {"trigger": "interval", "seconds": 10, "start_date": at(10)}
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> Iterator[None]:
+    global gate
+    seen.clear()
+    gate = threading.Event()
+    yield
+    gate.set()
+
+
+async def waits() -> None:
+    seen.append(current_run.run_id)
+    await asyncio.Event().wait()
+
+
+def looks() -> str:
+    seen.append(current_run.run_id)
+    while not current_run.cancelled:
+        if gate.wait(0.002):
+            return "was not asked"
+    return "returned early"
+
+
+async def fails() -> None:
+    seen.append(current_run.run_id)
+    raise ValueError("no")
+
+
+async def outcomes(scheduler: Any, job_id: str = "job") -> list[str]:
+    return [record.outcome for record in reversed((await scheduler.aio.runs(job_id)).items)]
+
+
+async def test_a_coroutine_is_cancelled_and_its_job_goes_on_firing(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", waits, **EVERY)
+        await clock.advance(11)
+        await scheduler.aio.cancel_run(seen[0])
+        await clock.advance(0)
+        assert await outcomes(scheduler) == ["cancelled"]
+        await clock.advance(10)
+        assert await outcomes(scheduler) == ["cancelled", "running"]
+
+
+async def test_a_function_in_a_thread_sees_it_and_is_recorded_as_cancelled(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", looks, **EVERY)
+        run = await scheduler.aio.run_job("job")
+        await eventually(lambda: seen)
+        await scheduler.aio.cancel_run(run.run_id)
+        record = await run.wait()
+        assert (record.outcome, record.result) == ("cancelled", "'returned early'")
+        with pytest.raises(RunCancelled):
+            await run
+
+
+async def test_a_function_that_waits_for_a_thread_is_never_called(scheduler, app, serve):
+    async with serve(scheduler, app, SCHEDULER_MAX_THREADS=1):
+        scheduler.add_job("busy", looks, **EVERY)
+        scheduler.add_job("job", looks, **EVERY)
+        first = await scheduler.aio.run_job("busy")
+        await eventually(lambda: seen)
+        second = await scheduler.aio.run_job("job")
+        await asyncio.sleep(0)
+        await scheduler.aio.cancel_run(second.run_id)
+        assert (await second.wait()).outcome == "cancelled"
+        gate.set()
+        await first.wait()
+        assert seen == [first.run_id]
+
+
+async def test_one_that_has_only_just_been_submitted_never_begins(scheduler, app, serve):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", waits, **EVERY)
+        run = await scheduler.aio.run_job("job")
+        await scheduler.aio.cancel_run(run.run_id)
+        assert (await run.wait()).outcome == "cancelled"
+        assert seen == []
+        assert scheduler.scheduler.runner.room == 1000
+
+
+async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", waits, **EVERY | {"misfire_grace_time": None, "coalesce": False})
+        clock.jump(35)
+        scheduler.scheduler.wakeup()
+        await clock.advance(1)
+        [batch] = scheduler.scheduler.runner._active["job"]
+        await scheduler.aio.cancel_run(batch.runs[-1].run_id)
+        await scheduler.aio.cancel_run(seen[0])
+        await clock.advance(0)
+        assert await outcomes(scheduler) == ["cancelled", "running", "cancelled"]
+
+
+async def test_an_attempt_that_waits_is_not_made(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
+        await clock.advance(11)
+        [waiting] = (await scheduler.aio.runs("job", outcome="retry_wait")).items
+        await scheduler.aio.cancel_run(waiting.run_id)
+        await clock.advance(7)
+        assert len(seen) == 1
+        record = await scheduler.aio.run(waiting.run_id)
+        assert (record.outcome, record.final, record.attempt) == ("cancelled", True, 2)
+
+
+async def test_what_is_over_or_was_never_there_is_said_so(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_API_ENABLED=True) as client:
+        scheduler.add_job("job", fails, trigger="date", run_date=at(10))
+        await clock.advance(11)
+        with pytest.raises(RunOver, match=f"Run {seen[0]} is over: failed"):
+            await scheduler.aio.cancel_run(seen[0])
+        with pytest.raises(RunNotFound, match="Run nothing not found"):
+            await scheduler.aio.cancel_run("nothing")
+        assert (await client.post(f"/scheduler/runs/{seen[0]}/cancel")).status_code == 409
+        assert (await client.post("/scheduler/runs/nothing/cancel")).status_code == 404
+        assert (await client.post("/scheduler/runs/nothing/cancel?now=1")).status_code == 400
+
+
+# In a store that processes share
+
+
+async def test_a_run_in_another_process_is_cancelled_within_a_poll(cluster: Cluster):
+    def declare(scheduler: Any) -> None:
+        scheduler.add_job("job", waits, **EVERY)
+
+    first = await cluster.start(declare)
+    await cluster.advance(10.5)
+    second = await cluster.start(declare)
+    [run_id] = seen
+    status, _ = await second.rest("POST", f"/runs/{run_id}/cancel")
+    assert status == 202
+    await cluster.advance(1.1)
+    assert await outcomes(second) == ["cancelled"]
+    assert cluster.query("SELECT run_id FROM {p}live") == []
+    status, answer = await second.rest("POST", f"/runs/{run_id}/cancel")
+    assert (status, answer["error_message"]) == (409, f"Run {run_id} is over: cancelled")
+    await cluster.stop(first)
+
+
+async def test_a_retry_that_waits_in_the_database_is_ended_by_any_process(cluster: Cluster):
+    def declare(scheduler: Any) -> None:
+        scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY | {"seconds": 3600})
+
+    await cluster.start(declare)
+    await cluster.advance(10.5)
+    second = await cluster.start(declare)
+    [waiting] = (await second.aio.runs("job", outcome="retry_wait")).items
+    await second.aio.cancel_run(waiting.run_id)
+    await cluster.advance(8)
+    assert len(seen) == 1
+    assert await outcomes(second) == ["failed", "cancelled"]
+    assert cluster.query("SELECT run_id FROM {p}live") == []

@@ -1,0 +1,158 @@
+"""What becomes of a fire while as many instances of its job run as may: it is skipped, waits, or takes a place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from quart_sched import current_run
+from quart_sched.errors import InvalidDefinition
+from tests.stores.cluster import Cluster
+from tests.stores.peers import at
+
+begun: list[float] = []
+"""The fires that began, in seconds after the start."""
+gates: list[asyncio.Event] = []
+EVERY = {"trigger": "interval", "seconds": 10, "start_date": at(10), "misfire_grace_time": 60}
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> None:
+    begun.clear()
+    gates.clear()
+
+
+async def waits() -> None:
+    begun.append((current_run.scheduled_at - at(0)).total_seconds())
+    gates.append(asyncio.Event())
+    await gates[-1].wait()
+
+
+def plain() -> None:
+    """A function that cannot be stopped from outside."""
+
+
+async def outcomes(scheduler: Any) -> list[tuple[float, str]]:
+    """By fire, what became of it."""
+    records = (await scheduler.aio.runs("job")).items
+    return sorted(((record.scheduled_at - at(0)).total_seconds(), record.outcome) for record in records)
+
+
+async def test_a_fire_waits_for_its_place_and_the_queue_is_bounded(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", waits, overlap="queue", max_queue=2, **EVERY)
+        await clock.advance(41)
+        assert begun == [10]
+        assert await outcomes(scheduler) == [(10, "running"), (20, "queued"), (30, "queued"), (40, "skipped")]
+        gates[0].set()
+        await clock.advance(0)
+        assert begun == [10, 20]
+        gates[1].set()
+        await clock.advance(0)
+        gates[2].set()
+        await clock.advance(0)
+        assert await outcomes(scheduler) == [(10, "succeeded"), (20, "succeeded"), (30, "succeeded"), (40, "skipped")]
+
+
+async def test_what_waits_in_a_process_that_shuts_down_is_cancelled(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", waits, overlap="queue", **EVERY)
+        await clock.advance(21)
+    assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled")]
+
+
+async def test_a_fire_takes_the_place_of_the_run_before_it(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", waits, overlap="replace", **EVERY)
+        await clock.advance(31)
+        assert begun == [10, 20, 30]
+        assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "running")]
+        first = (await scheduler.aio.runs("job")).items[-1]
+        assert (first.error_type, first.error_message) == ("RunCancelled", "a later fire of its job took its place")
+
+
+async def test_of_several_instances_the_oldest_is_replaced(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", waits, overlap="replace", max_instances=2, **EVERY)
+        await clock.advance(41)
+        assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "running"), (40, "running")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overlap": "wait"}, "overlap: is 'wait'; expected 'skip', 'queue' or 'replace'"),
+        ({"max_queue": 0}, "max_queue: is 0; expected a whole number from 1 to 10,000"),
+        ({"overlap": "replace", "func": plain}, "overlap: is 'replace', but .*:plain is no coroutine function"),
+    ],
+)
+async def test_wrong_ones_are_refused_where_they_are_given(scheduler, app, serve, options, message):
+    with pytest.raises(InvalidDefinition, match=message):
+        scheduler.add_job("job", **{"func": waits, "trigger": "interval", "hours": 1} | options)
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", options.get("func", waits), trigger="interval", hours=1)
+        with pytest.raises(InvalidDefinition, match=message):
+            await scheduler.aio.modify_job("job", **options)
+
+
+# In a store that processes share
+
+
+def declares(**options: Any) -> Any:
+    def declare(scheduler: Any) -> None:
+        scheduler.add_job("job", waits, **EVERY, **options)
+
+    return declare
+
+
+async def test_a_queue_is_kept_in_the_database_and_bounded_over_all_processes(cluster: Cluster):
+    cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
+    declare = declares(overlap="queue", max_queue=1)
+    processes = [await cluster.start(declare), await cluster.start(declare)]
+    await cluster.advance(31)
+    assert begun == [10]
+    assert await outcomes(processes[1]) == [(10, "running"), (20, "queued"), (30, "skipped")]
+    gates[0].set()
+    await cluster.advance(1.2)
+    assert begun == [10, 20]
+    gates[1].set()
+    await cluster.rest()
+    assert await outcomes(processes[0]) == [(10, "succeeded"), (20, "succeeded"), (30, "skipped")]
+    assert cluster.query("SELECT run_id FROM {p}live") == []
+
+
+async def test_what_waits_begins_as_soon_as_its_place_is_free(cluster: Cluster):
+    slow = {"SCHEDULER_POLL_INTERVAL": 60.0, "SCHEDULER_HEARTBEAT": 60.0, "SCHEDULER_LEASE": 180.0}
+    await cluster.start(declares(overlap="queue"), **slow)
+    await cluster.advance(25)
+    gates[0].set()
+    await cluster.advance(0.1)
+    assert begun == [10, 20]
+    gates[1].set()
+
+
+async def test_a_queue_survives_the_end_of_its_process(cluster: Cluster):
+    cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
+    first = await cluster.start(declares(overlap="queue"))
+    await cluster.advance(21)
+    await cluster.stop(first)
+    second = await cluster.start(declares(overlap="queue"))
+    await cluster.advance(1.2)
+    assert begun == [10, 20]
+    assert await outcomes(second) == [(10, "cancelled"), (20, "running")]
+
+
+async def test_a_fire_takes_the_place_of_a_run_in_another_process(cluster: Cluster):
+    cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
+    await cluster.start(declares(overlap="replace"))
+    await cluster.advance(11)
+    second = await cluster.start(declares(overlap="replace"))
+    await cluster.advance(12)
+    assert begun == [10, 20]
+    assert await outcomes(second) == [(10, "cancelled"), (20, "running")]
+    await cluster.advance(20)
+    assert begun == [10, 20, 30, 40]
+    assert await outcomes(second) == [(10, "cancelled"), (20, "cancelled"), (30, "cancelled"), (40, "running")]
+    assert len(cluster.query("SELECT run_id FROM {p}live")) == 1
