@@ -301,8 +301,8 @@ class APScheduler:
 
         `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
         misfire_grace_time (seconds), coalesce, max_instances, next_run_time, timeout (seconds), retry (a Retry, or its
-        fields in a dict), overlap ("skip", "queue" with max_queue, or "replace"), on_crash ("lost", or "rerun" to start
-        a run again whose process died), description, tags, executor, jobstore, replace_existing.
+        fields in a dict), overlap ("skip", "queue" with max_queue, or "replace"), run_on_start, on_crash ("lost", or
+        "rerun" to start a run again whose process died), description, tags, executor, jobstore, replace_existing.
         Raises InvalidDefinition or DuplicateJob.
         """
         definition = JobDefinition.parse({**options, "id": id, "func": func})

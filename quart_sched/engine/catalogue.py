@@ -104,13 +104,16 @@ class Catalogue:
                 slot.session = slot.do(lambda store: store.join())
             return slot.session
 
-    def reconcile(self, slot: Slot) -> None:
-        """Bring what the code declares into a shared store, as one among all its processes. Raises StoreUnavailable."""
+    def reconcile(self, slot: Slot, *, starting: bool = False) -> None:
+        """Bring what the code declares into a shared store, as one among all its processes.
+
+        Where the scheduler is `starting`, the jobs run that want that. Raises StoreUnavailable.
+        """
         with slot.lock:
             me = self.join(slot)
             entries = self.declarations.all(slot.alias)
             declared = [declaration for entry in entries if (declaration := self._declaration(slot, entry)) is not None]
-            done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune))
+            done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune, starting=starting))
         for job_id in done.refused:
             log.error(
                 'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',

@@ -111,6 +111,8 @@ class ClusterPump:
         self._joined: Session | None = None
         """The session whose join is complete."""
         self._reconciled = False
+        self._starting = False
+        """Whether the scheduler has been started and its jobs have not been reconciled since."""
         self._fresh = True
         """Whether what is broken has not been tried yet with this process's code."""
         self._look_at = self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
@@ -124,7 +126,7 @@ class ClusterPump:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim; go on with it after `stop`."""
         self.open(loop)
-        self._claiming = True
+        self._claiming = self._starting = True
         self._reconciled = False
         self.wake()
 
@@ -345,9 +347,10 @@ class ClusterPump:
     async def _reconcile(self) -> None:
         # Before the reconcile: who comes or goes after it is noticed by the next poll.
         members = (await self._call(self._store.poll)).members
-        await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
+        await self._call(partial(self._scheduler.catalogue.reconcile, self.slot, starting=self._starting))
         await self._call(self._store.warm_up)
-        self._members, self._reconciled = members, True
+        self._members, self._reconciled, self._starting = members, True, False
+        self._look_at = float("-inf")
 
     async def _meet(self, members: int) -> None:
         """Reconcile anew: who came or went may have changed which declarations are in force."""

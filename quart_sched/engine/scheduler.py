@@ -19,7 +19,8 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
 from ..model.events import Event, SchedulerChanged
 from ..model.jobs import JobDefinition
-from ..model.runs import Cause, RunRecord
+from ..model.policies import policy_of
+from ..model.runs import Cause, Run, RunRecord
 from .catalogue import Catalogue
 from .clock import Clock
 from .executors import ForeignExecutor
@@ -169,9 +170,18 @@ class Scheduler(SetUp):
             if not pump.slot.blocking:
                 pump.slot.open(self)
                 self.catalogue.apply(pump.slot)
+                self._run_on_start(pump.slot)
             elif not pump.slot.shared:
                 log.info('Job store "%s" (%r) is safe with one process only', pump.slot.alias, pump.slot.store)
             pump.start(loop)
+
+    def _run_on_start(self, slot: Slot) -> None:
+        if self.state != STATE_RUNNING:
+            return
+        for job in slot.do(lambda store: store.get_all_jobs()):
+            if policy_of(job).run_on_start and job.next_run_time is not None:
+                job._jobstore_alias = slot.alias
+                self.runner.submit(job, [Run(job, self.clock.now(), "start")])
 
     def _pump(self, slot: Slot) -> Pump | ClusterPump:
         return self.cluster(slot) if slot.shared else Pump(self, slot)

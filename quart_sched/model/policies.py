@@ -70,10 +70,12 @@ class Retry:
 class Policy:
     """What a job asks for beyond APScheduler's options; each field is a key of the job's definition and JSON.
 
-    `timeout` is in seconds, None for no limit. At most `max_queue` fires wait where `overlap` is "queue".
-    `description` and `tags` are for those who look at the job.
+    `timeout` is in seconds, None for no limit. `run_on_start` runs the job once beside its schedule when a scheduler
+    starts; with a store that processes share, only when it is the first of them. At most `max_queue` fires wait where
+    `overlap` is "queue". `description` and `tags` are for those who look at the job.
     """
 
+    run_on_start: bool = False
     overlap: Overlap = "skip"
     max_queue: int = 1
     on_crash: OnCrash = "lost"
@@ -143,6 +145,12 @@ def _on_crash(key: str, value: Any) -> OnCrash:
     return value  # type: ignore[no-any-return]  # `in` does not narrow Any
 
 
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected true or false")
+    return value
+
+
 def _overlap(key: str, value: Any) -> Overlap:
     if value not in ("skip", "queue", "replace"):
         raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected 'skip', 'queue' or 'replace'")
@@ -201,6 +209,7 @@ def _tags(key: str, value: Any) -> tuple[str, ...]:
 
 
 PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "run_on_start": _flag,
     "overlap": _overlap,
     "max_queue": _max_queue,
     "on_crash": _on_crash,

@@ -156,7 +156,8 @@ async def test_another_default_zone_or_other_job_defaults_change_a_declaration(c
     after = await one.job("a")
     assert after["version"] == before["version"] + 1
     different = {key for key in before if before[key] != after[key]} - {"version"}
-    expected = {"max_instances"} if "SCHEDULER_JOB_DEFAULTS" in changed else {"timezone", "next_run_time"}
+    zoned = {"timezone", "next_run_time", "trigger_description"}
+    expected = {"max_instances"} if "SCHEDULER_JOB_DEFAULTS" in changed else zoned
     assert different == expected
 
 
@@ -490,8 +491,8 @@ async def test_a_process_that_leaves_just_before_another_looks_for_the_first_tim
     reconcile = Catalogue.reconcile
     left = []
 
-    def sees_it_leave(catalogue: Catalogue, slot: Any) -> None:
-        reconcile(catalogue, slot)
+    def sees_it_leave(catalogue: Catalogue, slot: Any, **options: Any) -> None:
+        reconcile(catalogue, slot, **options)
         if slot is not newer.slot and not left:
             left.append(newer.slot.store.sign_off(newer.slot.session))
 

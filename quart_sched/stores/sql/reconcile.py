@@ -19,10 +19,11 @@ from ...errors import InvalidDefinition
 from ...model import state
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
+from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
-from .rows import micros, moment
+from .rows import LIVE_COLUMNS, micros, moment
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]
@@ -118,6 +119,32 @@ def reconcile(
     if log:
         changes.log(log)
     return result
+
+
+def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, lease: int) -> None:
+    """Let the jobs that want it run once, if no other process has been at work within `lease` microseconds.
+
+    To be called after `reconcile`, in the same transaction: of processes that start together the first one does it.
+    """
+    p = dialect.prefix
+    others = f"SELECT id FROM {p}workers WHERE id <> :me AND gone_us IS NULL AND decl IS NOT NULL AND seen_us > :fresh"
+    if conn.execute(text(others), {"me": me.id, "fresh": now - lease}).first() is not None:
+        return
+    query = (
+        f"SELECT id, incarnation, version, func, definition FROM {p}jobs WHERE definition LIKE :wish "
+        "AND paused_us IS NULL AND orphan_us IS NULL AND broken_us IS NULL AND ended_us IS NULL"
+    )
+    rows = []
+    for row in conn.execute(text(query), {"wish": '%"run_on_start":true%'}).all():
+        state = json.loads(row.definition)
+        if state.get("run_on_start") is not True:
+            continue  # It stands in an argument.
+        run_id = new_run_id()
+        rows.append(
+            (run_id, run_id, run_id, row.id, row.incarnation, None, now, 1, "start", state["on_crash"], row.version,
+             row.func, "queued", None, now, None)
+        )  # fmt: skip
+    dialect.insert(conn, "live", LIVE_COLUMNS, rows)
 
 
 def _same(row: Any, entry: Declaration) -> bool:

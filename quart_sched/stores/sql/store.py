@@ -20,7 +20,7 @@ from .changes import Changes
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
-from .reconcile import Declaration, Prune, Reconciled, reconcile
+from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LEAVING, LIVE_COLUMNS, clean, micros, moment
 from .wakeups import Wakeups
@@ -223,13 +223,18 @@ class SqlStore(BaseJobStore):
         """Return the processes that live, as far as is known, oldest first."""
         return self.database.transact(lambda conn: self._workers.living(conn, self._now(conn)), write=False)
 
-    def reconcile(self, me: Session, declared: Sequence[Declaration], prune: Prune) -> Reconciled:
-        """Bring the declared jobs in. Raises SessionLost."""
+    def reconcile(
+        self, me: Session, declared: Sequence[Declaration], prune: Prune, *, starting: bool = False
+    ) -> Reconciled:
+        """Bring the declared jobs in; with `starting`, let those run that want that. Raises SessionLost."""
 
         def run(conn: Connection) -> tuple[Reconciled, int]:
             now = self._now(conn)
             changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-            return reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced), now
+            done = reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced)
+            if starting:
+                run_on_start(conn, self._dialect, me, now, int(self._scheduler.lease * 1e6))
+            return done, now
 
         token = current_actor.set("deploy")
         try:
