@@ -25,6 +25,8 @@ from quart_sched import APScheduler
 from quart_sched.config import KNOWN_KEYS
 from quart_sched.model.jobs import to_wire
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -33,7 +35,7 @@ CURL.add_argument("url")
 CURL.add_argument("-X")
 CURL.add_argument("-d")
 # A block that is added to the README needs its test here.
-QUICK_START, FROM_CODE, POLICIES, CRONTAB, HOOKS, CLUSTER, SECURITY = PYTHON_BLOCKS
+QUICK_START, FROM_CODE, POLICIES, CRONTAB, HOOKS, TESTING, CLUSTER, SECURITY = PYTHON_BLOCKS
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -102,6 +104,12 @@ async def test_standard_cron(load: Any) -> None:
         assert await run_all_jobs(program.scheduler) == ["report"]
         shown = to_wire(await program.scheduler.aio.get_job("report"))
         assert f'"trigger_description": "{shown["trigger_description"]}"' in README
+
+
+def test_a_test_in_virtual_time(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(TESTING)
+    options = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function")
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
 
 
 async def test_timeouts_and_retries(load: Any) -> None:

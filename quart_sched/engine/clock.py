@@ -11,19 +11,45 @@ _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Clock:
-    """Real time. A test's clock overrides all that is here, and is not `real`."""
+    """Real time, unless another clock answers in its place. A test's own class overrides all that is here."""
 
-    real = True
     offset = timedelta(0)
     """What a shared database's clock is ahead of this machine's."""
+    _stand_in: Clock | None = None
+    _lead = 0.0
+    """Seconds by which stand-ins have been ahead of real time when they left."""
+
+    @property
+    def real(self) -> bool:
+        """Whether this is real time, and not a test's."""
+        return self._stand_in is None
+
+    @property
+    def current(self) -> Clock:
+        """The clock that answers: this one, or the one in its place."""
+        return self if self._stand_in is None else self._stand_in
+
+    def replace(self, other: Clock | None) -> None:
+        """Let `other` answer in this one's place, for all who hold this one; None ends that.
+
+        Monotonic time does not go back over it. Who waits already is to be woken.
+        """
+        before = self.monotonic()
+        self._stand_in = None
+        self._lead += max(0.0, before - self.monotonic())
+        self._stand_in = other
 
     def now(self) -> datetime:
         """Return the current time, aware, in UTC."""
+        if self._stand_in is not None:
+            return self._stand_in.now()
         return datetime.now(UTC) + self.offset
 
     def monotonic(self) -> float:
         """Return seconds that never jump, for measuring durations and deadlines."""
-        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+        if self._stand_in is not None:
+            return self._stand_in.monotonic()
+        return (time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)) + self._lead
 
     def agree(self, earliest: timedelta, latest: timedelta) -> None:
         """Take note that a shared database's clock is ahead by something from `earliest` to `latest`.
@@ -34,6 +60,9 @@ class Clock:
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
         """Return as soon as `event` is set, or after `timeout` seconds (None: no limit)."""
+        if self._stand_in is not None:
+            await self._stand_in.wait(event, timeout)
+            return
         if timeout is None:
             await event.wait()
             return
@@ -43,3 +72,14 @@ class Clock:
             await event.wait()
         finally:
             timer.cancel()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        await self.wait(asyncio.Event(), seconds)
+
+    def block(self, seconds: float) -> None:
+        """Hold up the calling thread, a plain function's and not the loop's, for so many seconds."""
+        if self._stand_in is not None:
+            self._stand_in.block(seconds)
+        else:
+            time.sleep(seconds)

@@ -1,0 +1,174 @@
+"""What tasks are seen to wait for: time, other tasks, or the world outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from quart_sched.engine.clock import Clock
+from quart_sched.testing.waits import Wait, codes, is_awaited, look, place
+
+
+async def sleep() -> None:
+    await asyncio.sleep(1)
+
+
+async def ticks() -> AsyncIterator[int]:
+    while True:
+        await asyncio.sleep(1)
+        yield 1
+
+
+@asynccontextmanager
+async def slow_resource() -> AsyncIterator[None]:
+    await asyncio.sleep(1)
+    yield
+
+
+class Handle:
+    async def _wait(self) -> None:
+        await asyncio.Event().wait()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+
+async def iterate() -> None:
+    async for _ in ticks():
+        pass
+
+
+async def enter() -> None:
+    async with slow_resource():
+        pass
+
+
+async def await_handle() -> None:
+    await Handle()
+
+
+async def await_task() -> None:
+    await asyncio.create_task(sleep())
+
+
+async def gather() -> None:
+    await asyncio.gather(sleep(), sleep())
+
+
+async def shield() -> None:
+    await asyncio.shield(asyncio.create_task(sleep()))
+
+
+async def take_from_queue() -> None:
+    await asyncio.Queue().get()
+
+
+async def in_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sleep())
+
+
+async def in_anyio_group() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(sleep)
+
+
+async def lock_with_anyio() -> None:
+    lock = anyio.Lock()
+    await lock.acquire()
+
+    async def again() -> None:
+        await lock.acquire()
+
+    await asyncio.create_task(again())
+
+
+async def in_thread() -> None:
+    await asyncio.to_thread(time.sleep, 0.1)
+
+
+async def in_anyio_thread() -> None:
+    await anyio.to_thread.run_sync(time.sleep, 0.1)
+
+
+async def bare_future() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize(
+    ("coroutine", "wait"),
+    [
+        (sleep, Wait.TIME),
+        (iterate, Wait.TIME),
+        (enter, Wait.TIME),
+        (await_handle, Wait.TASKS),
+        (await_task, Wait.TASKS),
+        (gather, Wait.TASKS),
+        (shield, Wait.TASKS),
+        (take_from_queue, Wait.TASKS),
+        (in_group, Wait.TASKS),
+        (in_anyio_group, Wait.TASKS),
+        (lock_with_anyio, Wait.TASKS),
+        (in_thread, Wait.WORLD),
+        (in_anyio_thread, Wait.WORLD),
+        (bare_future, Wait.WORLD),
+    ],
+)
+async def test_what_a_task_waits_for(coroutine: Callable[[], Coroutine[Any, Any, None]], wait: Wait) -> None:
+    task = asyncio.create_task(coroutine())
+    assert look(task, codes(task), files=False, virtual_sleep=True) is Wait.NOTHING
+    await asyncio.sleep(0.02)
+    assert look(task, codes(task), files=False, virtual_sleep=True) is wait
+    # Where sleeps are real, so is what sleeps.
+    real = look(task, codes(task), files=False, virtual_sleep=False)
+    assert real is (Wait.WORLD if wait is Wait.TIME else wait)
+    # Whoever waits for another task may be called by the reader of a file; a sleeper is not.
+    assert look(task, codes(task), files=True, virtual_sleep=True) is (Wait.TIME if wait is Wait.TIME else Wait.WORLD)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_task_that_is_over_waits_for_nothing() -> None:
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    assert look(task, codes(task), files=False, virtual_sleep=True) is Wait.NOTHING
+
+
+async def test_whether_somebody_waits_for_a_task() -> None:
+    tasks = {name: asyncio.create_task(sleep()) for name in ("left", "noted", "gathered", "shielded", "awaited")}
+    tasks["noted"].add_done_callback({}.get)
+
+    async def wait() -> None:
+        await tasks["awaited"]
+
+    others = [
+        asyncio.create_task(wait()),
+        asyncio.gather(tasks["gathered"], return_exceptions=True),
+        asyncio.shield(tasks["shielded"]),
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [name for name, task in tasks.items() if is_awaited(task)] == ["gathered", "shielded", "awaited"]
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), *others, return_exceptions=True)
+
+
+async def test_a_task_is_said_to_be_where_the_users_own_code_is() -> None:
+    task = asyncio.create_task(iterate())
+    await asyncio.sleep(0)
+    line = ticks.__code__.co_firstlineno + 2
+    assert place(task) == f"ticks ({__file__}:{line})"
+    task.cancel()
+    foreign = asyncio.create_task(Clock().sleep(1), name="pump")
+    await asyncio.sleep(0)
+    assert place(foreign) == "pump"
+    foreign.cancel()
+    await asyncio.gather(task, foreign, return_exceptions=True)
