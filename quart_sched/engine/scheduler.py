@@ -69,7 +69,7 @@ class Scheduler(SetUp):
         self.stream.subscribe(self.listeners)
         self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
-        self.runner.held = lambda: self.held or self.state != STATE_RUNNING
+        self.runner.held = lambda: self.held or self.state == STATE_PAUSED
         self.catalogue = Catalogue(self)
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []

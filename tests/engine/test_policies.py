@@ -277,6 +277,18 @@ async def test_a_retry_that_waits_in_a_process_that_shuts_down_is_recorded_as_ca
     assert await outcomes(scheduler) == [("failed", 1, False, "schedule"), ("cancelled", 2, True, "retry")]
 
 
+async def test_a_run_by_hand_is_tried_again_though_the_scheduler_has_not_been_started(scheduler, app, serve, clock):
+    global failures
+    failures = 1
+    async with serve(scheduler, app, start=False):
+        scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
+        run = await scheduler.aio.run_job("job")
+        with pytest.raises(ValueError, match="not yet"):
+            await run
+        await clock.advance(6)
+        assert await outcomes(scheduler) == [("failed", 1, False, "manual"), ("succeeded", 2, True, "retry")]
+
+
 async def test_no_retry_starts_while_the_scheduler_is_paused(scheduler, app, serve, clock):
     global failures
     failures = 1
