@@ -22,6 +22,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.servers.ports import free_port
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
@@ -153,12 +155,6 @@ class Running:
 
 def basic(username: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + b64encode(f"{username}:{password}".encode()).decode()}
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

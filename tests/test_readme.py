@@ -7,13 +7,11 @@ import importlib
 import re
 import shlex
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from quart import Quart
 from quart_sched import APScheduler
 from quart_sched.config import KNOWN_KEYS
 from quart_sched.model.jobs import to_wire
+from tests.servers.ports import free_port
 
 pytest_plugins = ["pytester"]
 
@@ -151,9 +150,7 @@ async def test_security(load: Any, user: str | None, read: int, run: int) -> Non
 @pytest.mark.parametrize("server", ["hypercorn", "uvicorn"])
 def test_the_quick_start_is_served(tmp_path: Path, server: str) -> None:
     (tmp_path / "run.py").write_text(QUICK_START, encoding="utf-8")
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = ["--bind", f"127.0.0.1:{port}"] if server == "hypercorn" else ["--port", str(port)]
     command = [sys.executable, "-m", server, "run:app", *address]
     with (

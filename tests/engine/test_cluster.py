@@ -18,7 +18,7 @@ from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import eventually
-from tests.servers.databases import free_port
+from tests.servers.ports import free_port
 from tests.stores.cluster import Cluster, Process
 from tests.stores.peers import answers_lost, at, outage
 

@@ -21,7 +21,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.faults.accounts import Note, Record, Schedule
-from tests.servers.databases import free_port, listens
+from tests.servers.databases import listens
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 _ERROR = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*(\S.*)", re.MULTILINE)

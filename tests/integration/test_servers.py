@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -101,9 +102,7 @@ class Server:
     def __init__(self, folder: Path, command: str, python: str, **environ: str) -> None:
         (folder / "run.py").write_text(APP)
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.notes_path = folder / "notes"
         paths = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
         self.log = folder / "log"

@@ -23,15 +23,10 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from tests.servers.ports import free_port
+
 ACCOUNT = "nobody"
 """Whom the servers run as where we are root, as whom PostgreSQL refuses to run."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:

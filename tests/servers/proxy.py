@@ -18,7 +18,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tests.servers.databases import free_port, listens
+from tests.servers.databases import listens
+from tests.servers.ports import free_port
 
 LARGE = 2000
 """Bytes of a transaction from which on it brings more than a query and a heartbeat."""
