@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table, text
@@ -12,8 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 Row = Sequence[Any]
 
-_VARIABLES = 32_000
-"""Placeholders that SQLite admits in a statement, about."""
 _RETRY_P = {"40001", "40P01", "55P03"}
 _RETRY_M = {1020, 1205, 1213}
 
@@ -30,6 +27,8 @@ class Dialect:
     """Ends the query by which a claim looks at the pause, so that a pause waits for it."""
     now: ClassVar[str]
     """The time of the database in microseconds; None where the process's own clock is as good."""
+    mark: ClassVar[str] = "?"
+    """The driver's placeholder, for statements that skip SQLAlchemy's, which cost more than the rows themselves."""
 
     def __init__(self, prefix: str, tables: MetaData) -> None:
         self.prefix = prefix
@@ -59,13 +58,20 @@ class Dialect:
 
     def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert rows, each in the order of `columns`."""
-        raise AssertionError  # each kind has a way of its own that is fast
+        if rows:
+            # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
+            values = ", ".join([self.mark] * len(columns))
+            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({values})"
+            conn.exec_driver_sql(statement, [tuple(row) for row in rows])
 
     def update(
         self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
     ) -> None:
         """Set `columns` of the rows named by their `key`, which comes first in each row; `also` is set besides."""
-        raise AssertionError
+        if rows:
+            sets = ", ".join([f"{column} = {self.mark}" for column in columns] + ([also] if also else []))
+            statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = {self.mark}"
+            conn.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
 
     def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
         """Keep a pause (exclusive) and claims apart until the end of the transaction."""
@@ -84,25 +90,6 @@ class SQLite(Dialect):
     name = "sqlite"
     lock = skip = ""
     now = "NULL"
-
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        for some in _chunks(rows, len(columns)):
-            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES {_marks(some)}"
-            conn.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
-
-    def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
-    ) -> None:
-        sets = [f"{column} = given.column{number}" for number, column in enumerate(columns, 2)] + (
-            [also] if also else []
-        )
-        name = self.prefix + table
-        for some in _chunks(rows, 1 + len(columns)):
-            statement = (
-                f"UPDATE {name} SET {', '.join(sets)} FROM (VALUES {_marks(some)}) AS given "
-                f"WHERE {name}.{key} = given.column1"
-            )
-            conn.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """SQLITE_BUSY, SQLITE_LOCKED and their kin."""
@@ -166,6 +153,7 @@ class MySQL(Dialect):
     """Row locks with SKIP LOCKED at READ COMMITTED; JSON_TABLE for many rows, since IN lists made deadlocks."""
 
     name = "mysql"
+    mark = "%s"
     share = " LOCK IN SHARE MODE"
     now = "CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS SIGNED)"
 
@@ -175,13 +163,6 @@ class MySQL(Dialect):
     def joined(self, table: str, key: str, parameter: str) -> str:
         source = _json_table(parameter, ("v",))
         return f"{source} AS packed STRAIGHT_JOIN {self.prefix}{table} ON {key} = packed.v WHERE"
-
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        if rows:
-            # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
-            values = ", ".join(["%s"] * len(columns))
-            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({values})"
-            conn.exec_driver_sql(statement, [tuple(row) for row in rows])
 
     def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
         name = self.prefix + table
@@ -209,19 +190,6 @@ class MySQL(Dialect):
 
 
 DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
-
-
-def _chunks(rows: Sequence[Row], width: int) -> Iterator[Sequence[Row]]:
-    """Return the rows in as few parts as SQLite takes in a statement.
-
-    Not one by one: the driver lets go of the interpreter's lock at each row, and has to queue for it again.
-    """
-    length = _VARIABLES // width
-    return (rows[start : start + length] for start in range(0, len(rows), length))
-
-
-def _marks(rows: Sequence[Row]) -> str:
-    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
 
 
 def _type(kind: Any) -> str:
