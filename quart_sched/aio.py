@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
 
-from .engine.runner import RunHandle
+from .engine.backfill import backfill
+from .engine.handles import RunHandle
 from .engine.threads import StoreThread
 from .errors import InvalidDefinition, JobNotFound
 from .model import forecast
+from .model.backfill import Backfill, BackfillRequest
 from .model.forecast import Forecast, NextFires
+from .model.idempotency import RunRequest
 from .model.jobs import JobChanges, JobDefinition
+from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
 
 if TYPE_CHECKING:
@@ -112,13 +116,78 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(scheduler.catalogue.workers)
 
-    async def run_job(self, id: str, jobstore: str | None = None, *, cause: Cause = "manual") -> RunHandle:
+    async def run_job(
+        self,
+        id: str,
+        jobstore: str | None = None,
+        *,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        cause: Cause = "manual",
+    ) -> RunHandle:
         """Run the job once beside its schedule, also a paused one, and return the run to await.
 
-        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, OverlapForbidden where
-        max_instances of it run already, or Draining.
+        `args` and `kwargs`, where given, take the place of the job's own for this run, its retries and reruns. With an
+        `idempotency_key`, a call that is repeated within 24 hours returns the run of the first one, whose `repeated` is
+        then True, in whichever process it was made.
+
+        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, InvalidDefinition for
+        arguments that do not fit, IdempotencyKeyReused for a key that stood for another job or other arguments,
+        OverlapForbidden where max_instances of it run already, or Draining.
         """
-        return await self._front.scheduler.run_now(id, jobstore, cause)
+        overrides = Overrides.parse(args, kwargs)
+        return await self.run_with(id, overrides, jobstore, idempotency_key=idempotency_key, cause=cause)
+
+    async def run_with(
+        self,
+        id: str,
+        overrides: Overrides,
+        jobstore: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        cause: Cause = "manual",
+    ) -> RunHandle:
+        """Carry out `run_job` with arguments that have been parsed."""
+        request = None if idempotency_key is None else RunRequest.parse(idempotency_key, id, overrides)
+        return await self._front.scheduler.run_now(id, jobstore, cause, overrides, request)
+
+    async def backfill(
+        self,
+        job_id: str,
+        start: datetime | str,
+        end: datetime | str | None = None,
+        *,
+        dry_run: bool = False,
+        concurrency: int = 1,
+        rerun: bool = False,
+    ) -> Backfill:
+        """Run the past fires of a job from `start` on and before `end`, each with the time that it was due at.
+
+        They run in order, `concurrency` (1 to 100) at once and never more than the job's max_instances, counted
+        together with the fires of its schedule, also where the job is paused. Naive times are read in
+        SCHEDULER_TIMEZONE; without an `end` it is now. The records have the cause "backfill". With an SQL store what
+        waits outlives this process and runs in any; with others it ends with it.
+
+        Fires of which a run waits or is under way are left out and, unless `rerun`, those that one has succeeded at.
+        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
+        values and for more than 1,000 fires, Draining, or StoreUnavailable.
+        """
+        scheduler = self._front.scheduler
+        given = {"start": start, "end": end, "dry_run": dry_run, "concurrency": concurrency, "rerun": rerun}
+        return await self.fill(
+            job_id, BackfillRequest.parse(given, timezone=scheduler.timezone, now=scheduler.clock.now())
+        )
+
+    async def fill(self, job_id: str, request: BackfillRequest) -> Backfill:
+        """Carry out `backfill` with a request that has been parsed."""
+        scheduler = self._front.scheduler
+        _, job = await scheduler.runnable(job_id)
+        fires = await self._compute(partial(request.fires, job.trigger))
+        items = await backfill(
+            scheduler, job_id, fires, concurrency=request.concurrency, rerun=request.rerun, dry_run=request.dry_run
+        )
+        return Backfill(job_id, tuple(items), len(fires) - len(items), request.dry_run)
 
     async def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop, whichever process has it; this returns before it has, within SCHEDULER_POLL_INTERVAL.

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -40,6 +41,7 @@ RIGHTS: dict[str, Right] = {
     "pause_job": "operate",
     "resume_job": "operate",
     "run_job": "operate",
+    "backfill_job": "operate",
     "get_next_fires": "read",
     "get_forecast": "read",
     "get_runs": "read",
@@ -48,6 +50,8 @@ RIGHTS: dict[str, Right] = {
     "cancel_run": "operate",
 }
 """The right that each endpoint asks for."""
+
+_rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
 _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
@@ -58,12 +62,14 @@ async def check_caller(front: APScheduler, endpoint: str) -> None:
     current_actor.set("api")
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         _check_origin(front)
-    if front.auth is None:
-        return
-    rights = await _rights(front)
-    needed = RIGHTS[endpoint]
-    if needed not in rights:
-        raise Forbidden(f"This needs the right {needed!r}, which the credentials do not carry")
+    _rights_now.set(_ALL if front.auth is None else await _rights(front))
+    check_right(RIGHTS[endpoint])
+
+
+def check_right(right: Right) -> None:
+    """Raise Forbidden unless the caller of the request under way has this right."""
+    if right not in _rights_now.get():
+        raise Forbidden(f"This needs the right {right!r}, which the credentials do not carry")
 
 
 async def _rights(front: APScheduler) -> frozenset[str]:

@@ -9,17 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from apscheduler.job import Job
 from sqlalchemy import Connection, text
 
+from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
+from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
+from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
-from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
+from .rows import (
+    LEAVING,
+    LIVE_COLUMNS,
+    OUTPUT_COLUMNS,
+    RUN_COLUMNS,
+    clean,
+    live_row,
+    micros,
+    moment,
+    output_row,
+    run_row,
+)
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
@@ -146,7 +161,7 @@ class Rounds:
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
         query = (
-            f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func'} "
+            f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func, lane'} "
             f"FROM {self._dialect.joined('live', 'run_id', 'ids')} owner = :me AND state <> '{LEAVING}' "
             f"ORDER BY run_id{self._dialect.lock}"
         )
@@ -174,6 +189,8 @@ class Rounds:
             if again:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
+            if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
+                advance(conn, self._dialect, lanes, now)
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
@@ -224,9 +241,15 @@ class Rounds:
             if busy.get(row.job_id, 0) >= job.max_instances:
                 put_off.append((row.run_id, now + _LATER))
                 continue
+            try:
+                overridden = Overrides.load(row.overrides).apply(job)
+            except InvalidDefinition:
+                # Of a kind that newer code knows, whose processes will take it.
+                put_off.append((row.run_id, now + _LATER))
+                continue
             busy[row.job_id] = busy.get(row.job_id, 0) + 1
             run = Run(
-                job, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
+                overridden, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
                 attempt=row.attempt,
             )  # fmt: skip
             taken.append((row.run_id, row.run_id, me.id, "running", now))
@@ -270,6 +293,7 @@ class Rounds:
         ]  # fmt: skip
         if rows:
             self._dialect.delete(conn, "live", "run_id", [row.run_id for row in rows])
+            advance(conn, self._dialect, {row.lane for row in rows if row.lane}, now)
             books = [
                 run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
             ]
@@ -382,12 +406,14 @@ class Rounds:
                     self._account(row, "skipped", None, fire, 1, me, books, result)
         runs = [Run(job, fire, "schedule") for fire in fires]
         for run in runs:
-            us = micros(run.scheduled_at)
-            common = (row.id, row.incarnation, us, us, 1, "schedule", job.policy.on_crash, row.version, row.func)
+            enter = partial(
+                live_row, row, run.run_id, sched_us=micros(run.scheduled_at), cause="schedule",
+                on_crash=job.policy.on_crash, scheduled=True,
+            )  # fmt: skip
             if places is None:
-                books.live.append((run.run_id, run.fire_id, runs[0].run_id, *common, "running", me.id, None, now))
+                books.live.append(enter(batch_id=runs[0].run_id, state="running", owner=me.id, claimed_us=now))
             else:
-                books.live.append((run.run_id, run.fire_id, run.run_id, *common, "queued", None, now, None))
+                books.live.append(enter(state="queued", due_us=now))
                 result.queued = True
         if runs and places is None:
             result.claimed.append(Claimed(job, runs))
