@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +14,12 @@ from apscheduler.job import Job
 from .engine.backfill import backfill
 from .engine.handles import RunHandle
 from .engine.threads import StoreThread
-from .errors import InvalidDefinition, JobNotFound
+from .errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound
 from .model import forecast
 from .model.backfill import Backfill, BackfillRequest
 from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
-from .model.jobs import JobChanges, JobDefinition
+from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
 
@@ -76,10 +76,28 @@ class AioVerbs:
         """Change a job: all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
         return await self.modify(id, JobChanges.parse(id, changes), jobstore)
 
-    async def modify(self, id: str, changes: JobChanges, jobstore: str | None = None) -> Job:
-        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition."""
+    async def modify(
+        self, id: str, changes: JobChanges, jobstore: str | None = None, *, seen: Container[str] | None = None
+    ) -> Job:
+        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition.
+
+        With `seen`, entity tags as `tag` gives them, the job is changed only if it has one of them still: else this
+        raises JobChangedMeanwhile.
+        """
         scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.modify, id, jobstore, changes))
+        modify = partial(scheduler.catalogue.modify, id, jobstore, changes, check=self._unchanged(seen))
+        return await scheduler.call(modify)
+
+    def tag(self, job: Job) -> str:
+        """Return the entity tag of a job: another one whenever something of it was changed, its next fire aside."""
+        return tag_of(job, broken=self._front.scheduler.catalogue.broken_reason(job))
+
+    def _unchanged(self, seen: Container[str] | None) -> Callable[[Job], None]:
+        def check(job: Job) -> None:
+            if seen is not None and self.tag(job) not in seen:
+                raise JobChangedMeanwhile(job.id)
+
+        return check
 
     async def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
         """Return the job, or None."""
@@ -101,10 +119,10 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(partial(scheduler.catalogue.resume, id, jobstore))
 
-    async def remove_job(self, id: str, jobstore: str | None = None) -> None:
-        """Remove the job; a run under way goes on. Raises JobNotFound."""
+    async def remove_job(self, id: str, jobstore: str | None = None, *, seen: Container[str] | None = None) -> None:
+        """Remove the job; a run under way goes on. Raises JobNotFound; for `seen` see `modify`."""
         scheduler = self._front.scheduler
-        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore))
+        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
 
     async def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove the jobs of one store, or of all."""

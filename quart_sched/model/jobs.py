@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -211,6 +212,13 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
     if getattr(job, "version", 0) > 0:
         shown |= {key: getattr(job, key) for key in ("source", "modified", "paused_by", "version")}
     return shown
+
+
+def tag_of(job: Job, *, broken: str | None = None) -> str:
+    """Return a text that stands for the job as `to_wire` shows it, its next fire left out: the job's entity tag."""
+    shown = to_wire(job, broken=broken)
+    shown.pop("next_run_time", None)
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def with_arguments(job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:

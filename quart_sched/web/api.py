@@ -8,7 +8,7 @@ import logging
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from apscheduler.job import Job
@@ -196,11 +196,11 @@ async def _update_job(front: APScheduler, job_id: str) -> Response:
     body = await _body()
     job = await _find(front, job_id)
     changes = JobChanges.from_wire(body, _shown(front, job), lambda ref: security.allowed_function(front, ref))
-    return _job(front, await front.aio.modify(job_id, changes))
+    return _job(front, await front.aio.modify(job_id, changes, seen=_if_match()))
 
 
 async def _delete_job(front: APScheduler, job_id: str) -> Response:
-    await front.aio.remove_job(job_id)
+    await front.aio.remove_job(job_id, seen=_if_match())
     return Response(status=204)
 
 
@@ -347,6 +347,11 @@ def _wait_of(text: str | None) -> float:
     return wait
 
 
+def _if_match() -> Container[str] | None:
+    """Return the entity tags of the header If-Match (RFC 9110, section 13.1.1); None where any will do."""
+    return request.if_match if "If-Match" in request.headers and not request.if_match.star_tag else None
+
+
 async def _find(front: APScheduler, job_id: str) -> Job:
     job = await front.aio.get_job(job_id)
     if job is None:
@@ -362,7 +367,9 @@ def _shown(front: APScheduler, job: Job) -> dict[str, Any]:
 
 
 def _job(front: APScheduler, job: Job) -> Response:
-    return _json(front, _shown(front, job))
+    response = _json(front, _shown(front, job))
+    response.set_etag(front.aio.tag(job))
+    return response
 
 
 def _error(front: APScheduler, status: int, message: str) -> Response:
