@@ -18,8 +18,8 @@ _LOOKS = 3
 """Looks for the next run of a lane, as another process may have cancelled the one that was found."""
 
 
-def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int) -> None:
-    """Let the next run of each lane begin, unless one of it is under way or about to begin."""
+def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int) -> bool:
+    """Let the next run of each lane begin, unless one of it is under way or about to begin; tell whether any may."""
     query = text(
         f"SELECT run_id, owner, due_us FROM {dialect.prefix}live WHERE lane = :lane AND state <> '{LEAVING}' "
         f"ORDER BY CASE WHEN owner IS NULL AND due_us IS NULL THEN 1 ELSE 0 END, sched_us, run_id LIMIT 1{dialect.lock}"
@@ -34,6 +34,7 @@ def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int
     if ready:
         dialect.update(conn, "live", "run_id", ("due_us",), ready)
         dialect.notify(conn)
+    return bool(ready)
 
 
 def enter_backfill(

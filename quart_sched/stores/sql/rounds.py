@@ -75,7 +75,8 @@ class Round:
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been
     recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim, `queued` that fires wait for a place.
+    there was something to write down or to claim, `queued` that fires wait for a place, `released` that runs which
+    waited for the end of others may begin.
     """
 
     now: datetime
@@ -89,6 +90,7 @@ class Round:
     more: bool = False
     met: bool = False
     queued: bool = False
+    released: bool = False
 
 
 @dataclass(slots=True)
@@ -137,7 +139,7 @@ class Rounds:
         if work.left:
             self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            result.late = self._finish(conn, me, work.endings, us, work.waiting)
+            self._finish(conn, me, work, us, result)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -153,10 +155,9 @@ class Rounds:
 
     # What ended
 
-    def _finish(
-        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool
-    ) -> list[str]:
-        """Move runs from `live` into the history; return those that were not this process's own any more."""
+    def _finish(self, conn: Connection, me: Session, work: Work, now: int, result: Round) -> None:
+        """Move runs from `live` into the history, and tell of those that were not this process's own any more."""
+        endings = work.endings
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
@@ -178,7 +179,7 @@ class Rounds:
             self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
             outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
             self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
-            if waiting:
+            if work.waiting:
                 # What waits for the place of one of these need not wait longer.
                 query = (
                     f"UPDATE {self._p}live SET due_us = :now WHERE {self._dialect.within('job_id', 'jobs')} "
@@ -190,14 +191,14 @@ class Rounds:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
             if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
-                advance(conn, self._dialect, lanes, now)
+                result.released = advance(conn, self._dialect, lanes, now)
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
             query = f"SELECT run_id FROM {self._dialect.joined('runs', 'run_id', 'ids')} recorded_by = :me"
             done = conn.execute(text(query), {"ids": self._dialect.pack(missing), "me": me.id})
             missing -= {row.run_id for row in done}
-        return sorted(missing)
+        result.late = sorted(missing)
 
     def give_back(self, conn: Connection, me: Session, run_ids: Sequence[str], now: int) -> None:
         """Let others take runs that were claimed here but never begun."""
