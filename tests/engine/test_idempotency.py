@@ -110,6 +110,7 @@ async def test_after_24_hours_it_is_a_new_request(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", notes, **LATER)
         first = await scheduler.aio.run_job("job", idempotency_key="key")
+        await first
         clock.jump(24 * 3600 - 1)
         assert (await scheduler.aio.run_job("job", idempotency_key="key")).run_id == first.run_id
         clock.jump(1)
