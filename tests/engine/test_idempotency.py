@@ -70,7 +70,7 @@ async def test_while_the_run_is_under_way_the_repeated_call_waits_for_it(schedul
         again = await scheduler.aio.run_job("job", idempotency_key="key")
         waiting = asyncio.create_task(again.wait())
         await clock.advance(3)
-        assert not waiting.done() and not again.done()
+        assert (waiting.done(), again.done()) == (False, False)
         gates[0].set()
         await clock.advance(1)
         assert (await waiting).outcome == "succeeded"
@@ -109,6 +109,7 @@ async def test_after_24_hours_it_is_a_new_request(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", notes, **LATER)
         first = await scheduler.aio.run_job("job", idempotency_key="key")
+        await first
         clock.jump(24 * 3600 - 1)
         assert (await scheduler.aio.run_job("job", idempotency_key="key")).run_id == first.run_id
         clock.jump(1)
@@ -136,7 +137,7 @@ async def test_what_made_no_run_does_not_use_up_the_key(scheduler, app, serve, c
 async def test_a_key_of_the_wrong_form_is_refused(scheduler, app, serve, key):
     async with serve(scheduler, app):
         scheduler.add_job("job", notes, **LATER)
-        with pytest.raises(InvalidDefinition, match="Idempotency-Key: is .*; expected 1 to 255 printable ASCII"):
+        with pytest.raises(InvalidDefinition, match=r"Idempotency-Key: is .*; expected 1 to 255 printable ASCII"):
             await scheduler.aio.run_job("job", idempotency_key=key)
         await (await scheduler.aio.run_job("job", idempotency_key="x" * 255))
 

@@ -69,7 +69,8 @@ def test_one_that_waits_behind_is_cancelled_and_the_lane_stays_as_it_is(peer):
     _, second, _ = backfill(one, 3)
     [run] = one.claim()
     record = one.store.cancel(second, "host:1")
-    assert isinstance(record, RunRecord) and record.cause == "backfill"
+    assert isinstance(record, RunRecord)
+    assert record.cause == "backfill"
     assert due(one) == [-3]
     one.finish(run)
     assert due(one) == [-1]
