@@ -108,8 +108,7 @@ async def test_one_at_a_time_unless_told_otherwise(scheduler, app, serve, clock)
         await scheduler.aio.backfill("job", at(-190))
         for count, fire in enumerate([-190, -130, -70, -10], 1):
             await clock.advance(0)
-            assert len(begun) == count
-            assert begun[-1] == fire
+            assert (len(begun), begun[-1]) == (count, fire)
             gates[-1].set()
 
 
@@ -178,8 +177,7 @@ async def test_a_dry_run_shows_what_would_run_and_does_nothing(scheduler, app, s
         found = await scheduler.aio.backfill("job", at(-70), dry_run=True)
         await clock.advance(0)
         assert [(offset(fire), run_id) for fire, run_id in found.items] == [(-70, None), (-10, None)]
-        assert found.dry_run
-        assert begun == []
+        assert (found.dry_run, begun) == (True, [])
         assert (await scheduler.aio.runs("job")).items == ()
 
 
