@@ -302,8 +302,8 @@ async def test_a_process_pool_does_not_take_them_for_too_late(scheduler, app, se
     async with serve(scheduler, app, SCHEDULER_EXECUTORS={"pool": {"type": "processpool", "max_workers": 1}}):
         scheduler.add_job("job", in_another_process, executor="pool", misfire_grace_time=1, **MINUTELY)
         await scheduler.aio.backfill("job", at(-70))
-        await eventually(lambda: not scheduler.scheduler.runner.waiting.runs())
-        await eventually(lambda: not scheduler.scheduler.runner.running())
+        runner = scheduler.scheduler.runner
+        await eventually(lambda: not runner.waiting.runs() and not runner.running(), timeout=30)
         assert await outcomes(scheduler) == [(-70, "succeeded"), (-10, "succeeded")]
 
 
