@@ -22,6 +22,7 @@ from .planning import TriggerStuck, first_fire
 from .triggers import SPAN, BoundedAndTrigger
 
 _TICK = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 _LAST_YEAR = 9999
 
 
@@ -178,7 +179,7 @@ def fire_from(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         changes = list(changes_between(moment - _SKIPPED, moment, trigger.timezone))
         if changes and changes[0].forward:
             # It may fire now for a time that was skipped, which it does not tell when it is asked now.
-            delayed = first_fire(trigger, changes[0].at - _TICK)
+            delayed = first_fire(trigger, changes[0].at - _SECOND)
             if delayed is not None and delayed.astimezone(UTC) >= moment:
                 fire = _earliest((fire, delayed))
     return None if fire is None else normal(fire)
