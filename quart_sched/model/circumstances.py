@@ -81,7 +81,7 @@ def circumstances(
         hold_at(at, of_job, "pause", _PAUSE_ENDS),
         hold_at(at, of_job, "prune", _PRUNE_ENDS),
         hold_at(at, of_job, "broken", _BREAK_ENDS),
-        hold_at(at, of_scheduler, "pause", frozenset({"resume"})),
+        hold_at(at, of_scheduler, "pause", frozenset({"resume", "start", "stop"})),
         down,
     )
 

@@ -1,0 +1,436 @@
+"""Explanations: what happened to one fire of a job, from its records, its trigger and how it stood at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Literal
+
+from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from ..errors import InvalidDefinition
+from .circumstances import Circumstances, Hold
+from .clock_changes import ClockChange, change_around
+from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
+from .runs import STATES, RunRecord, blocking_runs, in_time
+from .schedules import fire_before, fire_from, leaves, looks_at_the_present, may_change, without_jitter, zone_of
+from .sentences import Teller
+from .trigger_parser import moment as parse_moment
+
+Verdict = Literal[
+    "ran", "waiting", "cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down",
+    "broken", "clock_gap", "not_a_fire", "to_come", "overdue", "job_absent", "no_record",
+]  # fmt: skip
+Cause = Literal["broken", "scheduler_paused", "process_down"]
+
+FURTHEST = timedelta(days=50 * 366)
+"""How far from now a moment may be that is asked about."""
+_SECOND = timedelta(seconds=1)
+_TICK = timedelta(microseconds=1)
+_LATE = 1.0
+"""Seconds from which on a fire that ran is late, so that it is worth saying what held it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause that kept a fire back: of the job or of the whole scheduler (`scope`)."""
+
+    scope: Literal["job", "scheduler"]
+    hold: Hold
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        times = self.hold.to_wire()
+        return {"scope": self.scope, "since": times["since"], "by": self.hold.by, "until": times["until"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happened to the fire of a job at some moment, as `verdict` says in one word and `description` in a sentence.
+
+    - `ran`: it runs or has run; `outcome` is that of its last attempt, `run_ids` are all of them, `late` is by how many
+      seconds it began late.
+    - `waiting`: it is claimed and waits for its place or its next attempt; `outcome` is queued or retry_wait.
+    - `cancelled`: it was given up before it began.
+    - `missed`: it came too late to run, by `late` seconds when that was decided; `first`, `last` and `fires` (None
+      where they were not counted) are those of the record that it shares with others.
+    - `coalesced`: it was due together with a later one that ran for it, the run `into`.
+    - `skipped`: as many runs as may be were under way, `blocked_by`.
+    - `job_paused`, `scheduler_paused`, `process_down`, `broken`: so it was, and nothing has been recorded since;
+      `pause` and `down` say since when, by whom and until when.
+    - `clock_gap`: the clocks skip that time of the schedule; `at` is naive, and `clock_change` says what happens
+      instead.
+    - `not_a_fire`: the trigger of that moment does not fire then; `previous` and `next` are the nearest fires.
+    - `to_come`: it is to come; a `pause` may stand in its way.
+    - `overdue`: it is due, and no process has claimed it yet.
+    - `job_absent`: the job was not there yet, or not any more.
+    - `no_record`: it should have fired, but nothing is known of it: the record has been pruned, or it is older than the
+      history, or nobody knows the trigger of that time.
+
+    `at` is the fire itself where there is one, in the trigger's zone. `cause` is what held up a fire that was missed,
+    coalesced or late: scheduler_paused, process_down or broken; None where the process was busy. `clock_change` is also
+    given where a clock change moves the fire, or where its time comes twice.
+    """
+
+    job_id: str
+    at: datetime
+    verdict: Verdict
+    description: str = ""
+    outcome: str | None = None
+    run_ids: tuple[str, ...] = ()
+    late: float | None = None
+    first: datetime | None = None
+    last: datetime | None = None
+    fires: int | None = None
+    blocked_by: tuple[str, ...] = ()
+    into: str | None = None
+    cause: Cause | None = None
+    pause: Pause | None = None
+    down: Hold | None = None
+    clock_change: ClockMark | None = None
+    previous: datetime | None = None
+    next: datetime | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it: all keys, null where they do not apply."""
+
+        def shown(at: datetime | None) -> str | None:
+            return None if at is None else at.isoformat()
+
+        return {
+            "job_id": self.job_id,
+            "at": self.at.isoformat(),
+            "verdict": self.verdict,
+            "description": self.description,
+            "outcome": self.outcome,
+            "run_ids": list(self.run_ids) or None,
+            "late": self.late,
+            "from": shown(self.first),
+            "to": shown(self.last),
+            "fires": self.fires,
+            "blocked_by": list(self.blocked_by) or None,
+            "into": self.into,
+            "cause": self.cause,
+            "pause": None if self.pause is None else self.pause.to_wire(),
+            "down": None if self.down is None else self.down.to_wire(),
+            "clock_change": None if self.clock_change is None else self.clock_change.to_wire(),
+            "previous": shown(self.previous),
+            "next": shown(self.next),
+        }
+
+
+# The question
+
+
+def parse_at(value: Any, now: datetime) -> datetime:
+    """Return the moment that is asked about, naive where it is given so. Raises InvalidDefinition."""
+    at = parse_moment("at", value)
+    utc = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    if not abs(utc.timestamp() - now.timestamp()) <= FURTHEST.total_seconds():
+        raise InvalidDefinition("at", f"is {at.isoformat()}; expected a time within 50 years from now")
+    return at
+
+
+def moments(at: datetime, zone: tzinfo) -> list[datetime]:
+    """Return what a time means in `zone`: two moments where it is naive and comes twice, none where it is skipped."""
+    if at.tzinfo is not None:
+        return [at.astimezone(UTC).astimezone(zone)]
+    change = change_around(at, zone) if may_change(zone) else None
+    if change is None:
+        return [at.replace(tzinfo=zone)]
+    return [] if change.forward else [at.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+
+
+def window(at: datetime, trigger: BaseTrigger | None) -> tuple[datetime, datetime]:
+    """Return begin and end, in UTC, of the fires that are meant by `at`: its second, and as far as jitter goes."""
+    slack = timedelta(seconds=_jitter(trigger))
+    begin = at.astimezone(UTC)
+    return begin - slack, begin + slack + (_TICK if begin.microsecond else _SECOND)
+
+
+def _jitter(trigger: Any) -> float:
+    parts = getattr(trigger, "triggers", ())
+    return float(getattr(trigger, "jitter", None) or 0) + max(map(_jitter, parts), default=0.0)
+
+
+# The answer
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a job around the aware moment `at`.
+
+    `records` are those within the `window`, `ahead` the first records of the job's own fires from its begin on.
+    `broken` is why the job cannot run here.
+    """
+
+    job_id: str
+    at: datetime
+    now: datetime
+    job: Job | None
+    circumstances: Circumstances
+    records: Sequence[RunRecord] = ()
+    ahead: Sequence[RunRecord] = ()
+    broken: str | None = None
+
+
+def explain(evidence: Evidence) -> Explanation:
+    """Say what happened to the fire at that moment. Asks the trigger a few hundred times at most."""
+    return _Inquiry(evidence).explain()
+
+
+def explain_gap(job_id: str, wall: datetime, zone: tzinfo, trigger: BaseTrigger | None) -> Explanation:
+    """Say what happens at a naive time that the clocks of `zone` skip."""
+    change = change_around(wall, zone)
+    assert change is not None
+    schedule = None if trigger is None else _Schedule(trigger)
+    mark = None if schedule is None else schedule.mark_of_gap(wall, zone, change)
+    found = Explanation(job_id, wall, "not_a_fire" if mark is None else "clock_gap", clock_change=mark)
+    if schedule is not None:
+        found = replace(found, previous=schedule.before(change.at), next=schedule.behind(change.at - _TICK))
+    return replace(found, description=Teller(zone, wall).gap(found, change.at.astimezone(zone)))
+
+
+class _Schedule:
+    """A trigger, asked for its fires around a moment. Whatever it raises, it has no answer then."""
+
+    def __init__(self, trigger: BaseTrigger) -> None:
+        self.jittered = _jitter(trigger) > 0
+        self.trigger = without_jitter(trigger)
+        self.answers = looks_at_the_present(trigger)
+
+    def within(self, begin: datetime, end: datetime) -> datetime | None:
+        fire = self._asked(lambda: fire_from(self.trigger, begin))
+        return fire if fire is not None and fire.timestamp() < end.timestamp() else None
+
+    def before(self, at: datetime) -> datetime | None:
+        return self._asked(lambda: fire_before(self.trigger, at))
+
+    def behind(self, at: datetime) -> datetime | None:
+        return self._asked(lambda: fire_from(self.trigger, at.astimezone(UTC) + _TICK))
+
+    def mark(self, fire: datetime) -> ClockMark | None:
+        """Return what a clock change does to a fire of the schedule."""
+        begin = self.before(fire) or fire - timedelta(days=1)
+        marker = Marker(self.trigger, Changes(begin))
+        try:
+            return marker.mark(Step(fire, begin, True)) if self.answers else None
+        except Exception:
+            return None  # as in a forecast: the fire itself is known
+
+    def mark_of_gap(self, wall: datetime, zone: tzinfo, change: ClockChange) -> ClockMark | None:
+        """Return what happens instead at a time that is skipped; None where the schedule does not have that time."""
+        begin = wall.replace(tzinfo=UTC, fold=0)
+        end = begin + (_TICK if wall.microsecond else _SECOND)
+        unchanging = (leaf.unchanging for leaf in leaves(self.trigger) if leaf.zone == zone)
+        own = [fire for each in unchanging if (fire := _Schedule(each).within(begin, end)) is not None]
+        if not own:
+            return None
+        fire = self.behind(change.at - _TICK)
+        mark = None if fire is None else self.mark(fire)
+        if fire is not None and mark is not None and (mark.effect, mark.change) == ("moved", change):
+            return moved(change, zone, wall, fire)
+        return left_out(change, zone, [wall])
+
+    def _asked(self, question: Callable[[], datetime | None]) -> datetime | None:
+        try:
+            return question() if self.answers else None
+        except Exception:
+            # A combination may have no fire in common.
+            return None
+
+
+class _Inquiry:
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._here = evidence.circumstances
+        future = evidence.at.timestamp() > evidence.now.timestamp()
+        trigger = evidence.job.trigger if future and evidence.job is not None else self._here.trigger
+        self._schedule = None if trigger is None else _Schedule(trigger)
+        self._begin, self._end = window(evidence.at, trigger)
+        self._zone: tzinfo = zone_of(trigger) or evidence.at.tzinfo or UTC
+        self._at = evidence.at.astimezone(UTC).astimezone(self._zone)
+        self._teller = Teller(self._zone, self._at)
+
+    def explain(self) -> Explanation:
+        fires = _by_fire(self._evidence.records)
+        own = [runs for runs in fires if runs[0].cause not in ("manual", "api", "start")]
+        if own:
+            return self._recorded(min(own, key=lambda runs: (abs(self._distance(runs[0])), in_time(runs[0]))))
+        lapse = next((record for record in self._evidence.ahead if self._covers(record)), None)
+        fire = self._fire(lapse)
+        if lapse is not None and (fire is not None or self._schedule is None or not self._schedule.answers):
+            return self._recorded([lapse], fire or self._at)
+        if fire is None and fires:
+            # Not a fire of the schedule: somebody has run the job at that moment.
+            return self._recorded(fires[0])
+        if (fire or self._at).timestamp() > self._evidence.now.timestamp():
+            return self._to_come(fire)
+        return self._without_record(fire)
+
+    def _distance(self, record: RunRecord) -> float:
+        return record.scheduled_at.timestamp() - self._at.timestamp()
+
+    def _covers(self, record: RunRecord) -> bool:
+        first = record.first_scheduled_at or record.scheduled_at
+        return record.outcome in ("missed", "coalesced") and first.timestamp() < self._end.timestamp()
+
+    def _fire(self, lapse: RunRecord | None) -> datetime | None:
+        """Return the fire of the schedule that is meant, if there is one."""
+        job, schedule = self._evidence.job, self._schedule
+        upcoming = None if job is None or job.pending else job.next_run_time
+        if upcoming is not None and self._begin <= upcoming.astimezone(UTC) < self._end:
+            return self._local(upcoming)
+        if schedule is None:
+            return None
+        if type(schedule.trigger) is IntervalTrigger:
+            # Its fires follow one another, and need not be those that its start date alone would give.
+            anchors = [lapse.first_scheduled_at if lapse is not None else None, upcoming]
+            anchor = next((each for each in anchors if each is not None), None)
+            if anchor is not None:
+                interval = schedule.trigger.interval
+                steps = -((anchor.astimezone(UTC) - self._begin) // interval)
+                fire = anchor.astimezone(UTC) + steps * interval
+                if fire < self._end and (lapse is not None or steps > 0):
+                    return self._local(fire)
+                if lapse is not None or fire > anchor.astimezone(UTC):
+                    return None
+        found = schedule.within(self._begin, self._end)
+        return None if found is None else self._local(found)
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(UTC).astimezone(self._zone)
+
+    # With records
+
+    def _recorded(self, runs: Sequence[RunRecord], fire: datetime | None = None) -> Explanation:
+        first, last = runs[0], runs[-1]
+        at = self._local(fire or first.scheduled_at)
+        found = Explanation(self._evidence.job_id, at, _verdict(runs), outcome=last.outcome)
+        if found.verdict in ("missed", "coalesced", "skipped"):
+            ended = last.finished_at
+            found = replace(
+                found,
+                late=None if ended is None else ended.timestamp() - at.timestamp(),
+                first=self._local(last.first_scheduled_at or last.scheduled_at),
+                last=self._local(last.scheduled_at),
+                fires=last.fires,
+                blocked_by=blocking_runs(last),
+                into=self._stood_for_it(last) if found.verdict == "coalesced" else None,
+            )
+        else:
+            begun = first.started_at
+            found = replace(
+                found,
+                run_ids=tuple(run.run_id for run in runs),
+                late=None if begun is None else begun.timestamp() - at.timestamp(),
+            )
+        if found.verdict in ("missed", "coalesced") or (found.verdict == "ran" and (found.late or 0) >= _LATE):
+            found = self._held(found, *self._cause())
+        if self._schedule is not None and first.cause == "schedule":
+            found = replace(found, clock_change=self._schedule.mark(at))
+        return replace(found, description=self._teller.recorded(found, runs))
+
+    def _stood_for_it(self, lapse: RunRecord) -> str | None:
+        later = (
+            each for each in self._evidence.ahead if in_time(each) > in_time(lapse) and each.outcome != "coalesced"
+        )
+        return next((record.run_id for record in later), None)
+
+    def _cause(self) -> tuple[Cause | None, Hold | None]:
+        here = self._here
+        if here.broken is not None:
+            return "broken", here.broken
+        if here.scheduler_pause is not None:
+            return "scheduler_paused", here.scheduler_pause
+        return ("process_down", here.down) if here.down is not None else (None, None)
+
+    def _held(self, found: Explanation, cause: Cause | None, hold: Hold | None) -> Explanation:
+        """Say what held the fire up."""
+        pause = Pause("scheduler", hold) if cause == "scheduler_paused" and hold is not None else None
+        return replace(found, cause=cause, pause=pause, down=hold if cause == "process_down" else None)
+
+    # Without
+
+    def _to_come(self, fire: datetime | None) -> Explanation:
+        evidence, here = self._evidence, self._here
+        if evidence.job is None:
+            return self._absent()
+        if fire is None:
+            return self._not_a_fire()
+        found = Explanation(evidence.job_id, fire, "to_come", pause=self._pause(), down=here.down)
+        if self._schedule is not None:
+            found = replace(found, clock_change=self._schedule.mark(fire))
+        broken = evidence.broken or (here.broken and (here.broken.reason or "nobody can run it"))
+        if broken:
+            found = replace(found, verdict="broken")
+        return replace(found, description=self._teller.to_come(found, broken or None))
+
+    def _pause(self) -> Pause | None:
+        here = self._here
+        if here.job_pause is not None:
+            return Pause("job", here.job_pause)
+        if here.pruned is not None:
+            return Pause("job", replace(here.pruned, by="prune"))
+        return None if here.scheduler_pause is None else Pause("scheduler", here.scheduler_pause)
+
+    def _without_record(self, fire: datetime | None) -> Explanation:
+        here, evidence = self._here, self._evidence
+        if here.absent:
+            return self._absent()
+        if fire is None and self._schedule is not None and self._schedule.answers:
+            return self._not_a_fire()
+        found = Explanation(evidence.job_id, fire or self._at, "no_record")
+        pause = self._pause()
+        if fire is None:
+            pass
+        elif here.broken is not None:
+            found = replace(found, verdict="broken")
+        elif pause is not None:
+            found = replace(found, verdict="job_paused" if pause.scope == "job" else "scheduler_paused", pause=pause)
+        elif here.down is not None:
+            found = replace(found, verdict="process_down", down=here.down)
+        elif self._is_due():
+            found = replace(found, verdict="overdue", late=evidence.now.timestamp() - found.at.timestamp())
+        if fire is not None and self._schedule is not None:
+            found = replace(found, clock_change=self._schedule.mark(fire))
+        why = evidence.broken or (here.broken.reason if here.broken is not None else None)
+        known = fire is not None
+        return replace(found, description=self._teller.unrecorded(found, here, why, known=known, due=self._is_due()))
+
+    def _is_due(self) -> bool:
+        """Tell whether the fire may still be claimed."""
+        job = self._evidence.job
+        upcoming = None if job is None or job.pending else job.next_run_time
+        return upcoming is not None and upcoming.timestamp() < self._end.timestamp()
+
+    def _not_a_fire(self) -> Explanation:
+        found = Explanation(self._evidence.job_id, self._at, "not_a_fire")
+        if self._schedule is not None:
+            before, behind = self._schedule.before(self._begin), self._schedule.behind(self._at)
+            found = replace(found, previous=before, next=behind)
+        return replace(found, description=self._teller.not_a_fire(found))
+
+    def _absent(self) -> Explanation:
+        found = Explanation(self._evidence.job_id, self._at, "job_absent")
+        return replace(found, description=self._teller.absent(self._here))
+
+
+def _verdict(runs: Sequence[RunRecord]) -> Verdict:
+    outcome = runs[-1].outcome
+    if outcome in ("missed", "coalesced", "skipped"):
+        return outcome
+    if outcome in STATES and outcome != "running":
+        return "waiting"
+    return "cancelled" if all(run.started_at is None for run in runs) and outcome == "cancelled" else "ran"
+
+
+def _by_fire(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Return the runs of each fire in the order of their attempts; the fires in order of time."""
+    fires: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=in_time):
+        fires.setdefault(record.fire_id, []).append(record)
+    return [sorted(runs, key=lambda run: (run.attempt, run.run_id)) for runs in fires.values()]
