@@ -16,7 +16,16 @@ from .circumstances import Circumstances, Hold
 from .clock_changes import ClockChange, change_around
 from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
 from .runs import STATES, RunRecord, blocking_runs, in_time
-from .schedules import fire_before, fire_from, leaves, looks_at_the_present, may_change, without_jitter, zone_of
+from .schedules import (
+    fire_before,
+    fire_from,
+    following,
+    leaves,
+    looks_at_the_present,
+    may_change,
+    without_jitter,
+    zone_of,
+)
 from .sentences import Teller
 from .trigger_parser import moment as parse_moment
 
@@ -30,6 +39,8 @@ FURTHEST = timedelta(days=50 * 366)
 """How far from now a moment may be that is asked about."""
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)
+_WALK = 10_000
+"""Fires of a trigger that are looked at one after the other, where there is no other way."""
 _LATE = 1.0
 """Seconds from which on a fire that ran is late, so that it is worth saying what held it up."""
 
@@ -206,6 +217,19 @@ class _Schedule:
         fire = self._asked(lambda: fire_from(self.trigger, begin))
         return fire if fire is not None and fire.timestamp() < end.timestamp() else None
 
+    def walked(self, fire: datetime | None, begin: datetime, end: datetime) -> datetime | None:
+        """Return the fire within, looked for one after the other from `fire` on, as far as that leads."""
+        try:
+            for _ in range(_WALK):
+                if fire is None or fire.timestamp() >= end.timestamp():
+                    return None
+                if fire.timestamp() >= begin.timestamp():
+                    return fire
+                fire = following(self.trigger, fire)
+        except Exception:
+            return None  # It may be the user's own code.
+        return None
+
     def before(self, at: datetime) -> datetime | None:
         return self._asked(lambda: fire_before(self.trigger, at))
 
@@ -262,7 +286,7 @@ class _Inquiry:
             return self._recorded(min(own, key=lambda runs: (abs(self._distance(runs[0])), in_time(runs[0]))))
         lapse = next((record for record in self._evidence.ahead if self._covers(record)), None)
         fire = self._fire(lapse)
-        if lapse is not None and (fire is not None or self._schedule is None or not self._schedule.answers):
+        if lapse is not None and (fire is not None or not self._answers):
             return self._recorded([lapse], fire or self._at)
         if fire is None and fires:
             # Not a fire of the schedule: somebody has run the job at that moment.
@@ -270,6 +294,12 @@ class _Inquiry:
         if (fire or self._at).timestamp() > self._evidence.now.timestamp():
             return self._to_come(fire)
         return self._without_record(fire)
+
+    @property
+    def _upcoming(self) -> datetime | None:
+        job = self._evidence.job
+        upcoming: datetime | None = None if job is None or job.pending else job.next_run_time
+        return upcoming
 
     def _distance(self, record: RunRecord) -> float:
         return record.scheduled_at.timestamp() - self._at.timestamp()
@@ -280,8 +310,7 @@ class _Inquiry:
 
     def _fire(self, lapse: RunRecord | None) -> datetime | None:
         """Return the fire of the schedule that is meant, if there is one."""
-        job, schedule = self._evidence.job, self._schedule
-        upcoming = None if job is None or job.pending else job.next_run_time
+        upcoming, schedule = self._upcoming, self._schedule
         if upcoming is not None and self._begin <= upcoming.astimezone(UTC) < self._end:
             return self._local(upcoming)
         if schedule is None:
@@ -298,7 +327,10 @@ class _Inquiry:
                     return self._local(fire)
                 if lapse is not None or fire > anchor.astimezone(UTC):
                     return None
-        found = schedule.within(self._begin, self._end)
+        if upcoming is not None and not schedule.answers:
+            found = schedule.walked(upcoming, self._begin, self._end)
+        else:
+            found = schedule.within(self._begin, self._end)
         return None if found is None else self._local(found)
 
     def _local(self, moment: datetime) -> datetime:
@@ -360,7 +392,7 @@ class _Inquiry:
         if evidence.job is None:
             return self._absent()
         if fire is None:
-            return self._not_a_fire()
+            return self._not_a_fire() if self._answers or self._upcoming is not None else self._unknown()
         found = Explanation(evidence.job_id, fire, "to_come", pause=self._pause(), down=here.down)
         if self._schedule is not None:
             found = replace(found, clock_change=self._schedule.mark(fire))
@@ -378,34 +410,35 @@ class _Inquiry:
         return None if here.scheduler_pause is None else Pause("scheduler", here.scheduler_pause)
 
     def _without_record(self, fire: datetime | None) -> Explanation:
-        here, evidence = self._here, self._evidence
+        here, evidence, pause = self._here, self._evidence, self._pause()
         if here.absent:
             return self._absent()
-        if fire is None and self._schedule is not None and self._schedule.answers:
-            return self._not_a_fire()
-        found = Explanation(evidence.job_id, fire or self._at, "no_record")
-        pause = self._pause()
         if fire is None:
-            pass
-        elif here.broken is not None:
+            return self._not_a_fire() if self._answers else self._unknown()
+        found = Explanation(evidence.job_id, fire, "no_record")
+        if here.broken is not None:
             found = replace(found, verdict="broken")
         elif pause is not None:
             found = replace(found, verdict="job_paused" if pause.scope == "job" else "scheduler_paused", pause=pause)
         elif here.down is not None:
             found = replace(found, verdict="process_down", down=here.down)
         elif self._is_due():
-            found = replace(found, verdict="overdue", late=evidence.now.timestamp() - found.at.timestamp())
-        if fire is not None and self._schedule is not None:
+            found = replace(found, verdict="overdue", late=evidence.now.timestamp() - fire.timestamp())
+        if self._schedule is not None:
             found = replace(found, clock_change=self._schedule.mark(fire))
-        why = evidence.broken or (here.broken.reason if here.broken is not None else None)
-        known = fire is not None
-        return replace(found, description=self._teller.unrecorded(found, here, why, known=known, due=self._is_due()))
+        return replace(found, description=self._teller.unrecorded(found, here.broken, due=self._is_due()))
+
+    @property
+    def _answers(self) -> bool:
+        return self._schedule is not None and self._schedule.answers
+
+    def _unknown(self) -> Explanation:
+        found = Explanation(self._evidence.job_id, self._at, "no_record")
+        return replace(found, description=self._teller.unknown(self._at))
 
     def _is_due(self) -> bool:
         """Tell whether the fire may still be claimed."""
-        job = self._evidence.job
-        upcoming = None if job is None or job.pending else job.next_run_time
-        return upcoming is not None and upcoming.timestamp() < self._end.timestamp()
+        return self._upcoming is not None and self._upcoming.timestamp() < self._end.timestamp()
 
     def _not_a_fire(self) -> Explanation:
         found = Explanation(self._evidence.job_id, self._at, "not_a_fire")

@@ -160,9 +160,15 @@ _SKIPPED = timedelta(hours=3)
 
 
 def looks_at_the_present(trigger: BaseTrigger) -> bool:
-    """Tell whether a trigger can be asked for its fires around any moment; nobody knows of one of the user's own."""
+    """Tell whether the fires of a trigger around a moment hang on that alone, and not on those that came before.
+
+    Nobody knows of one of the user's own.
+    """
     kind = type(trigger)
-    if kind in (OrTrigger, EarliestOrTrigger, AndTrigger, BoundedAndTrigger):
+    if kind in (OrTrigger, EarliestOrTrigger):
+        # The fire of any of its parts is the one before for all: an interval begins anew there.
+        return all(looks_at_the_present(part) and type(part) is not IntervalTrigger for part in trigger.triggers)
+    if kind in (AndTrigger, BoundedAndTrigger):
         return all(looks_at_the_present(part) for part in trigger.triggers)
     return kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger, DateTrigger)
 

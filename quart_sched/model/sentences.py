@@ -119,25 +119,27 @@ class Teller:
             return f"{fire} is to come, but no process is running {self._span(found.down)}."
         return f"{fire} is to come."
 
-    def unrecorded(self, found: Explanation, here: Circumstances, broken: str | None, *, known: bool, due: bool) -> str:
-        """Tell of a fire of the past without a record: `known` to be one or not, and `due` still or not."""
+    def unrecorded(self, found: Explanation, broken: Hold | None, *, due: bool) -> str:
+        """Tell of a fire of the past without a record; `due` tells whether it may still run."""
         fire = self._fire(found.at)
         later = " It is still due, and is decided on when that ends." if due else ""
         if found.verdict == "broken":
-            reason = f": {_brief(broken)}" if broken else ""
-            return f"{fire} did not run, because the job was broken {self._span(here.broken, by=False)}{reason}."
+            reason = f": {_brief(broken.reason)}" if broken is not None and broken.reason else ""
+            return f"{fire} did not run, because the job was broken {self._span(broken, by=False)}{reason}."
         if found.verdict in ("job_paused", "scheduler_paused") and found.pause is not None:
             return f"{fire} did not run, because {self._paused(found.pause, past=True)}.{later}"
         if found.verdict == "process_down":
             return f"{fire} did not run, because no process was running {self._span(found.down)}.{later}"
         if found.verdict == "overdue":
             return f"{fire} has been due for {spell(found.late or 0)}, and no process has claimed it yet."
-        if not known:
-            return f"Nothing is known of {self._stamp(found.at)}: no record, and not what the trigger was like then."
         return (
             f"{fire} should have run, but nothing is known of it: its record has been deleted since, or the history "
             "does not go back so far."
         )
+
+    def unknown(self, at: datetime) -> str:
+        """Tell of a time of which nobody knows whether the job fires."""
+        return f"Nothing is known of {self._stamp(at)}: there is no record, and the trigger of that time cannot tell."
 
     def not_a_fire(self, found: Explanation) -> str:
         """Tell of a time at which the job does not fire."""
