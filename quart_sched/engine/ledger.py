@@ -157,7 +157,7 @@ class Ledger:
             found = slot.do(lambda store: store.circumstances(job_id, at, horizon))
             if found is not None:
                 here, sessions = found
-                alone = slot.session is not None and sessions <= {slot.session.id}
+                alone = slot.session is not None and sessions == {slot.session.id}
                 return self._seen_from_here(here, log.circumstances(job, job_id, at)) if alone else here
         return log.circumstances(job, job_id, at) if job is not None or log.knows(job_id) else None
 

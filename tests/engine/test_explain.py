@@ -585,6 +585,13 @@ async def test_a_pause_that_is_older_than_the_list_of_changes_is_still_known(clu
     assert (found.verdict, found.pause.hold.since, found.pause.hold.by) == ("scheduler_paused", at(0), "code")
 
 
+async def test_nobody_says_that_processes_were_down_before_the_time_of_which_that_is_known(cluster):
+    one = await cluster.start(lambda scheduler: scheduler.add_job("job", tick, trigger="cron", minute=0))
+    cluster.query("DELETE FROM {p}changes")
+    assert (await one.aio.explain("job", START - timedelta(days=29))).verdict == "process_down"
+    assert (await one.aio.explain("job", START - timedelta(days=31))).verdict == "no_record"
+
+
 async def test_a_job_was_broken(cluster, monkeypatch):
     one = await cluster.start()
     await one.aio.add_job("job", tick, trigger="interval", seconds=10, start_date=at(10))
