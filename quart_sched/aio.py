@@ -14,11 +14,12 @@ from apscheduler.job import Job
 from .engine.runner import RunHandle
 from .engine.threads import StoreThread
 from .errors import InvalidDefinition, JobNotFound
-from .model import explanation, forecast
+from .model import explanation, forecast, inquiry
 from .model.changes import ChangePage, ChangeQuery
 from .model.circumstances import Circumstances
-from .model.explanation import Evidence, Explanation
+from .model.explanation import Explanation
 from .model.forecast import Forecast, NextFires
+from .model.inquiry import Evidence
 from .model.jobs import JobChanges, JobDefinition
 from .model.runs import LONGEST_PAGE, Cause, RunPage, RunQuery, RunRecord
 from .model.schedules import zone_of
@@ -226,11 +227,11 @@ class AioVerbs:
         candidates = explanation.moments(asked, zone)
         if not candidates:
             await self._evidence(job_id, job, asked.replace(tzinfo=zone))  # Raises where there is no such job.
-            return await self._compute(partial(explanation.explain_gap, job_id, asked, zone, trigger))
+            return await self._compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
         answers = []
         for moment in candidates:
             evidence = await self._evidence(job_id, job, moment)
-            answers.append(await self._compute(partial(explanation.explain, evidence)))
+            answers.append(await self._compute(partial(inquiry.explain, evidence)))
         return next((answer for answer in answers if answer.verdict != "not_a_fire"), answers[0])
 
     async def _evidence(self, job_id: str, job: Job | None, at: datetime) -> Evidence:

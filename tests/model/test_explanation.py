@@ -14,7 +14,8 @@ from apscheduler.triggers.base import BaseTrigger
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.changes import Change
 from quart_sched.model.circumstances import Circumstances, Hold
-from quart_sched.model.explanation import Evidence, Explanation, explain, explain_gap, moments, parse_at, window
+from quart_sched.model.explanation import Explanation, moments, parse_at, window
+from quart_sched.model.inquiry import Evidence, explain, explain_gap
 from quart_sched.model.runs import RunRecord, overlap_error
 from quart_sched.model.sentences import spell
 from quart_sched.model.trigger_parser import parse_trigger
