@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from itertools import islice
 from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
+from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time
 from .clock import Clock
 from .runner import Runner
 from .threads import StoreThread
@@ -47,6 +48,13 @@ class Source(Protocol):
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
 
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most.
+
+        Of fires that were attempted several times the first attempt is there. Records of several fires stand where the
+        last of them does.
+        """
+
 
 class Histories:
     """Several sources, read as one."""
@@ -76,6 +84,11 @@ class Histories:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        found = _latest(source.fires_from(job_id, begin, limit) for source in self.sources)
+        return sorted(found, key=in_time)[:limit]
 
 
 def _latest(parts: Iterable[Iterable[RunRecord]]) -> list[RunRecord]:
@@ -175,6 +188,11 @@ class HistoryRing:
         fire = (record.job_id, record.fire_id)
         return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
 
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        own = (record for record in self._all() if record.job_id == job_id and record.cause == "schedule")
+        return heapq.nsmallest(limit, (record for record in own if record.scheduled_at >= begin), key=in_time)
+
     def _all(self) -> list[RunRecord]:
         # In this order, a run that ends in between is seen, and as what it is then.
         under_way, records = list(self._under_way()), self.records()
@@ -189,7 +207,7 @@ class HistoryRing:
         """Take a record in; return how many older ones had to go."""
         if record.outcome in ("missed", "coalesced"):
             previous = self._records.get(self._lapses.get(record.job_id, ""))
-            if previous is not None and previous.outcome == record.outcome:
+            if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)
             self._lapses[record.job_id] = record.run_id
         else:
@@ -216,6 +234,11 @@ class HistoryRing:
         """Let the record take up no more lapses."""
         if self._lapses.get(record.job_id) == record.run_id:
             del self._lapses[record.job_id]
+
+
+def _was_over(earlier: RunRecord, later: RunRecord) -> bool:
+    """Tell whether lapses had been accounted for before the later ones were due: how late they were differs."""
+    return earlier.finished_at is not None and earlier.finished_at < (later.first_scheduled_at or later.scheduled_at)
 
 
 def _merge(earlier: RunRecord, later: RunRecord) -> RunRecord:
@@ -296,6 +319,10 @@ class HistoryWriter:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return self._waiting.attempts(record)
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        return self._waiting.fires_from(job_id, begin, limit)
 
     async def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds; the log says what could not be written."""
