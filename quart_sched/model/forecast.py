@@ -27,7 +27,7 @@ from .clock_changes import ClockChange, change_around, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
 from .jobs import state_of
-from .planning import TriggerStuck, first_fire, plan
+from .planning import fire_after, first_fire, plan
 from .triggers import SPAN, BoundedAndTrigger, zone_name
 
 MAX_COUNT = 1000
@@ -42,7 +42,6 @@ _YEAR = timedelta(days=366)
 _FORESEEN = 10 * _YEAR
 """How far ahead clock changes are marked. No law is certain for longer, and to look for them takes its time."""
 _TICK = timedelta(microseconds=1)
-_LAST_YEAR = 9999
 
 Effect = Literal["moved", "left_out", "both", "once"]
 State = Literal["pending", "broken", "paused", "scheduled", "ended"]
@@ -340,28 +339,7 @@ def _changed(trigger: BaseTrigger, **changes: Any) -> BaseTrigger:
 
 def _following(trigger: BaseTrigger, fire: datetime) -> datetime | None:
     """Return the fire after `fire`. Raises TriggerStuck, and what the trigger raises."""
-    kind = type(trigger)
-    behind = fire.astimezone(UTC) + _TICK
-    following: datetime | None
-    if kind in (OrTrigger, EarliestOrTrigger):
-        found = [each for part in trigger.triggers if (each := _following(part, fire)) is not None]
-        # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
-        following = min(found, key=None if kind is OrTrigger else datetime.timestamp, default=None)
-    elif kind is CronTrigger:
-        following = first_fire(trigger, behind)  # which gives up where it never comes true again
-    elif kind is CalendarIntervalTrigger and _is_at_the_end(trigger, fire):
-        return None
-    else:
-        following = trigger.get_next_fire_time(fire, behind)
-    if following is not None and following.timestamp() <= fire.timestamp():
-        raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
-    return following
-
-
-def _is_at_the_end(trigger: Any, fire: datetime) -> bool:
-    """Tell whether a calendar interval could pass the year 9999: there APScheduler searches for minutes."""
-    # A 29 February comes again within eight steps, or as many years.
-    return bool(fire.year + 9 * (trigger.years + trigger.months // 12 + 1) > _LAST_YEAR)
+    return fire_after(trigger, fire, fire.astimezone(UTC) + _TICK)
 
 
 def _fires_at(trigger: BaseTrigger, moment: datetime, fire: datetime) -> bool | None:
