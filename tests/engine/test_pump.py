@@ -14,6 +14,8 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.triggers.base import BaseTrigger
 
+from quart_sched.engine import pump
+from quart_sched.engine.claims import claim
 from quart_sched.stores.memory import MemoryStore
 
 
@@ -126,6 +128,30 @@ async def test_a_date_job_runs_once_and_is_gone(scheduler, app, serve, clock, ra
         await clock.advance(10)
         assert scheduler.get_job("once") is None
     assert ran == ["job"]
+
+
+async def test_a_long_claim_lets_the_loop_go_on_in_between(monkeypatch, scheduler, app, serve, clock, ran, job):
+    monkeypatch.setattr(pump, "SLICE", 0.0)
+    async with serve(scheduler, app):
+        scheduler.pause()
+        for name in "abc":
+            scheduler.add_job(name, job, args=[name], trigger="cron", second="*", misfire_grace_time=None)
+        await clock.advance(3600)
+        claims, turns = [], []
+        monkeypatch.setattr(pump, "claim", lambda *args, **rest: claims.append(len(turns)) or claim(*args, **rest))
+
+        async def go_on() -> None:
+            while True:
+                turns.append(len(claims))
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(go_on())
+        scheduler.resume()
+        await clock.advance(0)
+        others.cancel()
+    assert ran == ["a", "b", "c"]
+    first, second, third, *_ = claims
+    assert first < second < third
 
 
 async def test_a_paused_scheduler_fires_nothing_and_catches_up_by_the_grace(scheduler, app, serve, clock, ran, job):
