@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
 
 from ..engine.clock import Clock
 from ..engine.performer import current_run
@@ -18,6 +20,9 @@ from ..model.triggers import localize
 from .activity import Activity, VirtualTimeError
 from .loop import VirtualEventLoop
 from .timers import Timers
+
+if TYPE_CHECKING:
+    from ..extension import APScheduler
 
 _DRAIN_PATIENCE = 0.5
 """Real seconds that a shutdown waits for a thread that is stuck before its own deadlines come."""
@@ -65,13 +70,15 @@ class VirtualClock(Clock):
         self._timezone = timezone
         self._patience = patience
         self._us = 0
-        self._monotonic = max(scheduler.clock.monotonic() for scheduler in schedulers)
+        clocks = [scheduler.clock for scheduler in schedulers] or [Clock()]
+        self._monotonic = max(clock.monotonic() for clock in clocks)
         self._loop_start = 0.0
         self._timers = Timers()
         self._blocked: set[str] = set()
         self._activity = Activity(schedulers, loop, self._blocked)
         self._advance: _Advance | None = None
         self._over = False
+        self._join: Callable[[APScheduler], None]
         self._seen = _NOTHING_SEEN
         self._silent_since = 0.0
         self._ended: list[tuple[int, RunRecord]] = []
@@ -182,6 +189,16 @@ class VirtualClock(Clock):
         distance = self._set("suspend", by, timedelta(days, seconds, 0, 0, minutes, hours), least=0)
         self._monotonic += distance / 1e6
         self._timers.sleep(self._us, distance)
+
+    def join(self, scheduler: APScheduler) -> None:
+        """Let a scheduler that was made after the block began live in its time too, until the block ends.
+
+        It is neither started nor stopped by that. Raises VirtualTimeError, as entering a block with it would, and after
+        the block.
+        """
+        if self._over:
+            raise VirtualTimeError("join() was called after the end of its virtual_time block")
+        self._join(scheduler)
 
     @property
     def advancing(self) -> bool:
@@ -364,8 +381,9 @@ class VirtualClock(Clock):
 
     # For the block
 
-    def begin(self) -> None:
-        """Hold the loop's time, where it can be held."""
+    def begin(self, join: Callable[[APScheduler], None]) -> None:
+        """Hold the loop's time, where it can be held; `join` is what lets another scheduler into the block."""
+        self._join = join
         if isinstance(self._loop, VirtualEventLoop):
             self._loop.freeze(self.at_idle)
         self._loop_start = self._loop.time()

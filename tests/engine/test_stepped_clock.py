@@ -17,9 +17,7 @@ from quart_sched import APScheduler, RunRecord
 from quart_sched.engine.clock import LONGEST_TIMER, Clock
 from quart_sched.errors import RunTimedOut
 from quart_sched.testing import VirtualTimeError
-from tests.testing.conftest import START, told, virtual_loop
-
-__all__ = ["virtual_loop"]
+from tests.testing.conftest import START, told
 
 pytestmark = pytest.mark.usefixtures("virtual_loop")
 

@@ -24,8 +24,9 @@ from quart_sched.model.runs import Run, new_run_id
 from quart_sched.stores.sql import rounds
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
-from tests.conftest import START, ManualClock
+from tests.conftest import START
 from tests.stores.cluster import KINDS, Tables
+from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
