@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ..stores.sql.workers import Session, Worker
 
 log = logging.getLogger("quart_sched")
+
+Switched = Literal["paused", "resumed"] | None
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 
@@ -211,12 +213,15 @@ class Catalogue:
             return job
         if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
+        switched: Switched = None
+        if fields.keys() == {"next_run_time"} and (job.next_run_time is None) != (fields["next_run_time"] is None):
+            switched = "paused" if fields["next_run_time"] is None else "resumed"
         job._modify(**fields)
         slot.check(job)
         store.update_job(job)
         if slot.shared:
             job = store.lookup_job(job_id)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched)
         return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
@@ -224,7 +229,7 @@ class Catalogue:
         for slot, _ in self._find(job_id, alias):
             if slot.shared:
                 slot.perform(lambda store: store.pause(job_id))
-                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
                 paused = self.get(job_id, slot.alias)
                 if paused is None:
                     break
@@ -462,15 +467,18 @@ class Catalogue:
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
         self.declarations.modify(entry, changes)
-        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None)
+        switched: Switched = None
+        if changes.fields.keys() == {"next_run_time"}:
+            switched = {None: "paused", UNSET: "resumed"}.get(changes.fields["next_run_time"])  # type: ignore[assignment]
+        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None, switched)
         return entry.job
 
     def _refuse_unrestorable(self, job: Job) -> None:
         if (reason := unrestorable_reason(job)) is not None:
             raise InvalidDefinition("job", f"{job.id!r} is broken and can only be removed: {reason}")
 
-    def _changed(self, code: int, job_id: str, alias: str | None) -> None:
-        self._scheduler.stream.emit(JobChanged(code, job_id, alias))
+    def _changed(self, code: int, job_id: str, alias: str | None, switched: Switched = None) -> None:
+        self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
         self._scheduler.wakeup()
 
 

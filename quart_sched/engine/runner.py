@@ -18,9 +18,9 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
+from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted, RunWaits
 from ..model.policies import policy_of
-from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
+from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, standing
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .performer import Performer, ThreadCall
@@ -186,7 +186,12 @@ class Runner:
             for run in left_out:
                 self._emit_end(run, job._jobstore_alias, "skipped")
         for run in admitted:
-            self.waiting.add(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0, self.clock)
+            self._let_wait(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0)
+
+    def _let_wait(self, entry: Waiting, seconds: float) -> None:
+        self.waiting.add(entry, seconds, self.clock)
+        state: State = "retry_wait" if entry.run.cause == "retry" else "queued"
+        self._stream.emit(RunWaits(standing(entry.run, state, self.worker), entry.jobstore))
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
@@ -293,7 +298,7 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self.waiting.add(Waiting(again, batch.jobstore, batch.executor), seconds, self.clock)
+            self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
         for dropped in batch.runs if batch.given_up else ():
             self._drop(batch, dropped)
         batch.runs = [] if batch.given_up else batch.runs

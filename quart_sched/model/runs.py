@@ -134,6 +134,22 @@ class RunRecord:
         return (self.finished_at - self.started_at).total_seconds()
 
 
+def standing(run: Run, state: State, worker: str) -> RunRecord:
+    """Return what is to be said of a run that has not ended."""
+    return RunRecord(
+        run.run_id,
+        run.fire_id,
+        run.job_id,
+        run.scheduled_at,
+        state,
+        run.cause,
+        worker,
+        run.attempt,
+        run.started_at,
+        final=False,
+    )
+
+
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
     """Return the record as JSON; with `detail`, also what the run put out."""
     failed = record.error_type is not None or record.error_message is not None

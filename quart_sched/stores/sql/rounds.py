@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from ...model.jobs import ScheduledJob
 from ...model.planning import Plan, first_fire
-from ...model.runs import Outcome, Run, RunRecord, new_run_id
+from ...model.runs import Outcome, Run, RunRecord, new_run_id, standing
 from .dialects import Dialect
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
 from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
@@ -60,7 +60,7 @@ class Round:
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been
     recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim, `queued` that fires wait for a place.
+    there was something to write down or to claim; `waiting` are new runs that wait for their time or for a place.
     """
 
     now: datetime
@@ -73,7 +73,7 @@ class Round:
     unknown: set[str] = field(default_factory=set)
     more: bool = False
     met: bool = False
-    queued: bool = False
+    waiting: list[RunRecord] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Rounds:
         if work.left:
             self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            result.late = self._finish(conn, me, work.endings, us, work.waiting)
+            self._finish(conn, me, work.endings, us, work.waiting, result)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -139,9 +139,9 @@ class Rounds:
     # What ended
 
     def _finish(
-        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool
-    ) -> list[str]:
-        """Move runs from `live` into the history; return those that were not this process's own any more."""
+        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool, result: Round
+    ) -> None:
+        """Move runs from `live` into the history; those that were not this process's own any more are late."""
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
@@ -174,13 +174,14 @@ class Rounds:
             if again:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
+                result.waiting += [_waiting(dict(zip(LIVE_COLUMNS, values, strict=True))) for values in retries]
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
             query = f"SELECT run_id FROM {self._dialect.joined('runs', 'run_id', 'ids')} recorded_by = :me"
             done = conn.execute(text(query), {"ids": self._dialect.pack(missing), "me": me.id})
             missing -= {row.run_id for row in done}
-        return sorted(missing)
+        result.late = sorted(missing)
 
     def give_back(self, conn: Connection, me: Session, run_ids: Sequence[str], now: int) -> None:
         """Let others take runs that were claimed here but never begun."""
@@ -388,7 +389,7 @@ class Rounds:
                 books.live.append((run.run_id, run.fire_id, runs[0].run_id, *common, "running", me.id, None, now))
             else:
                 books.live.append((run.run_id, run.fire_id, run.run_id, *common, "queued", None, now, None))
-                result.queued = True
+                result.waiting.append(standing(run, "queued", ""))
         if runs and places is None:
             result.claimed.append(Claimed(job, runs))
 
@@ -497,3 +498,11 @@ def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
     }  # fmt: skip
     values = dict(row._mapping) | changed
     return tuple(values[column] for column in LIVE_COLUMNS)
+
+
+def _waiting(row: dict[str, Any]) -> RunRecord:
+    """Return the record of a new run that waits, as a row of `live`."""
+    return RunRecord(
+        row["run_id"], row["fire_id"], row["job_id"], moment(row["sched_us"]), row["state"], row["cause"], "",
+        row["attempt"], final=False,
+    )  # fmt: skip

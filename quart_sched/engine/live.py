@@ -1,0 +1,400 @@
+"""Live: tells those who watch from outside what happens, as long as there is anybody.
+
+What happens here goes into the outbox, from there through a channel to the feed, and from the feed to the streams.
+Where the scheduler has a shared store the channel is a table, and what happens in every process comes out of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import SchedulerError
+from ..model.events import Event
+from ..model.news import News, decode, encode
+from ..model.runs import micros, new_run_id
+from ..stores.slot import Slot
+from .feed import RESUMABLE, Feed, Stream
+from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+log = logging.getLogger("quart_sched")
+
+T = TypeVar("T")
+
+_LINGER = 5.0
+"""Seconds for which a table is read on without a stream, as one that has just ended is about to come again."""
+_RENEWAL = 20.0
+"""Seconds after which it is said again that somebody listens."""
+_LONGEST_BACKOFF = 5.0
+_ROWS = 1000
+"""Rows that are read to begin with, at most."""
+_RUN_ID = re.compile(r"[0-9a-f-]{36}")
+
+
+class OwnChannel:
+    """Within this process."""
+
+    interval = 0.25
+    """Seconds from one exchange to the next."""
+
+    def __init__(self, feed: Feed, now: Callable[[], int]) -> None:
+        self._feed = feed
+        self._now = now
+        self._followed: dict[str, int] = {}
+        self._asked = 0
+        feed.begin(new_run_id(), now(), high=0)
+
+    async def tell(self, news: list[News]) -> None:
+        """Pass on what happened here."""
+        self._feed.add(self._feed.high + 1, self._now(), tuple(news))
+
+    async def look(self, follow: Mapping[str, bool]) -> Mapping[str, int]:
+        """Bring what there is to the feed; return the runs whose logs are wanted, with a number for each asking.
+
+        `follow` are those that streams here want, True for one whose first lines are wanted.
+        """
+        self._feed.complete(self._now())
+        self._asked += 1
+        self._followed = {
+            run_id: self._asked if afresh else self._followed.get(run_id, self._asked)
+            for run_id, afresh in follow.items()
+        }
+        return self._followed
+
+    async def is_wanted(self) -> bool:
+        """Tell whether anybody wants to know what happens here."""
+        return True
+
+    def rest(self) -> None:
+        """Take note that nobody looks for a while."""
+
+
+class TableChannel:
+    """Through the table of events of a shared store."""
+
+    interval = 0.5
+
+    def __init__(self, feed: Feed, scheduler: Scheduler, slot: Slot) -> None:
+        self.slot = slot
+        self._feed = feed
+        self._scheduler = scheduler
+        self._ready = False
+        self._epoch = ""
+        self._since_us = 0
+        self._whole_us = 0
+        """When every process knew that somebody listens, and told what happens in it."""
+        self._offset_us = 0
+        self._renew_at = float("-inf")
+        self._followed: Mapping[str, int] = {}
+
+    def _now(self) -> int:
+        return micros(self._scheduler.clock.now()) + self._offset_us
+
+    async def _do(self, op: Callable[[Any], T]) -> T:
+        """Return `op` of the store's table of events, in the threads for verbs."""
+
+        def run() -> T:
+            self.slot.open(self._scheduler)
+            return self.slot.do(lambda store: op(store.events))
+
+        return await self._scheduler.call(run, blocking=True)
+
+    async def tell(self, news: list[News]) -> None:
+        """Write it to the table."""
+        await self._do(lambda events: events.tell(encode(news)))
+
+    async def is_wanted(self) -> bool:
+        """Ask the store."""
+        return await self._do(lambda events: events.is_listened_to())
+
+    async def look(self, follow: Mapping[str, bool]) -> Mapping[str, int]:
+        """Read what is new in the table, and say now and then that somebody here listens."""
+        clock = self._scheduler.clock
+        if clock.monotonic() >= self._renew_at or any(follow.values()) or not follow.keys() <= self._followed.keys():
+            await self._renew(follow)
+        if not self._ready:
+            await self._begin()
+        now = self._now()
+        rows = await self._do(partial(_read, number=self._feed.high, missing=sorted(self._feed.gaps)))
+        for number, at_us, news in rows:
+            self._feed.add(number, at_us, news)
+        self._feed.complete(now)
+        if self._whole_us and now >= self._whole_us:
+            # Only now it is certain that all processes tell what happens.
+            self._whole_us = 0
+            for stream in self._feed.streams:
+                stream.reset()
+        return self._followed
+
+    async def _renew(self, follow: Mapping[str, bool]) -> None:
+        clock = self._scheduler.clock
+        begin = clock.monotonic()
+        # For longer than a stream can be resumed: any may have begun at the end of the interval.
+        seconds = RESUMABLE + 3 * _RENEWAL
+        listening = await self._do(lambda events: events.listen(seconds, follow))
+        self._renew_at = begin + _RENEWAL
+        self._offset_us = listening.now_us - micros(clock.now())
+        self._followed = listening.followed
+        if (listening.epoch, listening.since_us) != (self._epoch, self._since_us):
+            self._epoch, self._since_us = listening.epoch, listening.since_us
+            self._ready = False
+
+    async def _begin(self) -> None:
+        """Read what there is of the last minutes."""
+        # Each process knows within its poll, and writes within an interval of this.
+        known_us = self._since_us + int((2 * self._scheduler.poll_interval + 2 * self.interval) * 1e6)
+        now = self._now()
+        self._whole_us = known_us if now < known_us else 0
+        since = now - int((RESUMABLE + 2 * _RENEWAL) * 1e6)
+        newest, rows = await self._do(partial(_read_recent, since_us=since))
+        first = rows[0][0] if rows else newest + 1
+        self._feed.begin(
+            self._epoch, now, high=first - 1, floor=first - 1 if len(rows) == _ROWS else 0, since_us=known_us
+        )
+        for number, at_us, news in rows:
+            self._feed.add(number, at_us, news)
+        self._ready = True
+
+    def rest(self) -> None:
+        """Begin with the table anew the next time."""
+        self._ready, self._renew_at = False, float("-inf")
+
+
+_Rows = list[tuple[int, int, tuple[News, ...]]]
+
+
+def _read(events: Any, *, number: int, missing: list[int]) -> _Rows:
+    return [(row.id, row.at_us, decode(row.data)) for row in events.after(number, missing)]
+
+
+def _read_recent(events: Any, *, since_us: int) -> tuple[int, _Rows]:
+    newest, rows = events.recent(since_us, _ROWS)
+    return newest, [(row.id, row.at_us, decode(row.data)) for row in rows]
+
+
+class Live:
+    """One for each scheduler. It does nothing, and costs nothing, while nobody listens."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._outbox = Outbox(scheduler.runner)
+        self._feed = Feed("")
+        self._channel: OwnChannel | TableChannel = OwnChannel(self._feed, self._now)
+        self._waiting: set[Stream] = set()
+        """Streams that cannot begin before the channel has been looked at."""
+        self._afresh: set[str] = set()
+        """Runs whose logs are wanted from their first lines."""
+        self._wanted: bool | None = False
+        """Whether somebody wants to know what happens; None where the store is yet to be asked."""
+        self._told = False
+        """Whether the store's pump tells that."""
+        self._left_at = float("-inf")
+        self._ending = self._closing = False
+        self._failures = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def _now(self) -> int:
+        return micros(self._scheduler.clock.now())
+
+    def bind(self, slots: Mapping[str, Slot]) -> None:
+        """Use the first shared store among these, if there is one, from now on."""
+        shared = next((slot for slot in slots.values() if slot.shared), None)
+        current = self._channel.slot if isinstance(self._channel, TableChannel) else None
+        if shared is not current:
+            self._outbox.clear()
+            self._told = False
+            if shared is None:
+                self._channel, self._wanted = OwnChannel(self._feed, self._now), False
+            else:
+                self._channel, self._wanted = TableChannel(self._feed, self._scheduler, shared), None
+
+    # What happens
+
+    def hear(self, event: Event) -> None:
+        """Take in what happened here. A reader of the event stream."""
+        if self._wanted is not False and self._scheduler._eventloop is not None and not self._is_forgotten():
+            self._outbox.hear(event)
+            self._begin()
+
+    def lose(self) -> None:
+        """Let clients read everything again: it is not known what happened here."""
+        if self._wanted is not False:
+            self._outbox.lose()
+            self._begin()
+
+    def hear_store(self, alias: str, *, listening: bool, followed: Mapping[str, int]) -> None:
+        """Take note of what the store with this alias says: whether somebody listens, and which logs are followed."""
+        if not isinstance(self._channel, TableChannel) or self._channel.slot.alias != alias:
+            return
+        self._told = True
+        if not listening and not self._feed.streams:
+            self._outbox.clear()
+        # One that has been opened here a moment ago may not have said so yet.
+        self._wanted = listening or bool(self._feed.streams)
+        self._outbox.follow(followed)
+        self._begin()
+
+    def _is_forgotten(self) -> bool:
+        """Tell whether nobody can come any more to ask what happened, where none but this process could tell."""
+        if isinstance(self._channel, TableChannel) or self._feed.streams:
+            return False
+        if self._left_at >= self._scheduler.clock.monotonic() - RESUMABLE:
+            return False
+        self._wanted = False
+        self._outbox.clear()
+        self._channel = OwnChannel(self._feed, self._now)
+        return True
+
+    # Streams
+
+    def open(self, last_id: str | None = None, *, job_id: str | None = None, run_id: str | None = None) -> Stream:
+        """Return a stream of what happens from now on, or from where `last_id` says; to be given to `leave`.
+
+        It is told of one job or one run alone where that is given. To be called on the loop.
+        """
+        scheduler = self._scheduler
+        stream = Stream(self._feed, last_id, job_id, run_id, self._follow)
+        if scheduler._eventloop is None or scheduler._eventloop.is_closed():
+            scheduler.attach(asyncio.get_running_loop())
+        if self._ending:
+            stream.close()
+            return stream
+        own = isinstance(self._channel, OwnChannel)
+        if own and not self._is_forgotten():
+            self._feed.complete(self._now())
+        self._wanted = True
+        self._feed.streams.add(stream)
+        self._waiting.add(stream)
+        if own:
+            self._begin_streams()
+        self._wake.set()
+        self._begin()
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """Free what belongs to the stream."""
+        self._waiting.discard(stream)
+        if stream in self._feed.streams:
+            self._feed.streams.remove(stream)
+            self._left_at = self._scheduler.clock.monotonic()
+
+    def _follow(self, run_id: str) -> None:
+        if _RUN_ID.fullmatch(run_id):
+            self._afresh.add(run_id)
+            self._wake.set()
+
+    def _begin_streams(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for stream in waiting:
+            stream.begin()
+
+    # Life cycle
+
+    def allow(self) -> None:
+        """Let streams be opened, after an end."""
+        self._ending = self._closing = False
+
+    def end(self) -> None:
+        """Let all streams end, as the process is about to: an open one would keep its server from shutting down."""
+        self._ending = True
+        for stream in self._feed.streams:
+            stream.close()
+
+    async def close(self, timeout: float) -> None:
+        """Tell what is left to be told within `timeout` seconds, and free everything."""
+        self.end()
+        self._closing = True
+        self._wake.set()
+        self._begin()
+        task, self._task = self._task, None
+        if task is not None:
+            await asyncio.wait([task], timeout=timeout)
+            task.cancel()
+            await asyncio.wait([task])
+        self._channel.rest()
+        self._outbox.clear()
+        self._outbox.follow({})
+        self._told = False
+        self._wanted = None if isinstance(self._channel, TableChannel) else self._wanted
+
+    # The exchange
+
+    def _begin(self) -> None:
+        """Have a task that brings everything where it belongs, unless there is one, or nothing to bring, or no loop."""
+        loop = self._scheduler._eventloop
+        busy = self._task is not None and not self._task.done()
+        if not busy and loop is not None and not loop.is_closed() and self._is_busy():
+            self._failures = 0
+            self._task = Context().run(loop.create_task, self._run(), name="quart-sched-live")
+
+    def _is_busy(self) -> bool:
+        return bool(self._outbox) or self._is_watched()
+
+    def _is_watched(self) -> bool:
+        """Tell whether there are streams here, or there were a moment ago and the next one would have to begin anew."""
+        if self._closing or self._feed.streams:
+            return not self._closing
+        moment = self._scheduler.clock.monotonic() - self._left_at
+        return isinstance(self._channel, TableChannel) and moment < _LINGER
+
+    async def _run(self) -> None:
+        clock, delay = self._scheduler.clock, self._channel.interval
+        while self._is_busy():
+            closing = self._closing
+            if not self._waiting and not closing:
+                # What happens meanwhile keeps company.
+                await clock.wait(self._wake, delay)
+            self._wake.clear()
+            closing = self._closing
+            try:
+                await self._turn()
+                self._failures, delay = 0, self._channel.interval
+            except Exception as error:
+                # The jobs do not depend on it, and the outbox makes good for it by a reset.
+                self._failures += 1
+                delay = min(self._channel.interval * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF)
+                if self._failures == 1:
+                    show = None if isinstance(error, SchedulerError) else error
+                    log.warning("Live events are late, as they cannot be exchanged: %s", error, exc_info=show)
+                if self._waiting and not closing:
+                    await clock.sleep(delay)
+            if closing:
+                return
+        self._channel.rest()
+        if isinstance(self._channel, TableChannel) and not self._told:
+            self._wanted = None
+
+    async def _turn(self) -> None:
+        channel = self._channel
+        if self._outbox and self._wanted is None and not await channel.is_wanted():
+            self._outbox.clear()
+        unwritten = _none if self._closing else self._scheduler.is_unwritten
+        if news := self._outbox.take(unwritten):
+            try:
+                await channel.tell(news)
+            except BaseException:
+                self._outbox.lose()
+                raise
+        if not self._is_watched():
+            return
+        afresh, self._afresh = self._afresh, set()
+        runs = {stream.run_id for stream in self._feed.streams if stream.run_id and _RUN_ID.fullmatch(stream.run_id)}
+        try:
+            self._outbox.follow(await channel.look({run_id: run_id in afresh for run_id in runs}))
+        except BaseException:
+            self._afresh |= afresh
+            raise
+        self._begin_streams()
+
+
+def _none(run_id: str) -> bool:
+    return False
