@@ -41,22 +41,23 @@ class Batch(NamedTuple):
 class Position:
     """What a stream has told, for the client to say when it comes again.
 
-    That is every batch up to `high` but those in `gaps`, and of the batch that `part` names so many news; of the log
-    that it follows, the lines before `line`. `at_us` is when that was all there was.
+    That is every batch up to `high` but those in `gaps`, and of the batches in `parts` so many news; of the log that it
+    follows, the lines before `line`. `at_us` is when that was all there was.
     """
 
     epoch: str
     at_us: int
     high: int
     gaps: set[int] = field(default_factory=set)
-    part: tuple[int, int] = (0, 0)
+    parts: dict[int, int] = field(default_factory=dict)
     log: str = ""
     line: int = 0
 
     def encode(self) -> str:
         """Return the position as the opaque text that clients send back."""
         gaps = "_".join(map(str, sorted(self.gaps)))
-        return f"{self.epoch}.{self.at_us}.{self.high}.{gaps}.{self.part[0]}_{self.part[1]}.{self.log}_{self.line}"
+        parts = "_".join(f"{number}-{told}" for number, told in self.parts.items())
+        return f"{self.epoch}.{self.at_us}.{self.high}.{gaps}.{parts}.{self.log}_{self.line}"
 
     @classmethod
     def decode(cls, text: str | None) -> Self | None:
@@ -65,8 +66,8 @@ class Position:
         if match is None:
             return None
         gaps = {int(number) for number in match[4].split("_") if number}
-        part = (int(match[5]), int(match[6]))
-        return cls(match[1], int(match[2]), int(match[3]), gaps, part, match[7], int(match[8]))
+        parts = {int(number): int(told) for number, told in re.findall(r"(\d+)-(\d+)", match[5])}
+        return cls(match[1], int(match[2]), int(match[3]), gaps, parts, match[6], int(match[7]))
 
     def covers(self, number: int) -> bool:
         """Tell whether all of this batch has been told."""
@@ -74,6 +75,7 @@ class Position:
 
     def cover(self, number: int, gaps: Iterable[int]) -> None:
         """Take note that all of this batch has been told; `gaps` are numbers that are still to come."""
+        self.parts.pop(number, None)
         if number > self.high:
             self.gaps.update(gap for gap in gaps if self.high < gap < number)
             self.high = number
@@ -83,8 +85,8 @@ class Position:
 
 _NUMBER = r"([0-9]{1,18})"
 _POSITION = re.compile(
-    rf"([0-9a-z-]{{1,36}})\.{_NUMBER}\.{_NUMBER}\.((?:[0-9]{{1,18}}_?){{0,{_GAPS}}})"
-    rf"\.{_NUMBER}_{_NUMBER}\.([0-9a-f]{{0,8}})_{_NUMBER}"
+    rf"([0-9a-z-]{{1,36}})\.{_NUMBER}\.{_NUMBER}\.((?:[0-9]{{1,18}}(?:_[0-9]{{1,18}}){{0,{2 * _GAPS}}})?)"
+    rf"\.((?:[0-9]{{1,18}}-[0-9]{{1,9}}(?:_[0-9]{{1,18}}-[0-9]{{1,9}}){{0,{_GAPS}}})?)\.([0-9a-f]{{0,8}})_{_NUMBER}"
 )
 
 
@@ -106,6 +108,7 @@ class Stream:
         self._follow = follow
         self._position: Position | None = None
         self._queue: deque[Batch] = deque()
+        """In the order of their numbers, or an id could claim what is further behind."""
         self._behind = 0
         self._reset = False
 
@@ -118,10 +121,12 @@ class Stream:
         waiting = {batch.number for batch in backlog} | self._feed.gaps.keys()
         gaps = {gap for gap in self._last.gaps if gap in waiting or gap > self._feed.high}
         same_log = self._last.log == self._log
-        self._position = replace(self._last, gaps=gaps, log=self._log, line=self._last.line if same_log else 0)
+        self._position = replace(
+            self._last, gaps=gaps, parts=dict(self._last.parts), log=self._log, line=self._last.line if same_log else 0
+        )
         if not same_log:
             self._ask()
-        for batch in backlog:
+        for batch in sorted(backlog):
             self.offer(batch)
         self.changed.set()
 
@@ -142,8 +147,11 @@ class Stream:
         """Take in what is to be told."""
         if self._position is None or self._position.covers(batch.number):
             return
-        self._queue.append(batch)
-        self._behind += sum(map(self._wants, batch.news[self._told(self._position, batch) :]))
+        place = len(self._queue)
+        while place and self._queue[place - 1].number > batch.number:
+            place -= 1
+        self._queue.insert(place, batch)
+        self._behind += sum(map(self._wants, batch.news[self._position.parts.get(batch.number, 0) :]))
         if self._behind > BACKLOG:
             self.reset()
         elif self._behind:
@@ -175,13 +183,13 @@ class Stream:
         while self._queue:
             batch = self._queue[0]
             for index, news in enumerate(batch.news):
-                if index < self._told(position, batch) or not self._wants(news):
+                if index < position.parts.get(batch.number, 0) or not self._wants(news):
                     continue
                 if len(taken) == limit:
                     self.changed.set()
                     return taken
                 self._behind -= 1
-                position.part = (batch.number, index + 1)
+                position.parts[batch.number] = index + 1
                 data = news.data if news.kind != "log" else self._next_lines(news.data, position)
                 if data is not None:
                     taken.append((news.kind, data, position.encode()))
@@ -189,10 +197,6 @@ class Stream:
             position.cover(batch.number, self._feed.gaps)
             position.at_us = max(position.at_us, batch.at_us)
         return taken
-
-    @staticmethod
-    def _told(position: Position, batch: Batch) -> int:
-        return position.part[1] if position.part[0] == batch.number else 0
 
     def _wants(self, news: News) -> bool:
         """Tell whether the client asked for this. The scheduler concerns every job."""

@@ -313,6 +313,8 @@ class Live:
         """Tell what is left to be told within `timeout` seconds, and free everything."""
         self.end()
         self._closing = True
+        if isinstance(self._channel, TableChannel) and (self._wanted is None or self._channel.slot.trouble):
+            self._outbox.clear()
         self._wake.set()
         self._begin()
         task, self._task = self._task, None
@@ -337,7 +339,13 @@ class Live:
             self._task = Context().run(loop.create_task, self._run(), name="quart-sched-live")
 
     def _is_busy(self) -> bool:
-        return bool(self._outbox) or self._is_watched()
+        return (bool(self._outbox) and not self._is_about_to_hear()) or self._is_watched()
+
+    def _is_about_to_hear(self) -> bool:
+        """Tell whether it is not known yet if anybody listens, and the store's pump is going to say it."""
+        if self._wanted is not None or not isinstance(self._channel, TableChannel):
+            return False
+        return self._channel.slot.alias in self._scheduler._clusters
 
     def _is_watched(self) -> bool:
         """Tell whether there are streams here, or there were a moment ago and the next one would have to begin anew."""
