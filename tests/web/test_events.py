@@ -446,6 +446,7 @@ async def test_streams_end_when_the_shutdown_is_known(client, scheduler, end):
         assert stream.over
         if ending is not None:
             await ending
+            return
     async with events(client) as late:
         await settle()
         assert late.over
