@@ -139,6 +139,11 @@ class Stream:
         self._ask()
         self.changed.set()
 
+    def restart(self) -> None:
+        """Start anew, unless it has not begun."""
+        if self._position is not None:
+            self.reset()
+
     def _ask(self) -> None:
         if self.run_id is not None:
             self._follow(self.run_id)

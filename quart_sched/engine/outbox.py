@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..model.events import Event, JobChanged, RunEnded, RunReturned, RunSubmitted, RunWaits, SchedulerChanged
 from ..model.news import RESET, News, of_job, of_log, of_scheduler
@@ -46,10 +46,14 @@ class Outbox:
     def hear(self, event: Event) -> None:
         """Take in what happened."""
         match event:
-            case RunSubmitted(run, _) | RunReturned(run, _):
+            case RunSubmitted(run, _):
                 self._put("run", run.run_id, run)
                 if (followed := self._followed.get(run.run_id)) is not None:
-                    followed.run = run if isinstance(event, RunSubmitted) else None
+                    followed.run = run
+            case RunReturned(run, _):
+                self._put("run", run.run_id, replace(standing(run, "queued", ""), started_at=None))
+                if (followed := self._followed.get(run.run_id)) is not None:
+                    followed.run = None
             case RunEnded(record, _):
                 self._end_log(record)
                 self._put("run", record.run_id, record)
