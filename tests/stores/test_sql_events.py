@@ -88,7 +88,7 @@ class Reader:
 
 async def pass_time(cluster: Cluster, seconds: float = 2.0) -> None:
     """Let time go on, and everything be exchanged that is due."""
-    steps = max(1, round(seconds / 0.25))
+    steps = min(max(1, round(seconds / 0.25)), 24)
     for _ in range(steps):
         cluster.clock.jump(seconds / steps)
         for moment, event in list(cluster.clock._waiting):
