@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("quart_sched")
 
 Check = Callable[[Job], None]
+Switched = Literal["paused", "resumed"] | None
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 
@@ -226,6 +227,9 @@ class Catalogue:
         before = job.next_run_time
         if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
+        switched: Switched = None
+        if fields.keys() == {"next_run_time"} and (job.next_run_time is None) != (fields["next_run_time"] is None):
+            switched = "paused" if fields["next_run_time"] is None else "resumed"
         job._modify(**fields)
         slot.check(job)
         store.update_job(job)
@@ -234,7 +238,7 @@ class Catalogue:
         else:
             keys = ", ".join(key for key in fields if key != "next_run_time")
             self._scheduler.changes.note_update(job, before, keys or None)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched)
         return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
@@ -242,7 +246,7 @@ class Catalogue:
         for slot, _ in self._find(job_id, alias):
             if slot.shared:
                 slot.perform(lambda store: store.pause(job_id))
-                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
                 paused = self.get(job_id, slot.alias)
                 if paused is None:
                     break
@@ -509,7 +513,10 @@ class Catalogue:
         before = getattr(entry.job, "next_run_time", UNSET)
         self.declarations.modify(entry, changes)
         self._note_pending(entry.job, before, changes)
-        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None)
+        switched: Switched = None
+        if changes.fields.keys() == {"next_run_time"}:
+            switched = {None: "paused", UNSET: "resumed"}.get(changes.fields["next_run_time"])  # type: ignore[assignment]
+        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None, switched)
         return entry.job
 
     def _note_pending(self, job: Job, before: Any, changes: JobChanges) -> None:
@@ -525,8 +532,8 @@ class Catalogue:
         if (reason := unrestorable_reason(job)) is not None:
             raise InvalidDefinition("job", f"{job.id!r} is broken and can only be removed: {reason}")
 
-    def _changed(self, code: int, job_id: str, alias: str | None) -> None:
-        self._scheduler.stream.emit(JobChanged(code, job_id, alias))
+    def _changed(self, code: int, job_id: str, alias: str | None, switched: Switched = None) -> None:
+        self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
         self._scheduler.wakeup()
 
 

@@ -22,7 +22,7 @@ from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned
+from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned, RunWaits
 from ..model.idempotency import RunRequest
 from ..model.overrides import Overrides
 from ..model.planning import plan
@@ -199,6 +199,10 @@ class ClusterPump:
             self._returned.add(event.run.run_id)
             self._wake.set()
 
+    def is_unwritten(self, run_id: str) -> bool:
+        """Tell whether the run has ended here and is yet to be written down."""
+        return run_id in self._endings
+
     async def run_now(
         self, job_id: str, cause: Cause, overrides: Overrides, request: RunRequest | None
     ) -> RunHandle | str:
@@ -321,6 +325,8 @@ class ClusterPump:
                     self._scheduler.runner.cancel(run_id)
             self._next_due, self._waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
+            followed = await self._call(self._store.events.followed) if poll.following else {}
+            self._scheduler.live.hear_store(self.slot.alias, listening=poll.listening, followed=followed)
             if self._members != poll.members:
                 await self._meet(poll.members)
         wait = self._look_at - self._scheduler.clock.monotonic()
@@ -404,7 +410,7 @@ class ClusterPump:
         """Wait for a round; what it claimed is this process's from then on."""
         scheduler, clock = self._scheduler, self._scheduler.clock
         done = await attempt.done
-        if done.queued:
+        if any(record.outcome == "queued" for record in done.waiting):
             self._waiting_due = self._waiting_due or self._now()
         if done.advanced:
             self._waiting_due = self._next_due = self._now()
@@ -455,6 +461,8 @@ class ClusterPump:
             if record.outcome == "skipped":
                 log.warning('Job "%s" skipped: it runs already, as often as its max_instances allows', record.job_id)
             runner.account(record, alias)
+        for record in done.waiting:
+            self._scheduler.stream.emit(RunWaits(record, alias))
         for job_id, reason in done.broken:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
         for job_id in done.ended:
@@ -478,6 +486,8 @@ class ClusterPump:
             log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
             for record in records:
                 scheduler.runner.account(record, self.slot.alias)
+            # What it wrote down at last, it may not have told.
+            scheduler.live.lose()
         if self._wakeups is None and clock.monotonic() >= self._listen_at:
             await self._listen()
 
@@ -490,6 +500,7 @@ class ClusterPump:
         self._left.clear()
         self.slot.session = None
         self._scheduler.runner.disown(own)
+        self._scheduler.live.lose()
 
     async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()

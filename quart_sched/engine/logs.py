@@ -57,6 +57,12 @@ class RunLog:
             # A character that was cut in half is left off here.
             return b"\n".join(lines)[: self._limit].decode(errors="ignore") or None
 
+    def lines(self, start: int) -> list[str]:
+        """Return the lines that there are by now, without the first `start` of them; one may have several rows."""
+        with self._lock:
+            lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
+            return [line.decode(errors="ignore") for line in lines[start:]]
+
     def close(self) -> None:
         """Take no more: what tasks and threads write that outlive the run goes nowhere."""
         with self._lock:

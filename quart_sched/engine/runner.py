@@ -18,10 +18,10 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
+from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted, RunWaits
 from ..model.jobs import copy_with
 from ..model.policies import policy_of
-from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id, overlap_error
+from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, overlap_error, standing
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .handles import RunHandle
@@ -162,7 +162,15 @@ class Runner:
             for run in left_out:
                 self._emit_end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
-            self.waiting.add(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0, self.clock)
+            self._let_wait(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0)
+
+    def _let_wait(self, entry: Waiting, seconds: float) -> None:
+        self.waiting.add(entry, seconds, self.clock)
+        self._tell_of_waiting(entry)
+
+    def _tell_of_waiting(self, entry: Waiting) -> None:
+        state: State = "retry_wait" if entry.run.cause == "retry" else "queued"
+        self._stream.emit(RunWaits(standing(entry.run, state, self.worker), entry.jobstore))
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
@@ -188,6 +196,8 @@ class Runner:
         entries = [Waiting(run, job._jobstore_alias, self.executors[job.executor]) for run in runs]
         for number in range(concurrency):
             self.waiting.add_lane(entries[number::concurrency], self.clock)
+        for entry in entries:
+            self._tell_of_waiting(entry)
         return [run.run_id for run in runs]
 
     def _refuse_while_draining(self, job: Job) -> None:
@@ -282,7 +292,7 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self.waiting.add(Waiting(again, batch.jobstore, batch.executor), seconds, self.clock)
+            self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
         for dropped in batch.runs if batch.given_up else ():
             self._drop(batch, dropped)
         batch.runs = [] if batch.given_up else batch.runs

@@ -30,6 +30,7 @@ from .handles import RepeatedRun, RunHandle
 from .history import HistoryRing
 from .idempotency import IdempotencyKeys
 from .ledger import ChangeLog, Ledger
+from .live import Live
 from .logs import LogCapture
 from .performer import Performer
 from .pump import Pump
@@ -78,6 +79,8 @@ class Scheduler(SetUp):
         self.keys = IdempotencyKeys()
         self.changes = ChangeLog(clock)
         self.ledger = Ledger(self)
+        self.live = Live(self)
+        self.stream.subscribe(self.live.hear)
         self.catalogue = Catalogue(self)
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
@@ -149,6 +152,7 @@ class Scheduler(SetUp):
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
         self.runner.open(loop)
+        self.live.allow()
         if self.performer.log_bytes:
             self._capture.install()
         for alias, executor in self.runner.executors.items():
@@ -207,6 +211,10 @@ class Scheduler(SetUp):
             pump.open(self._eventloop)
         return pump
 
+    def is_unwritten(self, run_id: str) -> bool:
+        """Tell whether the run has ended and is yet to be written down."""
+        return any(pump.is_unwritten(run_id) for pump in self._clusters.values())
+
     def shutdown(self, wait: bool = True) -> None:
         """Begin the shutdown and return; from another thread than the loop's, wait for its end."""
         loop = self._eventloop
@@ -251,16 +259,19 @@ class Scheduler(SetUp):
     def hold(self) -> None:
         """Take no more fires because the process is about to end; runs go on."""
         self.held = True
+        self.live.end()
 
     async def close(self, timeout: float | None = None) -> None:
         """Stop, drain, and free everything that is bound to the loop or the process."""
         self.runner.draining = True
+        self.live.end()
         await self.stop(timeout=timeout)
         if self._ending:
             await asyncio.wait(set(self._ending))
         clusters, self._clusters = list(self._clusters.values()), {}
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
+        await self.live.close(_BOOKS_GRACE)
         self._paused_in.clear()
         if self.history_writer is not None:
             await self.history_writer.close(_BOOKS_GRACE)

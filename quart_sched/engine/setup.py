@@ -18,6 +18,7 @@ from ..stores.slot import Slot
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
 from .history import Histories, HistoryRing, HistoryWriter, Keeps, Source, under_way
+from .live import Live
 from .performer import Performer
 from .runner import Runner
 from .verbs import Verbs
@@ -29,6 +30,7 @@ class SetUp(Verbs):
     runner: Runner
     performer: Performer
     clock: Clock
+    live: Live
     history: HistoryRing
     history_writer: HistoryWriter | None = None
     histories: Histories
@@ -83,6 +85,7 @@ class SetUp(Verbs):
         self.histories = Histories([*own, *(slot.store.history for slot in slots.values() if slot.shared)])
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
+        self.live.bind(slots)
         self.catalogue.begin(settings.jobs, rebind=rebind)
 
     def _keeps(self, slots: dict[str, Slot]) -> tuple[Keeps, Callable[[], list[RunRecord]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .runs import Run, RunRecord
 
@@ -23,6 +23,8 @@ class JobChanged:
     code: int
     job_id: str
     jobstore: str | None
+    switched: Literal["paused", "resumed"] | None = None
+    """What became of it with a modification that concerns whether it fires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ class RunReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class RunWaits:
+    """A run waits for its time or its place; `record` says how it stands."""
+
+    record: RunRecord
+    jobstore: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunLeft:
     """The function of a run that ended `busy` has left its thread."""
 
@@ -59,4 +69,4 @@ class RunLeft:
     jobstore: str | None
 
 
-Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned | RunLeft
+Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned | RunWaits | RunLeft

@@ -155,6 +155,22 @@ def blocking_runs(record: RunRecord) -> tuple[str, ...]:
     return tuple(_RUN_ID.findall(record.error_message or "")) if record.error_type == _OVERLAP else ()
 
 
+def standing(run: Run, state: State, worker: str) -> RunRecord:
+    """Return what is to be said of a run that has not ended."""
+    return RunRecord(
+        run.run_id,
+        run.fire_id,
+        run.job_id,
+        run.scheduled_at,
+        state,
+        run.cause,
+        worker,
+        run.attempt,
+        run.started_at,
+        final=False,
+    )
+
+
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
     """Return the record as JSON; with `detail`, also what the run put out."""
     failed = record.error_type is not None or record.error_message is not None

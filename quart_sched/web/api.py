@@ -30,7 +30,7 @@ from ..model.backfill import BackfillRequest
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.overrides import Overrides
 from ..model.triggers import zone_name
-from . import explain, forecast, runs, security
+from . import events, explain, forecast, runs, security
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -312,6 +312,7 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("get_job_runs", "GET", "/jobs/<path:job_id>/runs", _get_job_runs),
     ("get_run", "GET", "/runs/<run_id>", runs.get_run),
     ("cancel_run", "POST", "/runs/<run_id>/cancel", runs.cancel_run),
+    ("get_events", "GET", "/events", events.get_events),
 )
 
 

@@ -50,6 +50,7 @@ RIGHTS: dict[str, Right] = {
     "get_job_runs": "read",
     "get_run": "read",
     "cancel_run": "operate",
+    "get_events": "read",
 }
 """The right that each endpoint asks for."""
 

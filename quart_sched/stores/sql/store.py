@@ -24,6 +24,7 @@ from ...model.runs import Cause, Run, RunRecord
 from .audit import Audit
 from .changes import Changes, Entry
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
+from .events import KEPT, SqlEvents
 from .history import SqlHistory
 from .idempotency import forget_old, run_of
 from .lanes import enter_backfill
@@ -56,6 +57,10 @@ class Poll:
     members: int
     cancels: int = 0
     """How many of the asking process's runs are to stop."""
+    listening: bool = False
+    """Whether somebody wants to know what happens."""
+    following: bool = False
+    """Whether somebody wants to see the log of a run while it is written."""
 
     @property
     def earliest(self) -> int | None:
@@ -98,6 +103,7 @@ class SqlStore(BaseJobStore):
         self._dialect = self.database.dialect
         self._p = table_prefix
         self._workers = Workers(self._dialect)
+        self.events = SqlEvents(self.database, self._now)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self.database.url}>"
@@ -291,7 +297,8 @@ class SqlStore(BaseJobStore):
             f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
             f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
             f"({meta} 'paused') AS paused, ({meta} 'members') AS members, "
-            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels",
+            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels, "
+            f"({meta} 'listening') AS listening, ({self.events.latest_follower}) AS following",
             me=None if me is None else me.id,
             **values,
         )
@@ -299,7 +306,11 @@ class SqlStore(BaseJobStore):
         if row.now is not None and self._scheduler.clock.real:
             early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
             self._scheduler.clock.agree(early, late)
-        return Poll(row.next_us, row.due_us, bool(row.paused), row.members, row.cancels)
+        now = self._time(row.now)
+        return Poll(
+            row.next_us, row.due_us, bool(row.paused), row.members, row.cancels,
+            (row.listening or 0) > now, (row.following or 0) > now,
+        )  # fmt: skip
 
     def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
         """Write down what ended, and claim what is due. Raises SessionLost."""
@@ -500,7 +511,9 @@ class SqlStore(BaseJobStore):
             f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
             f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id)",
             f"DELETE FROM {p}workers WHERE gone_us < :before",
-            f"DELETE FROM {p}events WHERE at_us < :before",
+            # The newest stays, as some databases would give its number again.
+            f"DELETE FROM {p}events WHERE at_us < :long_ago "
+            f"AND id < (SELECT id FROM (SELECT MAX(id) AS id FROM {p}events) AS newest)",
             f"DELETE FROM {p}decls WHERE since_us < :before "
             f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
             # Imports stay known, so that one that is repeated brings nothing back that was removed since.
@@ -509,6 +522,7 @@ class SqlStore(BaseJobStore):
             f"AND {p}jobs.version = {p}changes.version)",
         )
         self.database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
+        times = {"before": micros(before), "long_ago": micros(self._scheduler.clock.now()) - int(KEPT * 1e6)}
         for statement in statements:
-            values = {"before": micros(before)} if ":before" in statement else {}
+            values = {name: us for name, us in times.items() if f":{name}" in statement}
             self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]
