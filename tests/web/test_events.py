@@ -203,7 +203,7 @@ async def test_a_run_that_waits_is_told_of(client, scheduler, clock):
         assert (first.data["outcome"], first.data["final"]) == ("failed", False)
         assert (second.data["outcome"], second.data["attempt"]) == ("retry_wait", 2)
         await clock.advance(seconds=5)
-        [third] = await stream.events()
+        *_, third = await stream.events()
         assert (third.data["run_id"], third.data["outcome"]) == (second.data["run_id"], "failed")
 
 
