@@ -61,6 +61,10 @@ class Changes:
         """Return the job of a row. Raises InvalidDefinition where this process cannot load it."""
         return self._loader.load(row)
 
+    def show(self, row: Any) -> ScheduledJob:
+        """Return the job of a row for a reader, also where this process cannot load it: then it is `broken`."""
+        return self._loader.show(row)
+
     def first_fire(self, job: ScheduledJob) -> datetime | None:
         """Return the first fire of a schedule that is taken up now."""
         return first_fire(job.trigger, moment(self._now))
