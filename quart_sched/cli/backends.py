@@ -1,0 +1,46 @@
+"""Where the commands find the scheduler: in this process, or behind the REST API of one that serves."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+Wire = dict[str, Any]
+"""JSON as the REST API shows it."""
+
+
+class Backend(Protocol):
+    """The verbs. What they return is the same JSON whichever way it came. They raise SchedulerError."""
+
+    ends_runs: bool
+    """Whether a run ends with this process."""
+
+    async def jobs(self) -> list[Wire]:
+        """Return all jobs."""
+
+    async def job(self, job_id: str) -> Wire:
+        """Return a job."""
+
+    async def next_fires(self, job_id: str, count: int) -> Wire:
+        """Return a job's next fires."""
+
+    async def runs(self, job_id: str | None, outcome: str | None, limit: int) -> Wire:
+        """Return what runs and has run, newest first."""
+
+    async def record(self, run_id: str) -> Wire:
+        """Return a run with what it put out."""
+
+    def running(self, job_id: str) -> AbstractAsyncContextManager[str]:
+        """Run a job now: yields the run's id. A run in this process is cancelled when the block is left before."""
+
+    async def pause(self, job_id: str) -> Wire:
+        """Pause a job."""
+
+    async def resume(self, job_id: str) -> Wire:
+        """Resume a job."""
+
+    async def remove(self, job_id: str) -> None:
+        """Remove a job."""
+
+    async def set_paused(self, paused: bool) -> None:
+        """Pause or resume all of it."""
