@@ -9,6 +9,7 @@ from .db import db
 from .jobs import list_jobs, next_fires, pause, remove, resume, show
 from .plan import plan
 from .runs import list_runs, run
+from .worker import worker
 
 
 @click.group("scheduler", cls=Commands)
@@ -26,5 +27,5 @@ def commands(url: str | None) -> None:
     """
 
 
-for command in (db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, plan):
+for command in (db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, plan, worker):
     commands.add_command(command)
