@@ -46,12 +46,16 @@ class Lifespan:
     async def without_server(self, *, start: bool) -> AsyncIterator[None]:
         """Let the app live as if it were served: with its own start-up and shutdown, and the drain.
 
-        With `start` the scheduler runs, whatever start the app's code asked for; without it does not.
+        With `start` the scheduler runs, whatever start the app's code asked for; without it does not. Raises
+        SchedulerError where the start-up fails.
         """
         app = cast(Quart, self._front.app)
         self._starts = start
         try:
-            await app.startup()
+            try:
+                await app.startup()
+            except Exception as error:  # the log shows it
+                raise SchedulerError(f"The app could not start: {type(error).__name__}: {error}") from error
             try:
                 yield
             finally:
