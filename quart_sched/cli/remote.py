@@ -166,7 +166,7 @@ def _authorization(environ: Mapping[str, str]) -> str | None:
         raise Refused("Both QUART_SCHED_TOKEN and QUART_SCHED_USER are set; expected one of them")
     if token:
         if not (token.isascii() and token.isprintable()):
-            raise Refused("QUART_SCHED_TOKEN holds what no header can; expected ASCII text without line ends")
+            raise Refused("QUART_SCHED_TOKEN holds what no header can; expected ASCII text on one line")
         return f"Bearer {token}"
     if not user:
         if password:

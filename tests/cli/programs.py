@@ -105,6 +105,7 @@ class Folder:
 
     def __init__(self, path: Path, **environ: str) -> None:
         self.path = path
+        self.root = ROOT
         self.environ = environ
         (path / "run_app.py").write_text(APP)
         self._processes: list[subprocess.Popen[str]] = []

@@ -25,6 +25,7 @@ def code(**jobs: dict[str, Any]) -> Declare:
 
 
 OLD = code(same={}, args={"args": (1,)}, moved={}, gone={})
+ARGS = {"args": {"from": [1], "to": [2, "x"]}}
 NEW = code(same={}, args={"args": (2, "x")}, moved={"hour": 4}, new={"trigger": "interval", "minutes": 5})
 
 

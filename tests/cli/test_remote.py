@@ -1,0 +1,328 @@
+"""The commands over --url: what is asked of a server, with which credentials, and what is told of its answers."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from quart_sched.cli import commands
+from quart_sched.cli.messages import Refused
+from quart_sched.cli.remote import Remote
+
+JOB = {"id": "a", "state": "paused", "trigger_description": "at 03:00 (UTC)", "next_run_time": None, "tags": []}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each request as it was told to, and keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str, Any]] = []
+        self.answer: tuple[int, Any] | Callable[[Handler], None] = (200, JOB)
+        self.url = f"http://127.0.0.1:{self.server_port}/scheduler"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def _handle(self) -> None:
+        self.server.requests.append((self.command, self.path, self.headers.get("Authorization")))
+        answer = self.server.answer
+        if callable(answer):
+            answer(self)
+            return
+        status, content = answer
+        body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = _handle
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URL", "USER", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"QUART_SCHED_{name}", raising=False)
+
+
+def invoke(*args: str, **environ: str) -> Result:
+    """Run a command where there is no app at all."""
+    result = CliRunner(env=environ).invoke(commands, list(args))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert "Traceback" not in result.output
+    return result
+
+
+# What is asked
+
+
+@pytest.mark.parametrize("where", ["group", "command", "environment"])
+def test_the_address_stands_before_or_behind_the_command_or_in_the_environment(server, where):
+    result = {
+        "group": lambda: invoke("--url", server.url, "show", "a"),
+        "command": lambda: invoke("show", "a", "--url", server.url),
+        "environment": lambda: invoke("show", "a", QUART_SCHED_URL=server.url),
+    }[where]()
+    assert result.exit_code == 0, result.output
+    assert server.requests == [("GET", "/scheduler/jobs/a", None)]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("show", "a"), [("GET", "/jobs/a")]),
+        (("show", "a/b c?d#e%é"), [("GET", "/jobs/a%2Fb%20c%3Fd%23e%25%C3%A9")]),
+        (("pause", "a"), [("POST", "/jobs/a/pause")]),
+        (("resume", "a"), [("POST", "/jobs/a/resume")]),
+        (("remove", "a", "--yes"), [("GET", "/jobs/a"), ("DELETE", "/jobs/a")]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value[0], str) else "",
+)
+def test_each_command_asks_for_its_path(server, command, expected):
+    assert invoke(*command, "--url", server.url + "/").exit_code == 0
+    assert [(method, path.removeprefix("/scheduler")) for method, path, _ in server.requests] == expected
+
+
+def test_a_list_is_filtered_and_a_page_of_runs_has_its_query(server):
+    server.answer = (200, [JOB, JOB | {"id": "b", "state": "scheduled"}])
+    result = invoke("list", "--state", "paused", "--json", "--url", server.url)
+    assert [job["id"] for job in json.loads(result.stdout)] == ["a"]
+    server.answer = (200, {"items": [], "next": None})
+    invoke("runs", "a", "--outcome", "failed", "--limit", "5", "--url", server.url)
+    assert server.requests[-1][1] == "/scheduler/jobs/a/runs?outcome=failed&limit=5"
+    invoke("runs", "--url", server.url)
+    assert server.requests[-1][1] == "/scheduler/runs?limit=20"
+
+
+def test_an_answer_without_content_is_a_success(server):
+    server.answer = (204, None)
+    result = invoke("pause", "--all", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (0, "Paused: no job fires\n")
+    assert server.requests == [("POST", "/scheduler/pause", None)]
+
+
+# Credentials
+
+
+def test_user_and_password_are_sent_as_basic(server):
+    invoke("show", "a", "--url", server.url, QUART_SCHED_USER="boss", QUART_SCHED_PASSWORD="pä:ss")
+    assert server.requests[0][2] == "Basic " + base64.b64encode("boss:pä:ss".encode()).decode()
+
+
+def test_a_token_is_sent_as_bearer(server):
+    invoke("show", "a", "--url", server.url, QUART_SCHED_TOKEN="t0ken")
+    assert server.requests[0][2] == "Bearer t0ken"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"TOKEN": "a", "USER": "b"}, "Both QUART_SCHED_TOKEN and QUART_SCHED_USER are set; expected one of them"),
+        ({"PASSWORD": "secret"}, "QUART_SCHED_PASSWORD is set, but QUART_SCHED_USER is not"),
+        ({"USER": "a:b"}, "QUART_SCHED_USER has a colon in it, which Basic authentication does not allow"),
+        (
+            {"TOKEN": "secret\nX: y"},
+            "QUART_SCHED_TOKEN holds what no header can; expected ASCII text without line ends",
+        ),
+    ],
+)
+def test_credentials_that_cannot_be_sent_are_told_without_what_is_secret(server, environ, expected):
+    result = invoke("list", "--url", server.url, **{f"QUART_SCHED_{name}": value for name, value in environ.items()})
+    assert (result.exit_code, result.stderr) == (2, f"Error: {expected}\n")
+    assert server.requests == []
+
+
+def test_credentials_are_not_sent_on_to_where_a_server_redirects(server):
+    other = Server()
+
+    def redirect(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", other.url)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answer = redirect
+    result = invoke("list", "--url", server.url, QUART_SCHED_TOKEN="t0ken")
+    other.server_close()
+    assert result.exit_code == 1
+    assert "answers 302 Found" in result.stderr
+    assert other.requests == []
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 503])
+def test_the_servers_own_message_is_told(server, status):
+    server.answer = (status, {"error_message": "Not \x1b[31mso"})
+    result = invoke("pause", "a", "--url", server.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: Not \N{REPLACEMENT CHARACTER}[31mso\n")
+
+
+def test_missing_credentials_are_told_with_where_to_give_them(server):
+    server.answer = (401, {"error_message": "Access Denied"})
+    assert invoke("list", "--url", server.url).stderr == (
+        "Error: Access Denied (401): give credentials in QUART_SCHED_USER and QUART_SCHED_PASSWORD, "
+        "or QUART_SCHED_TOKEN\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b"<html>"), (200, b"\xff\xfe"), (200, "text"), (200, [1]), (200, b""), (404, b"<html>"),
+        (500, {"other": "shape"}), (502, b""),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_another_server_than_ours_is_told_by_its_answer(server, answer):
+    server.answer = answer
+    result = invoke("show", "a", "--url", server.url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {server.url} answers {answer[0]} ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_down_is_told():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/scheduler"
+        result = invoke("list", "--url", url)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: Cannot reach {url}: Connection refused. Is the server running?\n",
+    )
+
+
+def test_a_name_that_is_none_is_told():
+    result = invoke("list", "--url", "http://no-such-host.invalid/scheduler")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Cannot reach http://no-such-host.invalid/scheduler: ")
+
+
+def test_a_server_that_does_not_answer_is_given_up(server):
+    release = threading.Event()
+    server.answer = lambda handler: release.wait(10)
+    begin = time.monotonic()
+    result = invoke("list", "--url", server.url, "--timeout", "0.2")
+    release.set()
+    assert time.monotonic() - begin < 5
+    assert (result.exit_code, result.stderr) == (1, f"Error: {server.url} did not answer within 0.2 s\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[]"])
+def test_a_connection_that_breaks_is_told(server, sent):
+    def cut(handler: Handler) -> None:
+        handler.wfile.write(sent)
+        handler.connection.shutdown(socket.SHUT_RDWR)
+
+    server.answer = cut
+    result = invoke("list", "--url", server.url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: Cannot reach {server.url}: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:5000", "file:///etc/passwd", "ftp://host/x", "http://", "http://host:port/x", "http://host:99999/x",
+        "http://host/x?y", "http://host/x#y", "http://ho st/x", "http://[::1/x", "http://höst/x", "http://host/x\ny",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_told(url):
+    result = invoke("list", "--url", url)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: --url is ")
+    assert result.stderr.endswith("; expected an address as http://127.0.0.1:5000/scheduler\n")
+
+
+def test_credentials_do_not_belong_into_the_address():
+    result = invoke("list", "--url", "http://boss:secret@127.0.0.1/scheduler")
+    assert result.exit_code == 2
+    assert "secret" not in result.output
+
+
+def test_an_ipv6_address_is_one():
+    Remote("http://[::1]:5000/scheduler", timeout=1, environ={})
+    with pytest.raises(Refused):
+        Remote("http://::1:5000/scheduler", timeout=1, environ={})
+
+
+# Runs
+
+
+def record(outcome: str, *, run_id: str = "r1", final: bool = True, attempts: tuple[str, ...] = ("r1",)) -> Any:
+    ended = {"duration": None, "error": None}
+    return {"run_id": run_id, "outcome": outcome, "final": final, "attempts": list(attempts), **ended}
+
+
+def test_a_run_is_started_and_left_to_the_server(server):
+    server.answer = (202, {"run_id": "r1", "job_id": "a"})
+    result = invoke("run", "a", "--url", server.url, "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"run_id": "r1", "job_id": "a"})
+    assert server.requests == [("POST", "/scheduler/jobs/a/run?wait=0", None)]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("succeeded", 0), ("failed", 1), ("cancelled", 1), ("timed_out", 1)])
+def test_a_run_is_waited_for_through_its_attempts(server, outcome, status):
+    answers = iter(
+        [
+            {"run_id": "r1", "job_id": "a"},
+            record("queued", final=False),
+            record("failed", final=False, attempts=("r1", "r2")),
+            record("running", run_id="r2", final=False, attempts=("r1", "r2")),
+            record(outcome, run_id="r2", attempts=("r1", "r2")),
+        ]
+    )
+
+    def answer(handler: Handler) -> None:
+        body = json.dumps(next(answers)).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.answer = answer
+    result = invoke("run", "a", "--wait", "60", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (status, f"Run r2 of job a: {outcome}\n")
+    paths = [path.removeprefix("/scheduler") for _, path, _ in server.requests]
+    assert paths == ["/jobs/a/run?wait=0", "/runs/r1", "/runs/r1", "/runs/r2", "/runs/r2"]
+
+
+def test_a_run_that_overlap_forbids_is_told(server):
+    server.answer = (409, {"error_message": "Job a is already running (r0)"})
+    result = invoke("run", "a", "--url", server.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: Job a is already running (r0)\n")
+
+
+def test_the_group_is_there_for_every_quart_command():
+    from importlib.metadata import entry_points
+
+    [point] = entry_points(group="quart.commands", name="scheduler")
+    assert point.load() is commands
+    assert isinstance(commands, click.Group)
