@@ -44,3 +44,6 @@ class Backend(Protocol):
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume all of it."""
+
+    async def health(self) -> Wire:
+        """Return the `status` (ok, degraded or failing), and the `reasons` where they may be known."""

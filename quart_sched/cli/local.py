@@ -103,6 +103,20 @@ class Local:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         await self._scheduler.call(partial(self._scheduler.catalogue.set_paused, paused))
 
+    async def health(self) -> Wire:
+        if not any(slot.shared for slot in self._slots.values()):
+            raise NotHere(_elsewhere(next(iter(self._slots.values()))))
+        workers = [worker for worker in await self._aio.workers() if worker.decl is not None]
+        living = [worker for worker in workers if worker.age <= self._scheduler.lease]
+        if not living:
+            return {"status": "failing", "reasons": ["No process runs the jobs"]}
+        silent = [
+            f"The process {worker.worker} has not shown for {worker.age:.0f} s that it lives"
+            for worker in workers
+            if worker not in living
+        ]
+        return {"status": "degraded" if silent else "ok", "reasons": silent}
+
     # The parts of them
 
     async def _find(self, job_id: str) -> Job:

@@ -86,6 +86,13 @@ class Remote:
     async def set_paused(self, paused: bool) -> None:
         await self._ask("POST", "/pause" if paused else "/resume")
 
+    async def health(self) -> Wire:
+        status, found = await self._answer("GET", "/health/ready")
+        # One that is failing answers 503, so that a load balancer leaves it alone.
+        if status in (200, 503) and isinstance(found, dict) and isinstance(found.get("status"), str):
+            return found
+        raise ServerProblem(self._refusal(status, found))
+
     # The parts of them
 
     async def _object(self, method: str, path: str, **query: Any) -> Wire:
@@ -96,6 +103,13 @@ class Remote:
 
     async def _ask(self, method: str, path: str, **query: Any) -> Any:
         """Return the JSON of the answer, None where it has no content. Raises ServerProblem."""
+        status, data = await self._answer(method, path, **query)
+        if status < 300 and not isinstance(data, bytes):
+            return data
+        raise ServerProblem(self._refusal(status, data))
+
+    async def _answer(self, method: str, path: str, **query: Any) -> tuple[int, Any]:
+        """Return the answer's status and its JSON, or its content where that is none. Raises ServerProblem."""
         given = {key: value for key, value in query.items() if value is not None}
         address = f"{self._url}{path}" + (f"?{urlencode(given)}" if given else "")
         request = urllib.request.Request(address, method=method, headers={"Accept": "application/json"})
@@ -103,12 +117,9 @@ class Remote:
             request.add_unredirected_header("Authorization", self._authorization)
         status, content = await asyncio.wrap_future(self._thread.submit(partial(self._send, request)))
         try:
-            data = json.loads(content) if content.strip() else None
+            return status, json.loads(content) if content.strip() else None
         except ValueError:
-            data = content
-        if status < 300 and data is not content:
-            return data
-        raise ServerProblem(self._refusal(status, data))
+            return status, content
 
     def _send(self, request: urllib.request.Request) -> tuple[int, bytes]:
         try:

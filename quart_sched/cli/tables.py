@@ -25,7 +25,7 @@ _COLOURS = {
     "running": "cyan", "queued": "cyan", "retry_wait": "cyan",
     "paused": "yellow", "pending": "yellow", "missed": "yellow", "skipped": "yellow", "coalesced": "yellow",
     "cancelled": "yellow", "degraded": "yellow",
-    "broken": "red", "failed": "red", "timed_out": "red", "lost": "red",
+    "broken": "red", "failing": "red", "failed": "red", "timed_out": "red", "lost": "red",
 }  # fmt: skip
 
 

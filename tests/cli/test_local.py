@@ -260,6 +260,33 @@ def test_a_run_is_followed_through_its_retries():
     assert (record["attempt"], record["final"], len(record["attempts"])) == (3, True, 3)
 
 
+# Health
+
+
+def test_without_a_process_that_runs_the_jobs_health_is_failing(run):
+    result = run("health")
+    assert (result.exit_code, result.stdout) == (1, "status  failing\nreason  No process runs the jobs\n")
+
+
+def test_with_a_process_that_runs_the_jobs_health_is_ok(store):
+    app, scheduler = build(store, declare)
+    scheduler.start(paused=True)
+
+    async def serve() -> tuple[Result, Result]:
+        async with app.test_app():
+            await scheduler.aio.get_jobs()
+            fine = await asyncio.to_thread(invoke, build(store, declare)[0], "health", "--json")
+            with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection, connection:
+                connection.execute("INSERT INTO qs_workers (id, host, pid, started_us, seen_us, decl, beat) "
+                                   "VALUES ('x', 'other', 7, 0, 0, 'code', 0)")  # fmt: skip
+            return fine, await asyncio.to_thread(invoke, build(store, declare)[0], "health")
+
+    fine, silent = asyncio.run(serve())
+    assert data(fine) == {"status": "ok", "reasons": []}
+    assert silent.exit_code == 0
+    assert silent.stdout.startswith("status  degraded\nreason  The process other:7 has not shown for ")
+
+
 # The memory store
 
 
@@ -275,7 +302,9 @@ def test_with_the_memory_store_it_is_said_where_the_jobs_are(memory, command):
 
 
 @pytest.mark.parametrize(
-    "command", [("pause", "a"), ("resume", "a"), ("pause", "--all"), ("remove", "a", "--yes")], ids=" ".join
+    "command",
+    [("pause", "a"), ("resume", "a"), ("pause", "--all"), ("remove", "a", "--yes"), ("health",)],
+    ids=" ".join,
 )
 def test_with_the_memory_store_nothing_can_be_changed_from_here(memory, command):
     result = memory(*command)

@@ -147,7 +147,7 @@ def test_a_token_is_sent_as_bearer(server):
         ({"USER": "a:b"}, "QUART_SCHED_USER has a colon in it, which Basic authentication does not allow"),
         (
             {"TOKEN": "secret\nX: y"},
-            "QUART_SCHED_TOKEN holds what no header can; expected ASCII text without line ends",
+            "QUART_SCHED_TOKEN holds what no header can; expected ASCII text on one line",
         ),
     ],
 )
@@ -271,6 +271,37 @@ def test_an_ipv6_address_is_one():
     Remote("http://[::1]:5000/scheduler", timeout=1, environ={})
     with pytest.raises(Refused):
         Remote("http://::1:5000/scheduler", timeout=1, environ={})
+
+
+# Health
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "status"),
+    [
+        (200, {"status": "ok", "reasons": []}, 0),
+        (200, {"status": "degraded", "reasons": ["The store is away"]}, 0),
+        (503, {"status": "failing", "reasons": ["The scheduler is not running"]}, 1),
+        (503, {"status": "failing"}, 1),
+    ],
+)
+def test_health_is_told_with_its_reasons(server, code, body, status):
+    server.answer = (code, body)
+    result = invoke("health", "--json", "--url", server.url)
+    assert (result.exit_code, json.loads(result.stdout), result.stderr) == (status, body, "")
+    shown = invoke("health", "--url", server.url).stdout
+    assert shown.splitlines() == [f"status  {body['status']}", *(f"reason  {why}" for why in body.get("reasons", []))]
+    assert {path for _, path, _ in server.requests} == {"/scheduler/health/ready"}
+
+
+@pytest.mark.parametrize(
+    "answer", [(404, b"<html>"), (503, {"error_message": "away"}), (200, [1]), (503, b"")], ids=str
+)
+def test_a_server_without_health_is_told(server, answer):
+    server.answer = answer
+    result = invoke("health", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
 
 
 # Runs
