@@ -30,8 +30,11 @@ class Backend(Protocol):
     async def record(self, run_id: str) -> Wire:
         """Return a run with what it put out."""
 
-    def running(self, job_id: str) -> AbstractAsyncContextManager[str]:
-        """Run a job now: yields the run's id. A run in this process is cancelled when the block is left before."""
+    def running(self, job_id: str, arguments: Wire) -> AbstractAsyncContextManager[str]:
+        """Run a job now: yields the run's id. A run in this process is cancelled when the block is left before.
+
+        `arguments` may have `args` and `kwargs`, as JSON, which take the place of the job's own.
+        """
 
     async def pause(self, job_id: str) -> Wire:
         """Pause a job."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from apscheduler.job import Job
 
 from ..errors import JobNotFound, RunOver, SchedulerError
 from ..model.actor import current_actor
-from ..model.jobs import to_wire
+from ..model.jobs import from_wire, to_wire
 from ..stores.slot import Slot
 from ..web import runs
 from .backends import Wire
@@ -73,11 +73,12 @@ class Local:
         return await runs.detail(self._front, run_id)
 
     @asynccontextmanager
-    async def running(self, job_id: str) -> AsyncIterator[str]:
+    async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:
         await self._find(job_id)
+        given = from_wire(arguments)
         # What the job needs may be set up by the app's own start-up.
         async with self._front._lifespan.without_server(start=False):
-            handle = await self._aio.run_job(job_id)
+            handle = await cast(Any, self._aio).run_job(job_id, **given)
             try:
                 yield handle.run_id
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 from quart.cli import ScriptInfo
 
+from ..model.arguments import bounded_repr
 from .app import URL_VARIABLE, load
 from .backends import Backend
 from .local import Local
@@ -28,6 +30,28 @@ _timeout_option = click.option(
     "--timeout", type=click.FloatRange(0, 3600, min_open=True), metavar="SECONDS", default=30.0, show_default=True,
     help="How long the server may take to answer.",
 )  # fmt: skip
+
+
+def json_of(kind: type) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return a callback that reads an option's JSON, a list or an object as `kind` (list, dict) says."""
+    name = "list" if kind is list else "object"
+
+    def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
+        try:
+            parsed = json.loads(value, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise click.BadParameter(f"{bounded_repr(value)} is no JSON: {error}") from None
+        if not isinstance(parsed, kind):
+            raise click.BadParameter(f"{bounded_repr(value)} is no JSON {name}")
+        return parsed
+
+    return parse
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -70,8 +70,8 @@ class Remote:
         return await self._object("GET", f"/runs/{_part(run_id)}")
 
     @asynccontextmanager
-    async def running(self, job_id: str) -> AsyncIterator[str]:
-        started = await self._object("POST", f"/jobs/{_part(job_id)}/run", wait=0)
+    async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:
+        started = await self._object("POST", f"/jobs/{_part(job_id)}/run", arguments or None, wait=0)
         yield started["run_id"]
 
     async def pause(self, job_id: str) -> Wire:
@@ -95,24 +95,27 @@ class Remote:
 
     # The parts of them
 
-    async def _object(self, method: str, path: str, **query: Any) -> Wire:
-        answer = await self._ask(method, path, **query)
+    async def _object(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Wire:
+        answer = await self._ask(method, path, body, **query)
         if not isinstance(answer, dict):
             raise ServerProblem(self._strange())
         return answer
 
-    async def _ask(self, method: str, path: str, **query: Any) -> Any:
+    async def _ask(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Any:
         """Return the JSON of the answer, None where it has no content. Raises ServerProblem."""
-        status, data = await self._answer(method, path, **query)
+        status, data = await self._answer(method, path, body, **query)
         if status < 300 and not isinstance(data, bytes):
             return data
         raise ServerProblem(self._refusal(status, data))
 
-    async def _answer(self, method: str, path: str, **query: Any) -> tuple[int, Any]:
+    async def _answer(self, method: str, path: str, body: Wire | None = None, **query: Any) -> tuple[int, Any]:
         """Return the answer's status and its JSON, or its content where that is none. Raises ServerProblem."""
         given = {key: value for key, value in query.items() if value is not None}
         address = f"{self._url}{path}" + (f"?{urlencode(given)}" if given else "")
-        request = urllib.request.Request(address, method=method, headers={"Accept": "application/json"})
+        content_type = {} if body is None else {"Content-Type": "application/json"}
+        headers = {"Accept": "application/json", **content_type}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address, data, headers, method=method)
         if self._authorization is not None:
             request.add_unredirected_header("Authorization", self._authorization)
         status, content = await asyncio.wrap_future(self._thread.submit(partial(self._send, request)))

@@ -7,6 +7,7 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ from ..model.runs import LONGEST_PAGE, OUTCOMES, STATES
 from . import tables
 from .backends import Backend, Wire
 from .messages import line
-from .options import on_scheduler
+from .options import json_of, on_scheduler
 
 UNFINISHED = 3
 """Exit code where a run had not ended when the wait was over."""
@@ -46,8 +47,13 @@ async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outc
 @click.command("run")
 @click.argument("job_id", metavar="ID")
 @click.option("--wait", type=click.FloatRange(0, 86400), metavar="SECONDS", help="How long to wait for its end.")
+@click.option("--args", callback=json_of(list), metavar="JSON", help="A list in place of the job's arguments.")
+@click.option("--kwargs", callback=json_of(dict), metavar="JSON", help="An object for its keyword arguments.")
 @on_scheduler
-async def run(backend: Backend, *, as_json: bool, job_id: str, wait: float | None) -> None:
+async def run(
+    backend: Backend, *, as_json: bool, job_id: str, wait: float | None, args: list[Any] | None,
+    kwargs: dict[str, Any] | None,
+) -> None:  # fmt: skip
     """Run a job once beside its schedule, also a paused one.
 
     With --url the server runs it, and goes on when this command does not wait for its end, or not any more. Without, it
@@ -56,7 +62,8 @@ async def run(backend: Backend, *, as_json: bool, job_id: str, wait: float | Non
 
     Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, else with 1.
     """
-    async with backend.running(job_id) as run_id:
+    arguments = {key: value for key, value in (("args", args), ("kwargs", kwargs)) if value is not None}
+    async with backend.running(job_id, arguments) as run_id:
         if wait is None and not backend.ends_runs:
             started = {"run_id": run_id, "job_id": job_id}
             tables.echo_json(started) if as_json else tables.echo(line(f"Run {run_id} of job {job_id} started"))

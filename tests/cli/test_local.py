@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import Result
 from quart import Quart, current_app
 
 from quart_sched import APScheduler
+from quart_sched.aio import AioVerbs
 from quart_sched.cli import messages
 from tests.cli.commands import build, deploy, invoke, sql
 
@@ -258,6 +260,22 @@ def test_a_run_is_followed_through_its_retries():
     assert result.exit_code == 1
     record = json.loads(result.stdout)
     assert (record["attempt"], record["final"], len(record["attempts"])) == (3, True, 3)
+
+
+def test_arguments_take_the_place_of_the_jobs_own(store, monkeypatch):
+    """What they come to is the verb's own affair; here it is what it is called with."""
+    given: list[Any] = []
+    real = AioVerbs.run_job
+
+    async def run_job(self: AioVerbs, id: str, **options: Any) -> Any:
+        given.append(options)
+        return await real(self, id)
+
+    monkeypatch.setattr(AioVerbs, "run_job", run_job)
+    args, kwargs = '[1, {"$datetime": "2030-01-01T00:00:00+00:00"}]', '{"x": [2]}'
+    result = invoke(build(store, declare)[0], "run", "a", "--args", args, "--kwargs", kwargs)
+    assert result.exit_code == 0, result.output
+    assert given == [{"args": [1, datetime(2030, 1, 1, tzinfo=UTC)], "kwargs": {"x": [2]}}]
 
 
 # Health

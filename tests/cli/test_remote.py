@@ -28,6 +28,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str, Any]] = []
+        self.bodies: list[bytes] = []
         self.answer: tuple[int, Any] | Callable[[Handler], None] = (200, JOB)
         self.url = f"http://127.0.0.1:{self.server_port}/scheduler"
 
@@ -37,6 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         self.server.requests.append((self.command, self.path, self.headers.get("Authorization")))
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         answer = self.server.answer
         if callable(answer):
             answer(self)
@@ -343,6 +345,33 @@ def test_a_run_is_waited_for_through_its_attempts(server, outcome, status):
     assert (result.exit_code, result.stdout) == (status, f"Run r2 of job a: {outcome}\n")
     paths = [path.removeprefix("/scheduler") for _, path, _ in server.requests]
     assert paths == ["/jobs/a/run?wait=0", "/runs/r1", "/runs/r1", "/runs/r2", "/runs/r2"]
+
+
+def test_arguments_are_sent_as_they_were_given(server):
+    server.answer = (202, {"run_id": "r1", "job_id": "a"})
+    args, kwargs = [1, "é", {"$decimal": "1.5"}], {"x": None}
+    invoke("run", "a", "--args", json.dumps(args), "--kwargs", json.dumps(kwargs), "--url", server.url)
+    assert json.loads(server.bodies[0]) == {"args": args, "kwargs": kwargs}
+    invoke("run", "a", "--args", "[]", "--url", server.url)
+    assert json.loads(server.bodies[1]) == {"args": []}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--args", "1,2", "is no JSON: "), ("--args", "{}", "'{}' is no JSON list"),
+        ("--kwargs", "[1]", "is no JSON object"),
+        ("--args", "[NaN]", "NaN is no JSON number"), ("--kwargs", "{'a': 1}", "is no JSON: "),
+        ("--args", "[" * 100_000, "is no JSON: "),
+    ],
+    ids=lambda value: value[:10],
+)  # fmt: skip
+def test_arguments_that_are_no_json_are_told(server, option, value, told):
+    result = invoke("run", "a", option, value, "--url", server.url)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': " in result.stderr
+    assert told in result.stderr
+    assert server.requests == []
 
 
 def test_a_run_that_overlap_forbids_is_told(server):
