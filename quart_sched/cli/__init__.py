@@ -7,7 +7,7 @@ import click
 from .app import URL_VARIABLE, Commands
 from .db import db
 from .health import health
-from .jobs import list_jobs, next_fires, pause, remove, resume, show
+from .jobs import explain, list_jobs, next_fires, pause, remove, resume, show
 from .plan import plan
 from .runs import list_runs, run
 from .worker import worker
@@ -28,5 +28,5 @@ def commands(url: str | None) -> None:
     """
 
 
-for command in (db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, plan, health, worker):
+for command in (db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, explain, plan, health, worker):
     commands.add_command(command)

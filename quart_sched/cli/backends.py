@@ -48,5 +48,8 @@ class Backend(Protocol):
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume all of it."""
 
+    async def explain(self, job_id: str, at: str) -> Wire:
+        """Say what happened to the job's fire at a moment, in ISO 8601: `verdict`, `description` and details."""
+
     async def health(self) -> Wire:
         """Return the `status` (ok, degraded or failing), and the `reasons` where they may be known."""

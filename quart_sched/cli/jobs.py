@@ -1,4 +1,4 @@
-"""`quart scheduler list | show | next | pause | resume | remove`: the jobs."""
+"""`quart scheduler list | show | next | explain | pause | resume | remove`: the jobs."""
 
 from __future__ import annotations
 
@@ -66,6 +66,21 @@ async def next_fires(backend: Backend, *, as_json: bool, job_id: str, count: int
     tables.table(("FIRE", "CLOCK CHANGE"), rows)
     if found["reason"]:
         raise click.ClickException(line(found["reason"]))
+
+
+@click.command("explain")
+@click.argument("job_id", metavar="ID")
+@click.argument("at", metavar="AT")
+@on_scheduler
+async def explain(backend: Backend, *, as_json: bool, job_id: str, at: str) -> None:
+    """Say why a job fired, or did not, at a moment as 2026-03-29T02:30; in its own time zone unless one is given."""
+    found = await backend.explain(job_id, at)
+    if as_json:
+        tables.echo_json(found)
+        return
+    tables.echo(line(found["description"]))
+    details = {key: value for key, value in found.items() if key not in ("description", "job_id") and value is not None}
+    tables.facts((key, tables.compact(value)) for key, value in details.items())
 
 
 _all_option = click.option("--all", "everything", is_flag=True, help="All of it, for every process.")

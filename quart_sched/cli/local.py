@@ -104,6 +104,11 @@ class Local:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         await self._scheduler.call(partial(self._scheduler.catalogue.set_paused, paused))
 
+    async def explain(self, job_id: str, at: str) -> Wire:
+        self._warn()
+        wire: Wire = (await cast(Any, self._aio).explain(job_id, at)).to_wire()
+        return wire
+
     async def health(self) -> Wire:
         if not any(slot.shared for slot in self._slots.values()):
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))

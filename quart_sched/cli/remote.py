@@ -86,6 +86,9 @@ class Remote:
     async def set_paused(self, paused: bool) -> None:
         await self._ask("POST", "/pause" if paused else "/resume")
 
+    async def explain(self, job_id: str, at: str) -> Wire:
+        return await self._object("GET", f"/jobs/{_part(job_id)}/explain", at=at)
+
     async def health(self) -> Wire:
         status, found = await self._answer("GET", "/health/ready")
         # One that is failing answers 503, so that a load balancer leaves it alone.

@@ -278,6 +278,22 @@ def test_arguments_take_the_place_of_the_jobs_own(store, monkeypatch):
     assert given == [{"args": [1, datetime(2030, 1, 1, tzinfo=UTC)], "kwargs": {"x": [2]}}]
 
 
+def test_an_explanation_is_that_of_the_verb(run, monkeypatch):
+    told = {"job_id": "a", "at": "2026-03-02T03:00:00+00:00", "verdict": "ran", "description": "It ran."}
+
+    class Explanation:
+        def to_wire(self) -> dict[str, str]:
+            return told
+
+    async def explain(self: AioVerbs, job_id: str, at: str) -> Explanation:
+        assert (job_id, at) == ("a", "2026-03-02T03:00")
+        return Explanation()
+
+    monkeypatch.setattr(AioVerbs, "explain", explain, raising=False)
+    assert data(run("explain", "a", "2026-03-02T03:00", "--json")) == told
+    assert run("explain", "a", "2026-03-02T03:00").stdout.startswith("It ran.\n")
+
+
 # Health
 
 

@@ -275,6 +275,36 @@ def test_an_ipv6_address_is_one():
         Remote("http://::1:5000/scheduler", timeout=1, environ={})
 
 
+# Explanations
+
+EXPLAINED = {
+    "job_id": "a", "at": "2026-03-02T03:00:00+00:00", "verdict": "missed", "description": "It came too late.",
+    "outcome": "missed", "run_ids": None, "late": 12.5,
+}  # fmt: skip
+
+
+def test_an_explanation_is_told_in_a_sentence_with_its_details(server):
+    server.answer = (200, EXPLAINED)
+    at = "2026-03-02T03:00:00+01:00"
+    result = invoke("explain", "a", at, "--url", server.url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "It came too late.",
+        "at       2026-03-02T03:00:00+00:00",
+        "verdict  missed",
+        "outcome  missed",
+        "late     12.5",
+    ]
+    assert server.requests[0][1] == "/scheduler/jobs/a/explain?at=2026-03-02T03%3A00%3A00%2B01%3A00"
+    assert json.loads(invoke("explain", "a", at, "--json", "--url", server.url).stdout) == EXPLAINED
+
+
+def test_a_moment_that_is_none_is_told(server):
+    server.answer = (400, {"error_message": "at: is 'soon'; expected a time"})
+    result = invoke("explain", "a", "soon", "--url", server.url)
+    assert (result.exit_code, result.stderr) == (1, "Error: at: is 'soon'; expected a time\n")
+
+
 # Health
 
 
