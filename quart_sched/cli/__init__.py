@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .app import URL_VARIABLE, Commands
+from .backfill import backfill
 from .db import db
 from .health import health
 from .jobs import explain, list_jobs, next_fires, pause, remove, resume, show
@@ -28,5 +29,7 @@ def commands(url: str | None) -> None:
     """
 
 
-for command in (db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, explain, plan, health, worker):
+for command in (
+    db, list_jobs, show, next_fires, list_runs, run, pause, resume, remove, backfill, explain, plan, health, worker,
+):  # fmt: skip
     commands.add_command(command)

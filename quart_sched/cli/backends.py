@@ -36,6 +36,12 @@ class Backend(Protocol):
         `arguments` may have `args` and `kwargs`, as JSON, which take the place of the job's own.
         """
 
+    def filling(self, job_id: str, request: Wire) -> AbstractAsyncContextManager[Wire]:
+        """Run past fires: yields them. Those that run in this process end with the block.
+
+        `request` has `start` and may have `end`, `dry_run`, `concurrency` and `rerun`.
+        """
+
     async def pause(self, job_id: str) -> Wire:
         """Pause a job."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,6 +84,17 @@ class Local:
             finally:
                 with suppress(RunOver):
                     await self._aio.cancel_run(handle.run_id)
+
+    @asynccontextmanager
+    async def filling(self, job_id: str, request: Wire) -> AsyncIterator[Wire]:
+        job = await self._find(job_id)
+        start, options = request["start"], {key: value for key, value in request.items() if key != "start"}
+        stored = not job.pending and self._slots[job._jobstore_alias].shared
+        async with nullcontext() if stored else self._front._lifespan.without_server(start=False):
+            if stored and not options.get("dry_run") and (await self.health())["status"] == "failing":
+                note("No process runs the jobs: what is to run waits in the store until one does.")
+            found = await cast(Any, self._aio).backfill(job_id, start, **options)
+            yield found.to_wire()
 
     async def pause(self, job_id: str) -> Wire:
         await self._check_stored(job_id)

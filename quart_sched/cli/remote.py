@@ -74,6 +74,10 @@ class Remote:
         started = await self._object("POST", f"/jobs/{_part(job_id)}/run", arguments or None, wait=0)
         yield started["run_id"]
 
+    @asynccontextmanager
+    async def filling(self, job_id: str, request: Wire) -> AsyncIterator[Wire]:
+        yield await self._object("POST", f"/jobs/{_part(job_id)}/backfill", request)
+
     async def pause(self, job_id: str) -> Wire:
         return await self._object("POST", f"/jobs/{_part(job_id)}/pause")
 

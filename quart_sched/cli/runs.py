@@ -69,7 +69,7 @@ async def run(
             tables.echo_json(started) if as_json else tables.echo(line(f"Run {run_id} of job {job_id} started"))
             return
         with _spinner(f"{job_id} runs") as turn:
-            record = await _follow(backend, run_id, wait, turn)
+            record = await follow(backend, run_id, wait, turn)
     if as_json:
         tables.echo_json(record)
     else:
@@ -82,7 +82,7 @@ async def run(
         raise click.exceptions.Exit(1 if record["final"] else UNFINISHED)
 
 
-async def _follow(backend: Backend, run_id: str, wait: float | None, turn: Iterator[None]) -> Wire:
+async def follow(backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None) -> Wire:
     """Return the run's record when its fire is over, retries included, or as it stands after `wait` seconds."""
     loop = asyncio.get_running_loop()
     deadline = None if wait is None else loop.time() + wait
@@ -95,7 +95,8 @@ async def _follow(backend: Backend, run_id: str, wait: float | None, turn: Itera
         if record["attempts"][-1] != run_id and record["outcome"] not in STATES:
             run_id = record["attempts"][-1]
             continue
-        next(turn)
+        if turn is not None:
+            next(turn)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.5, longest)
 

@@ -321,6 +321,46 @@ def test_with_a_process_that_runs_the_jobs_health_is_ok(store):
     assert silent.stdout.startswith("status  degraded\nreason  The process other:7 has not shown for ")
 
 
+# Backfills
+
+
+class Entered:
+    def __init__(self, *run_ids: str) -> None:
+        self._run_ids = run_ids
+
+    def to_wire(self) -> dict[str, Any]:
+        items = [{"scheduled_at": "2026-03-01T03:00:00+00:00", "run_id": run_id} for run_id in self._run_ids]
+        return {"job_id": "a", "items": items, "left_out": 0, "dry_run": False}
+
+
+@pytest.mark.parametrize("kind", ["run", "memory"])
+def test_a_backfill_is_that_of_the_verb(request, monkeypatch, kind):
+    """In the memory store's case within this process, where it is waited for until the runs are over."""
+    given: list[Any] = []
+
+    async def backfill(self: AioVerbs, job_id: str, start: str, end: str | None = None, **options: Any) -> Entered:
+        given.append((job_id, start, end, options))
+        return Entered((await self.run_job(job_id)).run_id)
+
+    monkeypatch.setattr(AioVerbs, "backfill", backfill, raising=False)
+    result = request.getfixturevalue(kind)("backfill", "a", "--from", "2026-03-01", "--rerun")
+    assert (result.exit_code, result.stdout) == (0, "1 fire: 1 succeeded; 0 left out\n")
+    assert given == [("a", "2026-03-01", None, {"dry_run": False, "concurrency": 1, "rerun": True})]
+    assert ran == [("tests.cli.commands",)]
+
+
+def test_a_backfill_that_nobody_runs_yet_says_so(run, monkeypatch):
+    async def backfill(*_: Any, **options: Any) -> Entered:
+        return Entered("r1")
+
+    monkeypatch.setattr(AioVerbs, "backfill", backfill, raising=False)
+    result = run("backfill", "a", "--from", "2026-03-01", "--no-wait")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "No process runs the jobs: what is to run waits in the store until one does.\n",
+    )
+
+
 # The memory store
 
 

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,8 +43,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer = self.server.answer
         if callable(answer):
             answer(self)
-            return
-        status, content = answer
+        else:
+            self.reply(*answer)
+
+    def reply(self, status: int, content: Any) -> None:
         body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -275,6 +278,64 @@ def test_an_ipv6_address_is_one():
         Remote("http://::1:5000/scheduler", timeout=1, environ={})
 
 
+# Backfills
+
+
+def backfilled(*run_ids: str | None, dry_run: bool = False) -> dict[str, Any]:
+    items = [{"scheduled_at": f"2026-03-0{day}T03:00:00+00:00", "run_id": id} for day, id in enumerate(run_ids, 1)]
+    return {"job_id": "a", "items": items, "left_out": 1, "dry_run": dry_run}
+
+
+def test_a_dry_run_shows_the_fires(server):
+    server.answer = (200, backfilled(None, None, dry_run=True))
+    span = ("--from", "2026-03-01", "--to", "2026-03-03")
+    result = invoke("backfill", "a", *span, "--dry-run", "--concurrency", "3", "--url", server.url)
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        [
+            "FIRE                       RUN",
+            "2026-03-01 03:00:00+00:00  -",
+            "2026-03-02 03:00:00+00:00  -",
+            "2 fires would run; 1 left out",
+        ],
+    )
+    assert server.requests == [("POST", "/scheduler/jobs/a/backfill", None)]
+    body = {"start": "2026-03-01", "end": "2026-03-03", "dry_run": True, "concurrency": 3, "rerun": False}
+    assert json.loads(server.bodies[0]) == body
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("succeeded", 0), ("failed", 1)])
+def test_the_fires_are_waited_for_in_their_order(server, outcome, status):
+    answers = iter(
+        [
+            backfilled("r1", "r2"),
+            record("succeeded"),
+            record("queued", run_id="r2", final=False, attempts=("r2",)),
+            record(outcome, run_id="r2", attempts=("r2",)),
+        ]
+    )
+    server.answer = lambda handler: handler.reply(200, next(answers))
+    result = invoke("backfill", "a", "--from", "2026-03-01", "--json", "--url", server.url)
+    assert result.exit_code == status
+    assert json.loads(result.stdout)["outcomes"] == dict(Counter(["succeeded", outcome]))
+    assert [path.removeprefix("/scheduler") for _, path, _ in server.requests] == [
+        "/jobs/a/backfill", "/runs/r1", "/runs/r2", "/runs/r2",
+    ]  # fmt: skip
+
+
+def test_a_backfill_need_not_be_waited_for(server):
+    server.answer = (200, backfilled("r1"))
+    result = invoke("backfill", "a", "--from", "2026-03-01", "--no-wait", "--json", "--url", server.url)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, backfilled("r1"))
+    assert len(server.requests) == 1
+
+
+def test_a_backfill_needs_a_beginning(server):
+    result = invoke("backfill", "a", "--url", server.url)
+    assert result.exit_code == 2
+    assert "Missing option '--from'" in result.stderr
+
+
 # Explanations
 
 EXPLAINED = {
@@ -363,14 +424,7 @@ def test_a_run_is_waited_for_through_its_attempts(server, outcome, status):
         ]
     )
 
-    def answer(handler: Handler) -> None:
-        body = json.dumps(next(answers)).encode()
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    server.answer = answer
+    server.answer = lambda handler: handler.reply(200, next(answers))
     result = invoke("run", "a", "--wait", "60", "--url", server.url)
     assert (result.exit_code, result.stdout) == (status, f"Run r2 of job a: {outcome}\n")
     paths = [path.removeprefix("/scheduler") for _, path, _ in server.requests]
