@@ -12,6 +12,7 @@ from quart.cli import ScriptInfo, pass_script_info
 from ..errors import SchedulerError
 from .app import load
 from .messages import Refused, ask, line
+from .options import refuse_url
 
 if TYPE_CHECKING:
     from ..stores.sql.database import Database
@@ -87,6 +88,7 @@ def db_import(info: ScriptInfo, alias: str, table: str, source_url: str | None, 
 @contextmanager
 def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
     """Yield the database of the SQL store `alias`; what goes wrong with it ends the command with one line."""
+    refuse_url(click.get_current_context())
     slots = load(info).scheduler.catalogue.slots
     if alias not in slots:
         known = ", ".join(map(repr, sorted(slots)))

@@ -20,12 +20,12 @@ from .local import Local
 from .messages import Refused, told
 from .remote import Remote
 
-url_option = click.option(
+_url_option = click.option(
     "--url",
     metavar="URL",
     help=f"Ask the server whose API is at this address, as http://127.0.0.1:5000/scheduler. [env: {URL_VARIABLE}]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, the same as the REST API's.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, the same as the REST API's.")
 _timeout_option = click.option(
     "--timeout", type=click.FloatRange(0, 3600, min_open=True), metavar="SECONDS", default=30.0, show_default=True,
     help="How long the server may take to answer.",
@@ -57,9 +57,9 @@ def _no_constant(name: str) -> Any:
 def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Call the coroutine function `command` with a Backend and `as_json`, and tell in one line what goes wrong."""
 
-    @url_option
+    @_url_option
     @_timeout_option
-    @json_option
+    @_json_option
     @wraps(command)
     def run(url: str | None, timeout: float, as_json: bool, **options: Any) -> None:
         ctx = click.get_current_context()
@@ -79,7 +79,11 @@ async def _backend(ctx: click.Context, url: str | None, timeout: float) -> Async
     group = ctx.parent
     address = url if url is not None or group is None else group.params.get("url")
     if address:
-        yield Remote(address, timeout=timeout)
+        remote = Remote(address, timeout=timeout)
+        try:
+            yield remote
+        finally:
+            remote.close()
         return
     async with Local.open(load(ctx.ensure_object(ScriptInfo))) as local:
         yield local
@@ -87,6 +91,8 @@ async def _backend(ctx: click.Context, url: str | None, timeout: float) -> Async
 
 def refuse_url(ctx: click.Context) -> None:
     """End a command that concerns this app alone where it was given the address of a server."""
-    group = ctx.parent
+    group: click.Context | None = ctx
+    while group is not None and "url" not in group.params:
+        group = group.parent
     if group is not None and group.get_parameter_source("url") is ParameterSource.COMMANDLINE:
         raise Refused(f"`{ctx.info_name}` concerns the app and its store here; leave --url out")

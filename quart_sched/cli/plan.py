@@ -14,7 +14,7 @@ from ..stores.slot import Slot
 from . import tables
 from .app import load
 from .messages import line, note, told
-from .options import json_option, refuse_url
+from .options import refuse_url
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -28,7 +28,7 @@ _COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "red"}
 
 @click.command("plan")
 @click.option("--check", is_flag=True, help="Exit with 2 where the deploy would change anything.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plan(ctx: click.Context, check: bool, as_json: bool) -> None:
     """Show what a deploy of this code would add, change, pause or remove; nothing is written.

@@ -50,6 +50,10 @@ class Remote:
         # A daemon thread: Ctrl-C need not wait for a server that does not answer.
         self._thread = StoreThread("quart-sched-http")
 
+    def close(self) -> None:
+        """End the thread, with the request under way if there is one."""
+        self._thread.stop()
+
     async def jobs(self) -> list[Wire]:
         found = await self._ask("GET", "/jobs")
         if not isinstance(found, list):

@@ -51,7 +51,11 @@ async def _work(front: APScheduler) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, partial(_on_signal, number, stop, front.settings.shutdown_timeout))
+        heard = partial(_on_signal, number, stop, front.settings.shutdown_timeout)
+        try:
+            loop.add_signal_handler(number, heard)
+        except NotImplementedError:  # on Windows
+            signal.signal(number, lambda *_, heard=heard: loop.call_soon_threadsafe(heard))
     async with front._lifespan.without_server(start=True):
         if not front.running:
             allowed = ", ".join(front.allowed_hosts)
@@ -66,6 +70,7 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event, timeout: float) -> N
             # As if nobody had handled it: whoever started this process sees what ended it.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            os._exit(128 + number)  # The first process of a container is spared by signals of its own.
         return
     stop.set()
     log.info("%s: no more fires; running jobs get %g s to end in", number.name, timeout)

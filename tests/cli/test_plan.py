@@ -124,9 +124,14 @@ def test_with_the_memory_store_there_is_nothing_to_compare_with():
     assert result.stderr == ("The store 'default' is used by one process alone, which adds its jobs when it starts.\n")
 
 
-def test_a_plan_takes_no_server(store):
-    result = invoke(build(store, OLD)[0], "--url", "http://127.0.0.1:5000/scheduler", "plan")
+@pytest.mark.parametrize(
+    "command",
+    [("plan",), ("worker",), ("db", "sql"), ("db", "upgrade"), ("db", "import")],
+    ids=" ".join,
+)
+def test_what_concerns_the_store_here_takes_no_server(store, command):
+    result = invoke(build(store, OLD)[0], "--url", "http://127.0.0.1:5000/scheduler", *command)
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: `plan` concerns the app and its store here; leave --url out\n",
+        f"Error: `{command[-1]}` concerns the app and its store here; leave --url out\n",
     )
