@@ -31,6 +31,7 @@ from .claims import first_fire
 from .declarations import Declarations, Declared, Origin, check_executor, check_place, listed
 
 if TYPE_CHECKING:
+    from ..stores.sql.preview import Preview
     from ..stores.sql.reconcile import Declaration
     from ..stores.sql.workers import Session, Worker
 
@@ -121,14 +122,14 @@ class Catalogue:
         with slot.lock:
             me = self.join(slot)
             entries = self.declarations.all(slot.alias)
-            declared = [declaration for entry in entries if (declaration := self._declaration(slot, entry)) is not None]
+            declared, invalid = self._declared(entries)
             done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune, starting=starting))
         for job_id in done.refused:
             log.error(
                 'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',
                 job_id,
             )
-        for job_id, reason in done.invalid.items():
+        for job_id, reason in (invalid | done.invalid).items():
             log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
         removed = self._scheduler.prune == "remove"
         for code, ids in (
@@ -143,19 +144,47 @@ class Catalogue:
         for entry in entries:
             self.declarations.applied(entry)
 
-    def _declaration(self, slot: Slot, entry: Declared) -> Declaration | None:
+    def preview(self, slot: Slot) -> Preview:
+        """Return what `reconcile` would come to in this process's hands; nothing is written. Raises StoreUnavailable.
+
+        The store need not be open.
+        """
+        declared, invalid = self._declared(self.declarations.all(slot.alias))
+        found: Preview = slot.do(
+            lambda store: store.preview(self._scheduler, slot.alias, declared, self._scheduler.prune)
+        )
+        found.result.invalid |= invalid
+        return found
+
+    def look_on(self, slot: Slot) -> None:
+        """Take what is stored for the jobs of a shared store, and bring nothing in. Raises StoreUnavailable.
+
+        Declared jobs that are not in there go on waiting for the start.
+        """
+        slot.open(self._scheduler)
+        missing = set(self.preview(slot).result.added)
+        for entry in self.declarations.of(slot.alias):
+            if entry.definition.id not in missing:
+                self.declarations.applied(entry)
+
+    def _declared(self, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
+        """Return the declarations as a shared store compares them, and why others cannot be stored."""
         from ..stores.sql.reconcile import Declaration
 
-        definition = entry.definition
-        try:
-            if entry.hashes is None:
-                zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
-                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
-        except InvalidDefinition as error:
-            log.error('Job "%s" cannot be scheduled: %s', definition.id, error)
-            return None
-        sets_next = definition.next_run_time is not UNSET
-        return Declaration(definition.id, *entry.hashes, partial(self._made, definition), sets_next)
+        zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
+        declared, invalid = [], {}
+        for entry in entries:
+            definition = entry.definition
+            try:
+                if entry.hashes is None:
+                    entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+            except InvalidDefinition as error:
+                invalid[definition.id] = str(error)
+            else:
+                sets_next = definition.next_run_time is not UNSET
+                make = partial(self._made, definition)
+                declared.append(Declaration(definition.id, *entry.hashes, make, sets_next))
+        return declared, invalid
 
     def _made(self, definition: JobDefinition) -> Job:
         """Return the declared job, resolved as of now. Raises InvalidDefinition."""

@@ -503,6 +503,8 @@ class Runner:
 
     async def _wait(self, batches: list[_Batch], timeout: float) -> bool:
         """Wait for the batches to end; tell whether any is left."""
+        if not batches:
+            return False
         assert self._loop is not None
         waiters = []
         for batch in batches:

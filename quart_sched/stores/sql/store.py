@@ -29,6 +29,7 @@ from .history import SqlHistory
 from .idempotency import forget_old, run_of
 from .lanes import enter_backfill
 from .loader import JOB_COLUMNS, JobLoader
+from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LEAVING, LIVE_COLUMNS, clean, live_row, micros, moment
@@ -283,6 +284,23 @@ class SqlStore(BaseJobStore):
         me.decl = done.version
         self._announced.setdefault(done.version, now)
         return done
+
+    def preview(self, scheduler: Any, alias: str, declared: Sequence[Declaration], prune: Prune) -> Preview:
+        """Return what `reconcile` would come to if no other code were alive; nothing is written, nor made.
+
+        The store need not have been opened. Raises SchemaProblem or DatabaseFailure.
+        """
+        if not self.database.has_tables():
+            return of_nothing(declared)
+        clock, loader = scheduler.clock, JobLoader(scheduler, alias)
+
+        def look(conn: Connection) -> Preview:
+            database_us = conn.scalar(text(f"SELECT {self._dialect.now}"))
+            now = micros(clock.now()) if database_us is None or not clock.real else int(database_us)
+            changes = Changes(conn, self._dialect, loader, now, writing=False)
+            return preview(conn, self._dialect, changes, declared, now, prune)
+
+        return self.database.transact(look, write=False)
 
     # Claims
 
