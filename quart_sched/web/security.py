@@ -26,7 +26,7 @@ log = logging.getLogger("quart_sched")
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
 
-RIGHTS: dict[str, Right] = {
+RIGHTS: dict[str, Right | None] = {
     "get_scheduler_info": "read",
     "pause_scheduler": "operate",
     "resume_scheduler": "operate",
@@ -46,8 +46,11 @@ RIGHTS: dict[str, Right] = {
     "get_job_runs": "read",
     "get_run": "read",
     "cancel_run": "operate",
+    "get_health_live": None,
+    "get_health_ready": None,
+    "get_metrics": "read",
 }
-"""The right that each endpoint asks for."""
+"""The right that each endpoint asks for; None where it answers everybody."""
 
 _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
@@ -58,16 +61,18 @@ async def check_caller(front: APScheduler, endpoint: str) -> None:
     current_actor.set("api")
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         _check_origin(front)
-    if front.auth is None:
-        return
-    rights = await _rights(front)
     needed = RIGHTS[endpoint]
-    if needed not in rights:
+    if needed is not None and needed not in await rights_of_caller(front):
         raise Forbidden(f"This needs the right {needed!r}, which the credentials do not carry")
 
 
-async def _rights(front: APScheduler) -> frozenset[str]:
-    """Return what the request's credentials allow."""
+async def rights_of_caller(front: APScheduler) -> frozenset[str]:
+    """Return what the request's credentials allow: everything, where there is no authentication.
+
+    Raises AuthenticationRequired.
+    """
+    if front.auth is None:
+        return _ALL
     if front.authentication_callback is None:
         if front not in _without_judge:
             _without_judge.add(front)

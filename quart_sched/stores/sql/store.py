@@ -20,9 +20,11 @@ from .changes import Changes
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .loader import JOB_COLUMNS, JobLoader
+from .overdue import OverdueBooks
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LEAVING, LIVE_COLUMNS, clean, micros, moment
+from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
@@ -102,6 +104,8 @@ class SqlStore(BaseJobStore):
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
+        self.overdue = OverdueBooks(self.database, alias, self._time)
+        self.tallies = SqlTallies(self.database, self._now)
         try:
             self.database.open()
         except BaseException as error:
