@@ -41,8 +41,6 @@ DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0)
 STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds in seconds."""
-_LONGEST_SILENCE = 60.0
-"""Seconds after which a process says how it stands, though nothing has changed."""
 _LAST_WORD = 1.0
 """Seconds that writing down the last counts may take."""
 
@@ -64,7 +62,6 @@ class Metrics:
         """What this process has added to it since."""
         self._others: list[dict[str, Any]] = []
         self._additions = 0
-        self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._jobs: dict[str, str] = {}
         # What other threads measure. A list's end is where several may write at once.
         self._measured: deque[tuple[str, str, float]] = deque(maxlen=100_000)
@@ -109,22 +106,21 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
-        match event:
-            case RunEnded(record, _):
-                self._note_run(record)
-            case PumpFailed(jobstore, _):
-                self._count("pump_errors", jobstore)
-            case SchedulerChanged(aps.EVENT_SCHEDULER_STARTED, _):
-                self._observe_stores()
+        if isinstance(event, RunEnded):
+            self._note_run(event.record)
+        elif isinstance(event, PumpFailed):
+            self._tally.count("pump_errors", event.jobstore)
+        elif isinstance(event, SchedulerChanged) and event.code == aps.EVENT_SCHEDULER_STARTED:
+            self._observe_stores()
 
     def _note_run(self, record: RunRecord) -> None:
-        job = self._label(record.job_id)
-        self._count("runs", run_key(job, record.outcome), record.fires or 1)
+        job, tally = self._label(record.job_id), self._tally
+        tally.count("runs", run_key(job, record.outcome), record.fires or 1)
         if (duration := record.duration) is not None:
-            self._observe("duration", job, duration, DURATION)
+            tally.observe("duration", job, duration, DURATION)
             if record.cause == "schedule" and record.started_at is not None:
                 late = (record.started_at - record.scheduled_at).total_seconds()
-                self._observe("lateness", job, max(0.0, late), LATENESS)
+                tally.observe("lateness", job, max(0.0, late), LATENESS)
 
     def _note_store(self, alias: str, seconds: float) -> None:
         self._measured.append(("store", alias, seconds))
@@ -135,12 +131,13 @@ class Metrics:
 
     def _drain(self) -> None:
         """Count what other threads have measured."""
+        tally = self._tally
         while self._measured:
             family, key, seconds = self._measured.popleft()
             if family == "store":
-                self._observe(family, key, seconds, STORE)
+                tally.observe(family, key, seconds, STORE)
             else:
-                self._count(family, key if key == NO_JOB else self._label(key), seconds)
+                tally.count(family, key if key == NO_JOB else self._label(key), seconds)
 
     def _label(self, job_id: str) -> str:
         label = self._jobs.get(job_id)
@@ -151,18 +148,19 @@ class Metrics:
             label = self._jobs[job_id] = job_id.encode(errors="replace").decode()
         return label
 
-    def _count(self, family: str, key: str, amount: float = 1) -> None:
-        (self._pending if self._shared else self._total).count(family, key, amount)
-
-    def _observe(self, family: str, key: str, value: float, bounds: tuple[float, ...]) -> None:
-        (self._pending if self._shared else self._total).observe(family, key, value, bounds)
+    @property
+    def _tally(self) -> Tally:
+        return self._total if self._shared is None else self._pending
 
     # The cluster
 
     @property
     def _shared(self) -> Slot | None:
         """The store through which processes add up what they count."""
-        return next((slot for slot in self._scheduler.catalogue.slots.values() if slot.shared), None)
+        for slot in self._scheduler.catalogue.slots.values():
+            if slot.shared:
+                return slot
+        return None
 
     async def _write(self) -> None:
         """Write down what was counted, with each heartbeat."""
@@ -177,13 +175,10 @@ class Metrics:
                 log.exception("Metrics could not be written down")
 
     async def _add(self) -> None:
-        """Write down what was counted here, if there is anything that the others do not know."""
+        """Write down what was counted here, and how this process stands, for the others to see."""
         self._drain()
-        slot, now = self._shared, self._scheduler.clock.monotonic()
-        if slot is None or slot.session is None:
-            return
-        silent = now - self._said[0] >= _LONGEST_SILENCE or self._said[1] != self._gauges()
-        if self._pending.numbers or self._sending or silent:
+        slot = self._shared
+        if slot is not None and slot.session is not None:
             await self._exchange(slot, read=False)
 
     async def _exchange(self, slot: Slot, *, read: bool) -> Sums | None:
@@ -212,7 +207,6 @@ class Metrics:
 
         sums = await self._scheduler.call(partial(slot.do, send), blocking=True)
         if addition is not None:
-            self._said = (self._scheduler.clock.monotonic(), addition.gauges)
             self._since = add_up([self._since, addition.numbers])
             self._sending = None
         if sums is not None:

@@ -377,7 +377,7 @@ async def test_an_outage_takes_nothing_back(cluster):
     await cluster.advance(25)
     assert await total(process) == 8
     with outage(process.slot.store.database):
-        process.scheduler.metrics._count("runs", run_key("job0", "succeeded"))
+        process.scheduler.metrics._tally.count("runs", run_key("job0", "succeeded"))
         assert await total(process) == 9
         assert await total(process) == 9
     assert await total(process) == 9

@@ -85,26 +85,36 @@ class Expectations:
 
     def hear(self, event: Event) -> Expectation | None:
         """Take note of an event of a local store; return the job if it came to have an open fire by it."""
-        match event:
-            case RunSubmitted(run, jobstore) if run.cause not in _BY_HAND:
-                entry = self._entry(run.job_id, jobstore)
-                entry.policy = policy_of(run.job)
-                return self._open(entry, run.scheduled_at)
-            case RunEnded(record, jobstore) if record.outcome == "succeeded":
-                entry = self._entry(record.job_id, jobstore)
-                entry.meet(record.scheduled_at, record.finished_at, record.duration)
-                if entry.ended and entry.earliest is None:
-                    self.forget(entry)
-            case RunEnded(record, jobstore) if record.outcome not in _COVERED and record.cause not in _BY_HAND:
-                fire = record.first_scheduled_at or record.scheduled_at
-                return self._open(self._entry(record.job_id, jobstore), fire)
-            case JobChanged(aps.EVENT_JOB_REMOVED, job_id, jobstore, ended):
-                entry = self._entry(job_id, jobstore)
-                entry.ended = ended and entry.earliest is not None
-                if not entry.ended:
-                    self.forget(entry)
-            case SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias):
-                self._jobs = {} if alias is None else {k: v for k, v in self._jobs.items() if k[0] != alias}
+        # No patterns, which cost several times as much: this is done for each run.
+        if isinstance(event, RunSubmitted):
+            run = event.run
+            if run.cause in _BY_HAND:
+                return None
+            entry = self._entry(run.job.id, event.jobstore)
+            entry.policy = policy_of(run.job)
+            return self._open(entry, run.scheduled_at)
+        if isinstance(event, RunEnded):
+            return self._hear_end(event)
+        if isinstance(event, JobChanged) and event.code == aps.EVENT_JOB_REMOVED:
+            entry = self._entry(event.job_id, event.jobstore)
+            entry.ended = event.ended and entry.earliest is not None
+            if not entry.ended:
+                self.forget(entry)
+        elif isinstance(event, SchedulerChanged) and event.code == aps.EVENT_ALL_JOBS_REMOVED:
+            gone = event.alias
+            self._jobs = {} if gone is None else {key: one for key, one in self._jobs.items() if key[0] != gone}
+        return None
+
+    def _hear_end(self, event: RunEnded) -> Expectation | None:
+        record = event.record
+        if record.outcome == "succeeded":
+            entry = self._entry(record.job_id, event.jobstore)
+            entry.meet(record.scheduled_at, record.finished_at, record.duration)
+            if entry.ended and entry.earliest is None:
+                self.forget(entry)
+        elif record.outcome not in _COVERED and record.cause not in _BY_HAND:
+            fire = record.first_scheduled_at or record.scheduled_at
+            return self._open(self._entry(record.job_id, event.jobstore), fire)
         return None
 
     def _open(self, entry: Expectation, fire: datetime) -> Expectation | None:

@@ -16,7 +16,7 @@ from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, JobOverdue, RunEnded, SchedulerChanged
+from ..model.events import Event, JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
 from ..model.functions import runs_on_loop
 from ..model.overdue import Overdue
 from ..model.policies import policy_of
@@ -97,12 +97,19 @@ class OverdueWatch:
         """Take note of an event."""
         if isinstance(event, SchedulerChanged):
             self._wake.set()
-        slot = self._scheduler.catalogue.slots.get(getattr(event, "jobstore", None) or "default")
+            alias = event.alias
+        elif isinstance(event, RunSubmitted | RunEnded | JobChanged):
+            alias = event.jobstore
+        else:
+            return
+        slot = self._scheduler.catalogue.slots.get(alias or "default")
         if slot is None or slot.shared:
             return
         opened = self._here.hear(event)
         if opened is not None:
-            if self._next is None or (at := self._due(opened)) is None or at < self._next:
+            # There is a look within the grace in any case, while anything is open.
+            hurry = opened.policy.overdue_after is not None
+            if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
                 self._wake.set()
         elif isinstance(event, RunEnded):
             if event.record.job_id in self._known.get(slot.alias, ()):
@@ -147,7 +154,7 @@ class OverdueWatch:
                 delays.append(_interval(grace))
             elif (at := await self._look_here(slot, grace)) is not None:
                 nexts.append(at)
-        self._next = min(nexts, default=None)
+        self._next = min((*nexts, scheduler.clock.now() + timedelta(seconds=grace))) if nexts else None
         if self._next is not None:
             delays.append(max(0.001, (self._next - scheduler.clock.now()).total_seconds()))
         return min(delays, default=None)

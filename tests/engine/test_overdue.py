@@ -282,6 +282,26 @@ async def test_hooks_of_every_kind_are_called_and_one_that_fails_harms_nothing(s
     assert record.job_id == "job"
 
 
+@pytest.mark.filterwarnings("ignore:asyncio.sleep and asyncio.timeout are real")
+async def test_virtual_time_waits_for_the_hook(app, serve):
+    seen: list[Overdue] = []
+    scheduler = APScheduler()
+
+    @scheduler.on_overdue
+    def mails(overdue: Overdue) -> None:
+        seen.append(overdue)
+
+    scheduler.add_job("job", fails, trigger="interval", minutes=1)
+    async with serve(scheduler, app, start=False), scheduler.virtual_time("2030-01-01T00:00:00") as clock:
+        await clock.advance(minutes=10)
+        assert [one.job_id for one in seen] == ["job"]
+        assert seen[0].expected_at.isoformat() == "2030-01-01T00:01:00+00:00"
+
+
+async def fails() -> None:
+    raise LookupError("not there")
+
+
 # Over all processes
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 from quart import Quart
 
+from quart_sched import APScheduler, Scheduler
 from quart_sched.auth import HTTPBearerAuth
 from quart_sched.engine.pump import Pump
 from quart_sched.errors import StoreUnavailable
 from tests.conftest import eventually, settle
-from tests.stores.cluster import Process
+from tests.servers.proxy import Proxy
+from tests.stores.cluster import URLS, Process, drop_tables, reachable
 from tests.stores.conftest import cluster, tables
 from tests.stores.peers import at, outage
 
@@ -200,6 +205,40 @@ async def test_an_outage_of_the_database_makes_it_degraded_and_kills_nobody(clus
         if (await ready(process))[1] == "ok":
             break
     assert await ready(process) == (200, "ok", [])
+
+
+@pytest.mark.integration
+async def test_a_server_that_is_gone_makes_it_degraded_and_one_that_comes_back_makes_it_well(app, serve, clock):
+    url, prefix = URLS["postgresql"].replace("127.0.0.1/", "127.0.0.1:5432/"), f"t{uuid.uuid4().hex[:10]}_"
+    reachable("postgresql", Path())
+    scheduler = APScheduler(Scheduler())
+    proxy = Proxy(5432)
+    config = {"SCHEDULER_POLL_INTERVAL": 0.1, "SCHEDULER_HEARTBEAT": 0.2, "SCHEDULER_LEASE": 1}
+    try:
+        with proxy:
+            config["SCHEDULER_JOBSTORES"] = {
+                "default": {"type": "sqlalchemy", "url": proxy.through(url), "table_prefix": prefix}
+            }
+            serving = serve(scheduler, app, **config)
+            client = await serving.__aenter__()
+            await becomes(client, "ok")
+        await becomes(client, "degraded")
+        assert (await ask(client, "live"))[0] == 200
+        [reason] = (await ask(client, "ready"))[1]["reasons"]
+        assert reason.startswith('Job store "default" is not available: ')
+        with proxy:
+            await becomes(client, "ok")
+            await serving.__aexit__(None, None, None)
+    finally:
+        drop_tables(url, prefix)
+
+
+async def becomes(client: Any, status: str) -> None:
+    deadline = time.monotonic() + 20
+    while (answer := await ask(client, "ready"))[1]["status"] != status:
+        assert answer[0] == 200
+        assert time.monotonic() < deadline, answer
+        await asyncio.sleep(0.02)
 
 
 async def test_a_database_call_that_hangs_for_long_is_noticed(cluster):
