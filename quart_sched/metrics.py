@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -87,15 +86,18 @@ class Metrics:
         if stalls is not None:
             stalls.stop()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
         try:
             async with asyncio.timeout(_LAST_WORD):
+                async with self._lock:  # so that it is not cut off in the middle of writing
+                    if task is not None:
+                        task.cancel()
                 await self._add()
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("What was counted last is not in the cluster's metrics: %s", error or type(error).__name__)
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
 
     def _observe_stores(self) -> None:
         for slot in self._scheduler.catalogue.slots.values():

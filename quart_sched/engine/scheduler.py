@@ -288,7 +288,11 @@ class Scheduler(SetUp):
             await asyncio.wait(set(self._ending))
         await self.watch.close()
         for companion in self.companions:
-            await companion.close()
+            try:
+                await companion.close()
+            except Exception:
+                # What goes along must not keep the rest from being ended in order.
+                log.exception("%r could not be ended in order", companion)
         clusters, self._clusters = list(self._clusters.values()), {}
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))

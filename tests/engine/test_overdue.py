@@ -7,11 +7,14 @@ import threading
 from datetime import datetime, timedelta
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 from apscheduler.triggers.base import BaseTrigger
+from hypothesis import given
 from quart import current_app
 
 from quart_sched import APScheduler, Overdue
+from quart_sched.engine.expectations import Expectation
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.events import JobOverdue
 from quart_sched.model.jobs import JobDefinition
@@ -82,6 +85,22 @@ def test_the_time_that_a_job_has_is_its_own_or_the_grace_beyond_what_a_run_takes
 def test_overdue_after_is_a_number_of_seconds(value):
     with pytest.raises(InvalidDefinition, match=r"overdue_after: is .*; expected seconds from 1 to 31,622,400"):
         JobDefinition.parse({"id": "job", "func": job, "trigger": "interval", "hours": 1, "overdue_after": value})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 20))))
+def test_what_is_expected_is_a_fire_behind_the_last_success(story):
+    entry, fires, met = Expectation("job", "default"), [], 0
+    for succeeds, second in story:
+        if succeeds:
+            entry.meet(at(second), at(second), 0.0)
+            met = max(met, second)
+        else:
+            entry.expect(at(second))
+            fires.append(second)
+        open_ = [fire for fire in fires if fire > met]
+        assert (entry.earliest is None) == (not open_)
+        if open_:
+            assert min(open_) <= (entry.earliest - START).total_seconds() <= max(open_)
 
 
 async def test_a_job_that_fails_is_overdue_until_it_succeeds(scheduler, app, serve, clock):
@@ -431,6 +450,18 @@ async def test_a_hook_whose_process_died_on_the_way_is_called_by_another(cluster
     await cluster.advance(200)
     await look(cluster)
     assert [one.job_id for _, one in called] == ["job"]
+
+
+async def test_a_turn_of_a_clock_that_was_put_back_holds_nobody_up(cluster):
+    global works
+    works = False
+    process = await cluster.start(declared())
+    await cluster.advance(65)
+    await look(cluster)
+    cluster.query("UPDATE {p}meta SET n = n + 86400000000, v = 'somebody' WHERE k = 'overdue'")
+    await cluster.advance(40)
+    await look(cluster)
+    assert overdue(process) == ["job"]
 
 
 async def test_an_outage_of_the_database_leaves_what_is_known(cluster):
