@@ -66,6 +66,7 @@ class Metrics:
         self._measured: deque[tuple[str, str, float]] = deque(maxlen=100_000)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._exchanges: set[asyncio.Task[Sums | None]] = set()
         self._stalls: StallWatch | None = None
 
     # Life cycle
@@ -184,7 +185,22 @@ class Metrics:
             await self._exchange(slot, read=False)
 
     async def _exchange(self, slot: Slot, *, read: bool) -> Sums | None:
-        """Add what was counted here; with `read`, return the sums. Raises StoreUnavailable."""
+        """Add what was counted here; with `read`, return the sums. Raises StoreUnavailable.
+
+        A client that leaves does not cut it off: then nobody would know whether it was added.
+        """
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._exchange_once(slot, read), name="quart-sched-sums", context=Context())
+        self._exchanges.add(task)
+        task.add_done_callback(self._note_exchange)
+        return await asyncio.shield(task)
+
+    def _note_exchange(self, task: asyncio.Task[Sums | None]) -> None:
+        self._exchanges.discard(task)
+        if not task.cancelled():
+            task.exception()  # Whoever waited for it has it, if there still is anybody.
+
+    async def _exchange_once(self, slot: Slot, read: bool) -> Sums | None:
         from .stores.sql.tallies import Addition
 
         async with self._lock:
@@ -228,20 +244,28 @@ class Metrics:
         if (slot := self._shared) is None:
             numbers = add_up([self._total.numbers])
         else:
-            try:
-                if (sums := await self._exchange(slot, read=True)) is not None:
-                    due[slot.alias] = sums.due
-            except StoreUnavailable as error:
-                log.warning("The metrics show what was known of the other processes: %s", error)
-            # What could not be added, so that no counter ever goes back.
-            sending = {} if self._sending is None else self._sending.numbers
-            numbers = add_up([self._sums, self._since, sending, self._pending.numbers])
+            numbers = await self._sum_up(slot, due)
         mine = self._gauges()
         others = [gauges for gauges in self._others if gauges["worker"] != mine["worker"]]
         render = partial(_render, numbers, [mine, *others], due, accept)
         # Some thousand lines take as many microseconds each.
         text: tuple[bytes, str] = await self._scheduler.call(render, blocking=True)
         return text
+
+    async def _sum_up(self, slot: Slot, due: dict[str, int]) -> Numbers:
+        """Return what all processes counted; note how many jobs are `due` in their store."""
+        try:
+            sums = await self._exchange(slot, read=True)
+        except StoreUnavailable as error:
+            log.warning("The metrics show what was known of the other processes: %s", error)
+            sums = None
+        if sums is not None:
+            due[slot.alias] = sums.due
+            if slot.session is not None:
+                # And not what was counted here since: another process does not know of it, and may be asked next.
+                return sums.numbers
+        sending = {} if self._sending is None else self._sending.numbers
+        return add_up([self._sums, self._since, sending, self._pending.numbers])
 
     def _due(self, slot: Slot) -> int:
         store = slot.store

@@ -394,6 +394,18 @@ async def test_what_was_added_is_not_added_again_when_the_answer_was_lost(cluste
     assert await total(process) == 8
 
 
+async def test_a_client_that_leaves_does_not_cut_off_the_adding(cluster):
+    process = await cluster.start(every_10s, **METERED)
+    await cluster.advance(11)
+    asked = asyncio.ensure_future(process.scheduler.metrics.render())
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert await total(process) == 4
+    assert not process.scheduler.metrics._exchanges
+    assert process.slot.error is None
+
+
 async def test_the_table_stays_small_and_the_sums_as_they_were(cluster):
     process = await cluster.start(every_10s, **METERED)
     for _ in range(60):
