@@ -18,7 +18,7 @@ from apscheduler.schedulers.base import STATE_RUNNING
 from ..errors import SchedulerError, StoreUnavailable
 from ..model.events import Event, JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
 from ..model.functions import runs_on_loop
-from ..model.overdue import Overdue
+from ..model.overdue import REMEMBERED, Overdue
 from ..model.policies import policy_of
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
@@ -95,6 +95,8 @@ class OverdueWatch:
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
+        if self._scheduler.overdue_grace is None:
+            return
         if isinstance(event, SchedulerChanged):
             self._wake.set()
             alias = event.alias
@@ -194,9 +196,14 @@ class OverdueWatch:
                 self._here.forget(entry)
             elif job is None or job.next_run_time is not None or job.id in slot.broken:
                 overdue = entry.overdue(grace, entry.policy if job is None else policy_of(job))
-                if overdue is not None and overdue.since <= now:
+                if overdue is None:
+                    continue
+                if entry.ended and overdue.since + REMEMBERED <= now:
+                    self._here.forget(entry)
+                elif overdue.since <= now:
                     found[entry.job_id] = overdue
-                elif overdue is not None:
+                    nexts += [overdue.since + REMEMBERED] if entry.ended else []
+                else:
                     nexts.append(overdue.since)
         for job in self._unclaimed(slot, now):
             overdue = self._here.get(job.id, slot.alias).overdue(grace, policy_of(job), job.next_run_time)

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 
 from .policies import Policy
 
+REMEMBERED = timedelta(hours=1)
+"""How long a job is overdue whose schedule is over: it can never succeed any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Overdue:

@@ -243,6 +243,10 @@ async def test_a_one_shot_job_that_failed_is_overdue_though_it_is_gone(scheduler
         scheduler.remove_job("removed")
         await clock.advance(60)
         assert ids(scheduler) == ["job"]
+        # It can never succeed any more.
+        await clock.advance(3600)
+        assert ids(scheduler) == []
+        assert scheduler.scheduler.watch._here.unmet("default") == []
 
 
 class Breaks(BaseTrigger):
@@ -393,6 +397,29 @@ async def test_the_others_notice_when_the_one_that_ran_it_died(cluster):
     [alarm] = [one for _, one in called]
     assert (alarm.job_id, alarm.expected_at) == ("job", at(200))
     gate.set()
+
+
+async def test_a_one_shot_job_of_a_shared_store_that_failed_is_told_of(cluster):
+    global works
+    works = False
+    process = await cluster.start(lambda scheduler: scheduler.on_overdue(hook))
+    await process.aio.add_job("failed", job, trigger="date", run_date=at(30))
+    await cluster.advance(40)
+    works = True
+    await process.aio.add_job("done", job, trigger="date", run_date=at(50))
+    await cluster.advance(200)
+    await look(cluster)
+    assert [one.job_id for _, one in called] == ["failed"]
+    assert overdue(process) == ["failed"]
+    assert cluster.query("SELECT id FROM {p}jobs") == [("failed",)]
+    assert await process.ids() == []
+    cluster.clock.jump(3600)
+    await cluster.advance(40)
+    await look(cluster)
+    assert overdue(process) == []
+    cluster.clock.jump(24 * 3600)
+    await cluster.advance(70)
+    await eventually(lambda: cluster.query("SELECT id FROM {p}jobs") == [])
 
 
 async def test_a_process_that_has_just_begun_does_not_cry_wolf(cluster):

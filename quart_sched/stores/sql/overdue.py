@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from ...model.overdue import Overdue, allowance
+from ...model.overdue import REMEMBERED, Overdue, allowance
 from ...model.policies import Policy
 from .database import Database
 from .rows import LEAVING, micros, moment
@@ -26,8 +26,6 @@ _TURN = "overdue"
 _SECOND = 1_000_000
 _TELLING = 60 * _SECOND
 """Microseconds after which another process tells the hooks, if the one that was to has not said that it did."""
-_REMEMBERED = 24 * 3600 * _SECOND
-"""Microseconds for which a job is watched whose schedule is over, since it can never succeed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,14 @@ class OverdueBooks:
         # What may not have succeeded since its last fire: it runs, or has failed. The rest is a matter of how long.
         # One step in the index for each job: left to themselves, databases look at every run there is.
         query = (
-            "SELECT id, definition, last_us, CASE WHEN broken_us IS NULL THEN next_us ELSE held_us END AS due_us "
-            f"FROM {p}jobs WHERE paused_us IS NULL AND orphan_us IS NULL AND (ended_us IS NULL OR ended_us > :ended) "
+            "SELECT id, definition, ended_us, CASE WHEN broken_us IS NULL THEN next_us ELSE held_us END AS due_us "
+            f"FROM {p}jobs WHERE paused_us IS NULL AND orphan_us IS NULL "
             "AND (next_us <= :soon OR (broken_us IS NOT NULL AND held_us <= :soon) OR (last_us IS NOT NULL AND "
             f"COALESCE((SELECT outcome FROM {p}runs AS r WHERE r.job_id = {p}jobs.id AND r.sched_us >= {p}jobs.last_us "
             "ORDER BY r.sched_us DESC, r.run_id DESC LIMIT 1), '') "
             "<> 'succeeded'))"
         )
-        suspects = conn.execute(text(query), {"soon": now - _SECOND, "ended": now - _REMEMBERED}).all()
+        suspects = conn.execute(text(query), {"soon": now - _SECOND}).all()
         found = (self._judge(conn, row, now, grace) for row in suspects)
         return {overdue.job_id: overdue for overdue in found if overdue is not None}
 
@@ -150,7 +148,7 @@ class OverdueBooks:
         if expected is None:
             return None
         since = expected + allowance(policy, grace, usual) // timedelta(microseconds=1)
-        if since > now:
+        if since > now or (job.ended_us is not None and since + REMEMBERED // timedelta(microseconds=1) <= now):
             return None
         last = None if success is None else moment(success.ended_us)
         return Overdue(job.id, moment(expected), moment(since), last, self._alias)

@@ -434,9 +434,14 @@ class SqlStore(BaseJobStore):
     def clear_up(self, before: datetime) -> None:
         """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
         p = self._p
+        yesterday = self._scheduler.clock.now() - timedelta(days=1)
+        times = {"before": micros(before), "yesterday": micros(yesterday)}
         statements = (
+            # Those whose last fire has not led to a success stay for a day, in which an alarm tells of them.
             f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id)",
+            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id) "
+            f"AND (ended_us < :yesterday OR EXISTS (SELECT 1 FROM {p}runs WHERE {p}runs.job_id = {p}jobs.id "
+            f"AND {p}runs.sched_us >= {p}jobs.last_us AND COALESCE({p}runs.outcome, '') = 'succeeded'))",
             f"DELETE FROM {p}workers WHERE gone_us < :before",
             f"DELETE FROM {p}events WHERE at_us < :before",
             f"DELETE FROM {p}decls WHERE since_us < :before "
@@ -447,5 +452,5 @@ class SqlStore(BaseJobStore):
             f"AND {p}jobs.version = {p}changes.version)",
         )
         for statement in statements:
-            values = {"before": micros(before)} if ":before" in statement else {}
+            values = {name: us for name, us in times.items() if f":{name}" in statement}
             self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]
