@@ -77,6 +77,8 @@ class Catalogue:
             self.apply(slot)
             job = self.declarations.pending(definition)
             job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            if self._scheduler.tracing is not None:
+                self._scheduler.tracing.note_added(job.id)
         else:
             if self.bound:
                 self.declarations.check_place(definition, self._scheduler.runner.executors, self.slots)

@@ -22,7 +22,7 @@ from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned, RunWaits
+from ..model.events import Event, JobChanged, PumpFailed, RunEnded, RunLeft, RunReturned, RunWaits
 from ..model.idempotency import RunRequest
 from ..model.overrides import Overrides
 from ..model.planning import plan
@@ -32,6 +32,7 @@ from ..stores.sql.rounds import Round, Work
 from ..stores.sql.rows import micros
 from ..stores.sql.workers import SessionLost, Watch
 from .handles import RunHandle
+from .progress import Progress
 from .pulse import Pulse
 from .pump import BATCH, LONGEST_WAIT, SLICE
 from .threads import StoreThread
@@ -90,6 +91,7 @@ class ClusterPump:
     def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
         self.slot = slot
         self.errors = 0
+        self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._store: Any = slot.store
         self._thread = StoreThread(f"quart-sched-{slot.alias}")
@@ -176,8 +178,14 @@ class ClusterPump:
         self._scheduler.stream.unsubscribe(self._hear)
         self._thread.stop()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended though nobody told it to."""
+        return self._task is not None and self._task.done() and not self._closing
+
     async def _call(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses the store, in the pump's thread."""
+        self.progress.step()
         return await asyncio.wrap_future(self._thread.submit(partial(self.slot.do, lambda _: op())))
 
     def _beat_once(self) -> None:
@@ -249,6 +257,7 @@ class ClusterPump:
         while not (self._closing and not self._endings and not self._returned and not self._left):
             self._wake.clear()
             self._round_done.clear()
+            self.progress.step()
             try:
                 try:
                     delay = await self._turn()
@@ -261,6 +270,7 @@ class ClusterPump:
                 delay = self._back_off(error)
             finally:
                 self._round_done.set()
+                self.progress.rest()
             if delay > 0:
                 await clock.wait(self._wake, min(delay, LONGEST_WAIT))
             else:
@@ -275,6 +285,7 @@ class ClusterPump:
         # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
         longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
+        self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
         report = log.error if self._failures == 1 else log.warning
         show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
         report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
@@ -459,14 +470,15 @@ class ClusterPump:
         runner, alias = self._scheduler.runner, self.slot.alias
         for record in done.records:
             if record.outcome == "skipped":
-                log.warning('Job "%s" skipped: it runs already, as often as its max_instances allows', record.job_id)
+                text = 'Job "%s" skipped: it runs already, as often as its max_instances allows'
+                log.warning(text, record.job_id, extra={"job_id": record.job_id, "run_id": record.run_id})
             runner.account(record, alias)
         for record in done.waiting:
             self._scheduler.stream.emit(RunWaits(record, alias))
         for job_id, reason in done.broken:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
         for job_id in done.ended:
-            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias, ended=True))
 
     # Life and death
 
@@ -517,6 +529,7 @@ class ClusterPump:
             if session is not None and await in_threads(partial(self._store.keep_house, session, 2 * HOUSE_INTERVAL)):
                 before = scheduler.clock.now() - timedelta(days=scheduler.history_days)
                 await in_threads(partial(self._store.clear_up, before))
+                await in_threads(self._store.tallies.compact)
                 prune = partial(in_threads, partial(self._store.history.prune, before))
                 while not self._closing and await prune():  # noqa: ASYNC110  # lets others in
                     await asyncio.sleep(_HOUSE_PAUSE)

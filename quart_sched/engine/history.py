@@ -290,6 +290,11 @@ class HistoryWriter:
             self._dropped += self._waiting.add(event.record)
             self._begin()
 
+    @property
+    def away(self) -> bool:
+        """Whether the database could not be written to when that was last tried."""
+        return self._away
+
     def __len__(self) -> int:
         """Return how many records are still to be written."""
         return len(self._waiting)

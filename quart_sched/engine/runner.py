@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Container, Sequence
 from contextvars import Context
@@ -25,7 +26,7 @@ from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, over
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .handles import RunHandle
-from .performer import Performer, ThreadCall
+from .performer import Performer, ThreadCall, run_in
 from .stream import EventStream, Mailbox
 from .threads import WorkerThreads
 from .waiting import Waiting, WaitingRuns
@@ -97,6 +98,8 @@ class Runner:
         self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
         stream.subscribe(self.waiting.hear)
+        self.origin: Callable[[], Any] | None = None
+        """Returns what stands for the caller of a run by hand, in traces."""
         self.held: Callable[[], bool] = lambda: False
         """Whether nothing may start at the moment."""
 
@@ -129,6 +132,16 @@ class Runner:
         every = [list(some) for some in list(self._active.values())]
         batches = list(self._active.get(job_id, [])) if job_id else [batch for some in every for batch in some]
         return [batch.current for batch in batches]
+
+    def job_of(self, task: asyncio.Task[Any]) -> str | None:
+        """Return the id of the job at which a task is, be it one that the job started; safe from any thread."""
+        for batch in [batch for some in list(self._active.values()) for batch in list(some)]:
+            if batch.task is task:
+                return str(batch.job.id)
+        if sys.version_info < (3, 12):
+            return None  # There is no way to the context of a task.
+        run = run_in(task.get_context())
+        return None if run is None else run.job_id
 
     # Submission
 
@@ -174,7 +187,8 @@ class Runner:
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
-        log.warning('Job "%s" skipped: already running %d time(s), its max_instances', job.id, job.max_instances)
+        text = 'Job "%s" skipped: already running %d time(s), its max_instances'
+        log.warning(text, job.id, job.max_instances, extra={"job_id": str(job.id)})
 
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
@@ -208,6 +222,8 @@ class Runner:
         assert self._loop is not None
         batch.waiter = self._loop.create_future()
         run = batch.current
+        if self.origin is not None:
+            run.origin = self.origin()
         self._begin(batch)
         return RunHandle(run, batch.waiter)
 
@@ -224,7 +240,9 @@ class Runner:
         """Tell of fires that are accounted for without a run here."""
         if record.outcome == "missed":
             fires = record.fires or "many"
-            log.warning('Job "%s" missed its fire at %s (%s in all)', record.job_id, record.scheduled_at, fires)
+            fields = {"job_id": record.job_id, "run_id": record.run_id}
+            text = 'Job "%s" missed its fire at %s (%s in all)'
+            log.warning(text, record.job_id, record.scheduled_at, fires, extra=fields)
         self._stream.emit(RunEnded(record, jobstore))
 
     def _begin(self, batch: _Batch) -> None:
@@ -281,9 +299,9 @@ class Runner:
             return  # The drain has given this run up and recorded it.
         batch.ended = True
         if outcome == "failed" and not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error)
+            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=_of_run(run))
         elif outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error)
+            log.error('Job "%s" timed out: %s', run.job_id, error, extra=_of_run(run))
         seconds = self._seconds_to_retry(batch, run, outcome)
         call = batch.call
         # A function that is still busy in its thread holds its place.
@@ -515,6 +533,11 @@ class Runner:
             return False
         _, pending = await asyncio.wait(waiters, timeout=timeout)
         return bool(pending)
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """Return the attributes by which a log record says of which run it is."""
+    return {"job_id": run.job_id, "run_id": run.run_id, "attempt": run.attempt}
 
 
 def _format(error: BaseException) -> str:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from apscheduler import events as aps
@@ -32,6 +33,7 @@ from .idempotency import IdempotencyKeys
 from .ledger import ChangeLog, Ledger
 from .live import Live
 from .logs import LogCapture
+from .overdue import OverdueWatch
 from .performer import Performer
 from .pump import Pump
 from .runner import Runner
@@ -51,6 +53,29 @@ _BOOKS_GRACE = 2.0
 """Seconds that the ends of the last runs get to be written down in when the process ends."""
 _STORE_GRACE = 0.5
 """Seconds that a blocking store gets at least to finish what it is at when the scheduler stops."""
+
+
+class Companion(Protocol):
+    """Something that goes along with the scheduler, such as its metrics."""
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin, on the loop that the scheduler is bound to from now on."""
+
+    async def close(self) -> None:
+        """End, after the last run, while the stores are still there."""
+
+
+class Tracing(Protocol):
+    """What makes spans."""
+
+    def span(self, run: Run) -> AbstractContextManager[None]:
+        """Return the span in which to perform the run."""
+
+    def origin(self) -> Any:
+        """Return what stands for the span that the caller is in; None where it is in none."""
+
+    def note_added(self, job_id: str) -> None:
+        """Take note that the caller has added a job."""
 
 
 class Scheduler(SetUp):
@@ -82,6 +107,11 @@ class Scheduler(SetUp):
         self.live = Live(self)
         self.stream.subscribe(self.live.hear)
         self.catalogue = Catalogue(self)
+        self.watch = OverdueWatch(self)
+        self.stream.subscribe(self.watch)
+        self.tracing: Tracing | None = None
+        self.companions: list[Companion] = []
+        """What lives and ends with the scheduler's ties to the loop."""
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
@@ -134,6 +164,12 @@ class Scheduler(SetUp):
         )
         self.catalogue.add(definition, origin="unbound")
 
+    def trace(self, tracing: Tracing | None) -> None:
+        """Let `tracing` make a span of each run; None makes none."""
+        self.tracing = tracing
+        self.performer.span = None if tracing is None else tracing.span
+        self.runner.origin = None if tracing is None else tracing.origin
+
     # Where verbs run
 
     async def call(self, op: Callable[[], T], *, blocking: bool | None = None) -> T:
@@ -157,6 +193,8 @@ class Scheduler(SetUp):
             self._capture.install()
         for alias, executor in self.runner.executors.items():
             executor.start(self, alias)
+        for companion in self.companions:
+            companion.open(loop)
 
     def start(self, paused: bool = False) -> None:
         """Start in the running event loop. Raises AlreadyRunning, or NoEventLoop where no loop runs."""
@@ -189,6 +227,7 @@ class Scheduler(SetUp):
             elif not pump.slot.shared:
                 log.info('Job store "%s" (%r) is safe with one process only', pump.slot.alias, pump.slot.store)
             pump.start(loop)
+        self.watch.start(loop)
 
     def _run_on_start(self, slot: Slot) -> None:
         if self.state != STATE_RUNNING:
@@ -238,6 +277,7 @@ class Scheduler(SetUp):
     def _halt(self) -> tuple[list[Pump | ClusterPump], int]:
         """Take no more fires, from this moment on; return the pumps, which may be in the middle of a round."""
         pumps, self._pumps = self._pumps, []
+        self.watch.stop()
         for pump in pumps:
             pump.stop()
         if self.state != STATE_STOPPED:
@@ -268,6 +308,13 @@ class Scheduler(SetUp):
         await self.stop(timeout=timeout)
         if self._ending:
             await asyncio.wait(set(self._ending))
+        await self.watch.close()
+        for companion in self.companions:
+            try:
+                await companion.close()
+            except Exception:
+                # What goes along must not keep the rest from being ended in order.
+                log.exception("%r could not be ended in order", companion)
         clusters, self._clusters = list(self._clusters.values()), {}
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
@@ -332,6 +379,11 @@ class Scheduler(SetUp):
             code = aps.EVENT_SCHEDULER_PAUSED if paused else aps.EVENT_SCHEDULER_RESUMED
             self.stream.emit(SchedulerChanged(code))
             self.wakeup()
+
+    @property
+    def pumps(self) -> list[Pump | ClusterPump]:
+        """The pumps at work in this process, claiming or not."""
+        return list({*self._pumps, *self._clusters.values()})
 
     def _check_running(self) -> None:
         if self.state == STATE_STOPPED:

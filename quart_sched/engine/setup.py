@@ -42,6 +42,7 @@ class SetUp(Verbs):
     heartbeat = 5.0
     lease = 20.0
     history_days = 30.0
+    overdue_grace: float | None = 60.0
     prune: Literal["pause", "remove", "keep"] = "pause"
     _own_stores: dict[str, Any]
     _own_executors: dict[str, Any]
@@ -74,6 +75,7 @@ class SetUp(Verbs):
         self.shutdown_timeout = settings.shutdown_timeout
         self.heartbeat, self.lease = settings.heartbeat, settings.lease
         self.history_days, self.prune = settings.history_days, settings.prune
+        self.overdue_grace = settings.overdue_grace
         self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
         self.runner.max_runs = settings.max_runs
         keeps, runs = self._keeps(slots)

@@ -63,7 +63,9 @@ class Run:
     has been asked to stop: a coroutine is cancelled as well, a plain function has to look.
     """
 
-    __slots__ = ("attempt", "cancelled", "cause", "fire_id", "job", "log", "run_id", "scheduled_at", "started_at")
+    __slots__ = (
+        "attempt", "cancelled", "cause", "fire_id", "job", "log", "origin", "run_id", "scheduled_at", "started_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Run:
         self.cancelled = False
         self.started_at: datetime | None = None
         self.log: Any = None
+        self.origin: Any = None
 
     @property
     def job_id(self) -> str:

@@ -27,7 +27,7 @@ log = logging.getLogger("quart_sched")
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
 
-RIGHTS: dict[str, Right] = {
+RIGHTS: dict[str, Right | None] = {
     "get_scheduler_info": "read",
     "pause_scheduler": "operate",
     "resume_scheduler": "operate",
@@ -51,8 +51,11 @@ RIGHTS: dict[str, Right] = {
     "get_run": "read",
     "cancel_run": "operate",
     "get_events": "read",
+    "get_health_live": None,
+    "get_health_ready": None,
+    "get_metrics": "read",
 }
-"""The right that each endpoint asks for."""
+"""The right that each endpoint asks for; None where it answers everybody."""
 
 _rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
@@ -65,8 +68,9 @@ async def check_caller(front: APScheduler, endpoint: str) -> None:
     current_actor.set("api")
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         _check_origin(front)
-    _rights_now.set(_ALL if front.auth is None else await _rights(front))
-    check_right(RIGHTS[endpoint])
+    if (needed := RIGHTS[endpoint]) is not None:
+        _rights_now.set(await rights_of_caller(front))
+        check_right(needed)
 
 
 def check_right(right: Right) -> None:
@@ -75,8 +79,13 @@ def check_right(right: Right) -> None:
         raise Forbidden(f"This needs the right {right!r}, which the credentials do not carry")
 
 
-async def _rights(front: APScheduler) -> frozenset[str]:
-    """Return what the request's credentials allow."""
+async def rights_of_caller(front: APScheduler) -> frozenset[str]:
+    """Return what the request's credentials allow: everything, where there is no authentication.
+
+    Raises AuthenticationRequired.
+    """
+    if front.auth is None:
+        return _ALL
     if front.authentication_callback is None:
         if front not in _without_judge:
             _without_judge.add(front)

@@ -29,10 +29,12 @@ from .history import SqlHistory
 from .idempotency import forget_old, run_of
 from .lanes import enter_backfill
 from .loader import JOB_COLUMNS, JobLoader
+from .overdue import OverdueBooks
 from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LEAVING, LIVE_COLUMNS, clean, live_row, micros, moment
+from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
@@ -118,6 +120,8 @@ class SqlStore(BaseJobStore):
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
         self._audit = Audit(self._dialect, alias)
+        self.overdue = OverdueBooks(self.database, alias, self._time)
+        self.tallies = SqlTallies(self.database, self._now)
         try:
             self.database.open()
         except BaseException as error:
@@ -525,9 +529,18 @@ class SqlStore(BaseJobStore):
     def clear_up(self, before: datetime) -> None:
         """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
         p = self._p
+        now = self._scheduler.clock.now()
+        times = {
+            "before": micros(before),
+            "yesterday": micros(now - timedelta(days=1)),
+            "long_ago": micros(now) - int(KEPT * 1e6),
+        }
         statements = (
+            # Those whose last fire has not led to a success stay for a day, in which an alarm tells of them.
             f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id)",
+            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id) "
+            f"AND (ended_us < :yesterday OR EXISTS (SELECT 1 FROM {p}runs WHERE {p}runs.job_id = {p}jobs.id "
+            f"AND {p}runs.sched_us >= {p}jobs.last_us AND COALESCE({p}runs.outcome, '') = 'succeeded'))",
             f"DELETE FROM {p}workers WHERE gone_us < :before",
             # The newest stays, as some databases would give its number again.
             f"DELETE FROM {p}events WHERE at_us < :long_ago "
@@ -540,7 +553,6 @@ class SqlStore(BaseJobStore):
             f"AND {p}jobs.version = {p}changes.version)",
         )
         self.database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
-        times = {"before": micros(before), "long_ago": micros(self._scheduler.clock.now()) - int(KEPT * 1e6)}
         for statement in statements:
             values = {name: us for name, us in times.items() if f":{name}" in statement}
             self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]
