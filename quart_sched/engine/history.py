@@ -16,6 +16,7 @@ from typing import Protocol
 
 from ..model.events import Event, RunEnded
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
+from ..model.tallies import Tally, TallyQuery, merge
 from .clock import Clock
 from .runner import Runner
 from .threads import StoreThread
@@ -47,6 +48,15 @@ class Source(Protocol):
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
 
+    def tally(self, query: TallyQuery) -> list[Tally]:
+        """Count the runs that have ended and are asked for."""
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+
 
 class Histories:
     """Several sources, read as one."""
@@ -76,6 +86,27 @@ class Histories:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
+
+    def tally(self, query: TallyQuery) -> list[Tally]:
+        """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
+        return merge(source.tally(query) for source in self.sources)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        parts = [source.latest(job_ids, count) for source in self.sources]
+        everything = RunQuery(job_id=None, limit=count)
+        return {
+            job_id: replace(everything, job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
+            for job_id in job_ids
+        }
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        found: dict[str, str] = {}
+        # The first source has what is newest.
+        for source in reversed(self.sources):
+            found |= source.last_outcomes(job_ids)
+        return found
 
 
 def _latest(parts: Iterable[Iterable[RunRecord]]) -> list[RunRecord]:
@@ -174,6 +205,28 @@ class HistoryRing:
         """Return the runs of the same fire, in the order in which they were attempted."""
         fire = (record.job_id, record.fire_id)
         return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
+
+    def tally(self, query: TallyQuery) -> list[Tally]:
+        """Count the runs that have ended and are asked for."""
+        return query.tally(self.records())
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        found: dict[str, list[RunRecord]] = {job_id: [] for job_id in job_ids}
+        for record in self.records():
+            if record.job_id in found:
+                found[record.job_id].append(record)
+        return {job_id: RunQuery(job_id=job_id, limit=count).select(records) for job_id, records in found.items()}
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        wanted = set(job_ids)
+        last: dict[str, RunRecord] = {}
+        for record in self.records():
+            known = last.get(record.job_id)
+            if record.job_id in wanted and (known is None or known.scheduled_at <= record.scheduled_at):
+                last[record.job_id] = record
+        return {job_id: record.outcome for job_id, record in last.items()}
 
     def _all(self) -> list[RunRecord]:
         # In this order, a run that ends in between is seen, and as what it is then.
@@ -296,6 +349,18 @@ class HistoryWriter:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return self._waiting.attempts(record)
+
+    def tally(self, query: TallyQuery) -> list[Tally]:
+        """Count the runs that have ended and are asked for."""
+        return self._waiting.tally(query)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        return self._waiting.latest(job_ids, count)
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        return self._waiting.last_outcomes(job_ids)
 
     async def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds; the log says what could not be written."""

@@ -19,6 +19,7 @@ from ...model.runs import Cause, Run, RunRecord
 from .changes import Changes
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
+from .listing import JobIndex
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
@@ -99,6 +100,7 @@ class SqlStore(BaseJobStore):
         super().start(scheduler, alias)
         self.database.idle_limit = max(1.0, scheduler.lease / 2)
         self.loader = JobLoader(scheduler, alias)
+        self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
