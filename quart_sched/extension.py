@@ -28,7 +28,7 @@ from .errors import AlreadyRunning, ConfigError, InvalidDefinition, NotRunning, 
 from .lifespan import Lifespan
 from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
-from .web import api
+from .web import api, dashboard
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -164,6 +164,8 @@ class APScheduler:
             app.cli.add_command(cli.commands)
         if self.api_enabled:
             api.register(app, self)
+        if settings.dashboard_enabled:
+            dashboard.register(app, self)
 
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.

@@ -72,7 +72,10 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list, and in what order. `search` is looked for in id, name, function and tags."""
+    """Which jobs to list, and in what order. `search` is looked for in id, name, function and tags.
+
+    The jobs with the ids `first` come before all others, in that order; with `ids` there are these alone.
+    """
 
     search: str = ""
     state: str | None = None
@@ -82,6 +85,8 @@ class JobQuery:
     descending: bool = False
     offset: int = 0
     limit: int = 50
+    first: tuple[str, ...] = ()
+    ids: tuple[str, ...] | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -103,6 +108,8 @@ class JobQuery:
             descending in (True, "1", "true"),
             _whole("offset", given.get("offset", 0), 0, 10**9),
             _whole("limit", given.get("limit", 50), 1, LONGEST_PAGE),
+            tuple(given.get("first", ())),
+            None if "ids" not in given else tuple(given["ids"]),
         )
 
     @property
@@ -114,7 +121,7 @@ class JobQuery:
         self, entries: Iterable[JobEntry], now: datetime, running: Collection[str], outcomes: Mapping[str, str]
     ) -> list[JobEntry]:
         """Return all entries that are asked for, in order."""
-        chosen = list(entries)
+        chosen = [entry for entry in entries if self.ids is None or entry.id in self.ids]
         if self.search:
             words = self.search.casefold().split()
             chosen = [entry for entry in chosen if _has(entry, words)]
@@ -126,7 +133,14 @@ class JobQuery:
             chosen = [entry for entry in chosen if self.tag in entry.tags]
         if self.outcome is not None:
             chosen = [entry for entry in chosen if outcomes.get(entry.id, "none") == self.outcome]
-        return self._sorted(chosen, now, outcomes)
+        chosen = self._sorted(chosen, now, outcomes)
+        if not self.first:
+            return chosen
+        leading = {entry.id: entry for entry in chosen if entry.id in self.first}
+        return [
+            *(leading[job_id] for job_id in self.first if job_id in leading),
+            *(entry for entry in chosen if entry.id not in leading),
+        ]
 
     def _sorted(self, entries: list[JobEntry], now: datetime, outcomes: Mapping[str, str]) -> list[JobEntry]:
         entries.sort(key=lambda entry: entry.id)

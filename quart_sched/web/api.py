@@ -63,9 +63,11 @@ def register(app: Quart, front: APScheduler) -> None:
 def warn_if_open(front: APScheduler) -> None:
     """Say so if anybody who can reach the app can steer the scheduler."""
     app = front.app
-    if front.api_enabled and front.auth is None and app is not None and not (app.debug or app.testing):
+    enabled = "API" if front.api_enabled else "dashboard" if front.settings.dashboard_enabled else None
+    if enabled and front.auth is None and app is not None and not (app.debug or app.testing):
         log.warning(
-            "The scheduler's API is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers"
+            "The scheduler's %s is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers",
+            enabled,
         )
 
 

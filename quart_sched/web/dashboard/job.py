@@ -1,0 +1,107 @@
+"""One job: its definition, its next fires, how long it takes, and its runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from quart import Response, request
+
+from ...errors import InvalidDefinition, JobNotFound
+from ...model.jobs import state_of
+from ...model.listing import JobEntry
+from ...model.policies import policy_of
+from ...model.runs import OUTCOMES, STATES, RunPage
+from ...model.triggers import spec_of
+from .shown import zone_of
+from .visit import Visit
+
+_RUNS = 25
+_DURATIONS = 200
+
+
+async def show(visit: Visit) -> Response:
+    """Answer with the page, or with one of the parts that it refreshes."""
+    job_id = request.args.get("id", "")
+    aio = visit.front.aio
+    job, (runs, problem) = await asyncio.gather(aio.get_job(job_id), _runs(visit, job_id))
+    if job is None:
+        return await _gone(visit, job_id, runs, problem)
+    catalogue = visit.front.scheduler.catalogue
+    broken = catalogue.broken_reason(job)
+    coming, durations, under_way = await asyncio.gather(
+        aio.next_fires(job_id, 10), aio.latest_runs([job_id], _DURATIONS), aio.runs(job_id, outcome="running", limit=50)
+    )
+    context: dict[str, Any] = {
+        "job": job,
+        "state": JobEntry.of(job, job._jobstore_alias or "", broken).standing(visit.front.scheduler.clock.now()),
+        "broken": broken,
+        "policy": policy_of(job),
+        "trigger": spec_of(job.trigger).to_dict(),
+        "zone": zone_of(job, visit.front.scheduler.timezone),
+        "coming": coming,
+        "latest": durations[job_id],
+        "under_way": under_way.items,
+        "runs": runs,
+        "problem": problem,
+        "pending": state_of(job) == "pending",
+        "all_outcomes": (*OUTCOMES, *STATES),
+        "outcome": request.args.get("outcome", ""),
+        "explained": await _explained(visit, job_id),
+        "at": request.args.get("at", ""),
+        "changes": await _changes(visit, job_id),
+    }
+    if visit.part in ("head", "coming", "durations", "runs"):
+        return visit.fragment(f"job_{visit.part}.html", **context)
+    return visit.page("job.html", 200 if problem is None else 400, **context)
+
+
+async def _runs(visit: Visit, job_id: str) -> tuple[RunPage, InvalidDefinition | None]:
+    """Return the page of runs that is asked for; where the question makes no sense the first, and what was wrong."""
+    given = {key: request.args.get(key) or None for key in ("outcome", "cursor")}
+    try:
+        return await visit.front.aio.runs(job_id, limit=_RUNS, **given), None
+    except InvalidDefinition as error:
+        return await visit.front.aio.runs(job_id, limit=_RUNS), error
+
+
+async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefinition | None) -> Response:
+    """Answer for a job that is not there (any more): with the runs that it left, if there are any."""
+    if not runs.items and request.args.get("cursor") is None and request.args.get("outcome") is None:
+        raise JobNotFound(job_id)
+    if visit.part is not None and visit.part != "runs":
+        return Response("", 204)
+    context: dict[str, Any] = {
+        "job_id": job_id,
+        "job": None,
+        "runs": runs,
+        "zone": visit.front.scheduler.timezone,
+        "problem": problem,
+        "all_outcomes": (*OUTCOMES, *STATES),
+        "outcome": request.args.get("outcome", ""),
+    }
+    if visit.part == "runs":
+        return visit.fragment("job_runs.html", **context)
+    return visit.page("job_gone.html", 404, **context)
+
+
+async def _explained(visit: Visit, job_id: str) -> Any:
+    """Return why the job did or did not run at the time that is asked for; None where nothing is asked."""
+    explain = getattr(visit.front.aio, "explain", None)
+    at = request.args.get("at", "")
+    if explain is None:
+        return {"possible": False}
+    if not at:
+        return {"possible": True, "found": None, "problem": None}
+    try:
+        found = await cast(Awaitable[Any], explain(job_id, at))
+    except InvalidDefinition as error:
+        return {"possible": True, "found": None, "problem": error.problem}
+    return {"possible": True, "found": found.to_wire(), "problem": None}
+
+
+async def _changes(visit: Visit, job_id: str) -> Any:
+    """Return who changed the job lately; None where that is not recorded."""
+    changes = getattr(visit.front.aio, "changes", None)
+    return None if changes is None else await cast(Awaitable[Any], changes(job_id, limit=20))

@@ -1,0 +1,64 @@
+// Times: counts down to what comes, and adds the viewer's own time to those of the scheduler.
+
+const words = JSON.parse(document.body.dataset.words);
+const language = document.documentElement.lang;
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat("sv-SE", parts);
+
+function wall(moment) {
+  return clock.format(moment).replace(",", "");
+}
+
+function distance(seconds) {
+  const total = Math.abs(Math.round(seconds));
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const found = [];
+  let rest = total;
+  for (const [size, unit] of units) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count) found.push(`${count} ${unit}`);
+  }
+  return found.slice(0, 2).join(" ") || "0 s";
+}
+
+function countDown() {
+  const now = Date.now();
+  for (const element of document.querySelectorAll("[data-until]")) {
+    const seconds = (Date.parse(element.dataset.until) - now) / 1000;
+    const text = (seconds >= 0 ? words.in : words.ago).replace("{distance}", distance(seconds));
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+
+function localize(root) {
+  for (const element of root.querySelectorAll("time[data-time]:not([data-done])")) {
+    element.dataset.done = "";
+    const local = wall(new Date(element.dateTime));
+    if (element.title.startsWith(local)) continue;
+    if (element.dataset.time === "both") {
+      const own = document.createElement("span");
+      own.className = "yours";
+      own.textContent = ` · ${local} ${words.yours}`;
+      element.append(own);
+    } else {
+      element.textContent = local;
+    }
+  }
+  for (const tick of root.querySelectorAll("text[data-axis]:not([data-done])")) {
+    tick.dataset.done = "";
+    const local = wall(new Date(tick.dataset.axis));
+    tick.textContent = tick.dataset.span === "7d" ? local.slice(5, 10) : local.slice(11, 16);
+  }
+}
+
+const note = document.querySelector("[data-viewer-zone]");
+if (note) note.textContent = note.previousElementSibling.textContent === zone ? `(${words.same})` : `· ${words.yours}: ${zone}`;
+localize(document);
+countDown();
+setInterval(countDown, 1000);
+document.body.addEventListener("htmx:afterSettle", () => {
+  localize(document);
+  countDown();
+});

@@ -1,0 +1,23 @@
+"""The dashboard's words, by language. Each module has a `WORDS` of the same keys."""
+
+from __future__ import annotations
+
+from . import en, zh
+
+LANGUAGES: dict[str, dict[str, str]] = {"en": en.WORDS, "zh": zh.WORDS}
+NAMES = {"en": "English", "zh": "中文"}
+
+
+def choose(chosen: str | None, accepted: str) -> str:
+    """Return the language that was chosen, else the first of those that the browser accepts, else English."""
+    if chosen in LANGUAGES:
+        return chosen
+    weighted: list[tuple[float, int, str]] = []
+    for position, entry in enumerate(accepted.split(",")[:20]):
+        name, _, quality = entry.strip().partition(";q=")
+        try:
+            weight = float(quality or 1)
+        except ValueError:
+            continue
+        weighted.append((-weight, position, name.strip().lower().partition("-")[0]))
+    return next((name for weight, _, name in sorted(weighted) if weight < 0 and name in LANGUAGES), "en")
