@@ -148,6 +148,7 @@ def new_options(defaults: Mapping[str, Any]) -> dict[str, str]:
         "o.max_queue": str(DEFAULT.max_queue),
         "o.on_crash": DEFAULT.on_crash,
         "kind": "interval",
+        "t.interval.minutes": "10",
     }
 
 

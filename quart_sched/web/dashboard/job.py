@@ -17,7 +17,7 @@ from ...model.triggers import spec_of
 from .shown import zone_of
 from .visit import Visit
 
-_RUNS = 25
+_RUNS = 15
 _DURATIONS = 200
 
 

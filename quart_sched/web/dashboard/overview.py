@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,10 @@ from .visit import Visit
 
 TROUBLES = ("failed", "timed_out", "lost", "missed")
 """Outcomes that somebody should look at."""
-_MOST_TROUBLES = 8
+_MOST_TROUBLES = 10
+"""Jobs that are named."""
+_SEARCHED = 200
+"""Runs of each of those outcomes that are looked at."""
 _LANES = 12
 _BUCKETS = 48
 
@@ -84,13 +88,25 @@ async def _workers(visit: Visit) -> Any:
         return []  # the page says elsewhere that the store is away
 
 
-async def _troubles(visit: Visit, window: Window) -> list[RunRecord]:
-    """Return the latest runs of the window that went wrong."""
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The last run of a job that went wrong, of `count` in the window."""
+
+    run: RunRecord
+    count: int
+
+
+async def _troubles(visit: Visit, window: Window) -> list[Trouble]:
+    """Return what went wrong in the window, latest first; a job that fails every minute must not hide the others."""
     pages = await asyncio.gather(
-        *(visit.front.aio.runs(outcome=outcome, since=window.since, limit=_MOST_TROUBLES) for outcome in TROUBLES)
+        *(visit.front.aio.runs(outcome=outcome, since=window.since, limit=_SEARCHED) for outcome in TROUBLES)
     )
-    found = [record for page in pages for record in page.items]
-    return sorted(found, key=lambda record: record.scheduled_at, reverse=True)[:_MOST_TROUBLES]
+    by_job: dict[str, list[RunRecord]] = defaultdict(list)
+    for page in pages:
+        for record in page.items:
+            by_job[record.job_id].append(record)
+    found = [Trouble(max(runs, key=lambda run: run.scheduled_at), len(runs)) for runs in by_job.values()]
+    return sorted(found, key=lambda trouble: trouble.run.scheduled_at, reverse=True)[:_MOST_TROUBLES]
 
 
 async def _charts(visit: Visit, window: Window) -> dict[str, Any]:
@@ -127,11 +143,11 @@ def _summed(tallies: list[Tally]) -> dict[str, Any]:
     }
 
 
-async def _timeline(visit: Visit, window: Window, troubles: list[RunRecord], context: dict[str, Any]) -> dict[str, Any]:
+async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], context: dict[str, Any]) -> dict[str, Any]:
     """Return a page of lanes; the jobs with trouble come first, then those that run, then by their next fire."""
     aio = visit.front.aio
     under_way = (await aio.runs(outcome="running", limit=500)).items
-    first = dict.fromkeys(record.job_id for record in (*troubles, *under_way))
+    first = dict.fromkeys(run.job_id for run in (*(trouble.run for trouble in troubles), *under_way))
     page: JobPage = await aio.job_page(
         search=context["lane_search"], first=tuple(first), limit=_LANES, offset=context["lane_offset"]
     )

@@ -13,7 +13,7 @@ from ...model.runs import RunRecord
 from ...model.triggers import zone_name
 
 SYMBOLS = {
-    "succeeded": "✓", "failed": "✕", "timed_out": "⧗", "cancelled": "⊘", "missed": "◌", "skipped": "↷",
+    "succeeded": "✓", "failed": "✕", "timed_out": "◔", "cancelled": "⊘", "missed": "◌", "skipped": "↷",
     "coalesced": "≡", "lost": "?", "running": "▶", "queued": "…", "retry_wait": "↻", "scheduled": "●", "paused": "‖",
     "broken": "⚠", "overdue": "!", "pending": "○", "ended": "■",
 }  # fmt: skip

@@ -15,12 +15,24 @@ function seconds(value) {
   return `${Math.round(value / 360) / 10} h`;
 }
 
-function axes(format, size) {
-  const common = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui, sans-serif" };
-  return [{ ...common }, { ...common, size, values: (_, values) => values.map(format) }];
+const time = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+// Times of day, and the date where it changes.
+function marks(_, splits) {
+  let before = "";
+  return splits.map((split) => {
+    const [date, at] = time.format(split * 1000).split(" ");
+    const day = date.slice(5);
+    const text = day === before ? at : `${at}\n${day}`;
+    before = day;
+    return text;
+  });
 }
 
-const time = new Intl.DateTimeFormat("sv-SE", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+function axes(format, size) {
+  const common = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 }, font: "12px system-ui, sans-serif" };
+  return [{ ...common, values: marks }, { ...common, size, values: (_, values) => values.map(format) }];
+}
+
 const x = { label: words.time, value: (_, value) => (value == null ? "–" : time.format(value * 1000)) };
 
 const kinds = {

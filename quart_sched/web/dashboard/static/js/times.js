@@ -40,7 +40,8 @@ function localize(root) {
     if (element.dataset.time === "both") {
       const own = document.createElement("span");
       own.className = "yours";
-      own.textContent = ` · ${local} ${words.yours}`;
+      const sameDay = element.title.startsWith(local.slice(0, 10));
+      own.textContent = ` · ${sameDay ? local.slice(11) : local} ${words.yours}`;
       element.append(own);
     } else {
       element.textContent = local;
