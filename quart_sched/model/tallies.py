@@ -60,7 +60,7 @@ class TallyQuery:
         for record in records:
             us = micros(record.scheduled_at)
             if begin <= us < end and (wanted is None or record.job_id in wanted):
-                one = _tally_of(record, "" if wanted is None else record.job_id, (us - begin) // width)
+                one = _tally_of(record, None if wanted is None else record.job_id, (us - begin) // width)
                 key = (one.job_id, one.bucket, one.outcome)
                 found[key] = found[key].plus(one) if key in found else one
         return list(found.values())
@@ -68,36 +68,34 @@ class TallyQuery:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The runs of one stretch with one outcome: how many, for how many fires, and how long they took.
+    """The runs of one stretch with one outcome: how many they are, and how long they took.
 
     `timed` of them have a duration; `seconds` is the sum and `longest` the greatest. They lie between `first_us` and
-    `last_us`. `run_id` is one of them.
+    `last_us`, in microseconds since 1970. `run_id` is the last of them; None where all jobs are counted together.
     """
 
     job_id: str
     bucket: int
     outcome: str
     runs: int
-    fires: int
     timed: int
     seconds: float
     longest: float
     first_us: int
     last_us: int
-    run_id: str
+    run_id: str | None
 
     def plus(self, other: Tally) -> Tally:
         """Return both together."""
         return replace(
             self,
             runs=self.runs + other.runs,
-            fires=self.fires + other.fires,
             timed=self.timed + other.timed,
             seconds=self.seconds + other.seconds,
             longest=max(self.longest, other.longest),
             first_us=min(self.first_us, other.first_us),
             last_us=max(self.last_us, other.last_us),
-            run_id=max(self.run_id, other.run_id),
+            run_id=max(filter(None, (self.run_id, other.run_id)), default=None),
         )
 
 
@@ -111,19 +109,18 @@ def merge(parts: Iterable[Iterable[Tally]]) -> list[Tally]:
     return sorted(found.values(), key=lambda tally: (tally.job_id, tally.bucket, tally.outcome))
 
 
-def _tally_of(record: RunRecord, job_id: str, bucket: int) -> Tally:
+def _tally_of(record: RunRecord, job_id: str | None, bucket: int) -> Tally:
     seconds = record.duration
     scheduled = micros(record.scheduled_at)
     return Tally(
-        job_id,
+        job_id or "",
         bucket,
         record.outcome,
         1,
-        record.fires or 1,
         0 if seconds is None else 1,
         seconds or 0.0,
         seconds or 0.0,
         scheduled if record.started_at is None else micros(record.started_at),
         scheduled if record.finished_at is None else micros(record.finished_at),
-        record.run_id,
+        None if job_id is None else record.run_id,
     )

@@ -100,15 +100,17 @@ def test_an_unknown_id_gives_a_page(site: Site, visitor: Visitor) -> None:
 
 
 def test_a_job_that_is_gone_still_shows_its_runs(site: Site, visitor: Visitor) -> None:
-    site.write(past_runs("removed", 3, timedelta(hours=1), seed=9, bad=0))
+    gone = f"removed-{visitor.view}"
+    site.write(past_runs(gone, 3, timedelta(hours=1), seed=hash(gone), bad=0))
     visitor.expect_status(404)
-    assert visitor.open(f"{site.ui}/job?id=removed").status == 404
+    assert visitor.open(f"{site.ui}/job?id={gone}").status == 404
     assert visitor.page.locator("table.runs tbody tr").count() == 3
     check(visitor, "job-gone")
 
 
 def test_the_time_line_has_a_lane_for_each_job_and_can_be_zoomed(site: Site, visitor: Visitor) -> None:
     page = visitor.page
+    site.run("sync")
     visitor.open(f"{site.ui}/?span=6h&search=sync")
     lanes = page.locator(".lane")
     assert lanes.count() == 1
@@ -118,7 +120,7 @@ def test_the_time_line_has_a_lane_for_each_job_and_can_be_zoomed(site: Site, vis
     page.get_by_role("link", name="15 minutes").click()
     page.wait_for_url("**span=15m**")
     assert page.locator(".lane").count() == 1
-    assert 1 <= page.locator(".lane .mark").count() <= 3
+    assert 1 <= page.locator(".lane .mark").count() < six_hours
     page.get_by_role("link", name="7 days").click()
     page.wait_for_url("**span=7d**")
     assert page.locator(".lane .mark.o-failed").count() >= 1

@@ -107,7 +107,7 @@ class SqlHistory:
 
     def tally(self, query: TallyQuery) -> list[Tally]:
         """Count the runs that have ended and are asked for."""
-        count = partial(statistics.tally, dialect=self._dialect, query=query, slack=CLOCK_SLACK)
+        count = partial(statistics.tally, dialect=self._dialect, query=query)
         return self._transact(count, write=False)
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:

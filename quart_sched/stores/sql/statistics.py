@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...model.runs import RunRecord, first_run_id, micros
+from ...model.runs import RunRecord, micros
 from ...model.tallies import Tally, TallyQuery
 from .dialects import Dialect
 from .rows import RUN_COLUMNS, clean, record_of
@@ -15,35 +15,49 @@ from .rows import RUN_COLUMNS, clean, record_of
 _RUN = ", ".join(f"r.{column}" for column in RUN_COLUMNS if column not in ("version", "func", "recorded_by"))
 
 
-def tally(conn: Connection, dialect: Dialect, query: TallyQuery, slack: int) -> list[Tally]:
-    """Count the runs that are asked for. No run_id is older than its fire by more than `slack` microseconds."""
-    begin = micros(query.since)
-    values: dict[str, Any] = {"since": begin, "until": micros(query.until), "width": query.width_us}
-    where = "r.sched_us >= :since AND r.sched_us < :until"
-    job = "''"
-    if query.job_ids is None:
-        # Ids sort by time as well, and the table itself is read in their order.
-        where += " AND r.run_id >= :first"
-        values["first"] = first_run_id(begin - slack)
-    else:
-        job = "r.job_id"
-        where = f"{dialect.within('r.job_id', 'ids')} AND {where}"
-        values["ids"] = dialect.pack(clean(job_id, 191) for job_id in query.job_ids)
-    divide = "DIV" if dialect.name == "mysql" else "/"
-    statement = (
-        f"SELECT {job} AS job, (r.sched_us - :since) {divide} :width AS bucket, r.outcome, COUNT(*) AS runs, "
-        "SUM(COALESCE(r.fires, 1)) AS fires, COUNT(r.ended_us - r.started_us) AS timed, "
-        "SUM(r.ended_us - r.started_us) AS us, MAX(r.ended_us - r.started_us) AS longest_us, "
-        "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "
-        f"MAX(r.run_id) AS run_id FROM {dialect.prefix}runs AS r WHERE {where} GROUP BY job, bucket, outcome"
+_COUNTED = (
+    "r.outcome, COUNT(*) AS runs, COUNT(r.ended_us - r.started_us) AS timed, SUM(r.ended_us - r.started_us) AS us, "
+    "MAX(r.ended_us - r.started_us) AS longest_us"
+)
+
+
+def tally(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+    """Count the runs that are asked for."""
+    return _by_stretch(conn, dialect, query) if query.job_ids is None else _by_job(conn, dialect, query)
+
+
+def _by_stretch(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+    # One stretch after the other, each a range of an index: together, the rows would all be sorted first.
+    statement = text(
+        f"SELECT {_COUNTED} FROM {dialect.prefix}runs AS r WHERE r.sched_us >= :begin AND r.sched_us < :end "
+        "GROUP BY r.outcome"
     )
-    return [
-        Tally(
-            row.job, int(row.bucket), row.outcome, row.runs, int(row.fires), row.timed, int(row.us or 0) / 1e6,
-            int(row.longest_us or 0) / 1e6, row.first_us, row.last_us, row.run_id,
-        )
-        for row in conn.execute(text(statement), values)
-    ]  # fmt: skip
+    found = []
+    for bucket in range(query.buckets):
+        begin = micros(query.since) + bucket * query.width_us
+        end = min(begin + query.width_us, micros(query.until))
+        rows = conn.execute(statement, {"begin": begin, "end": end})
+        found += [_tally_of(row, "", bucket, begin, end, None) for row in rows]
+    return found
+
+
+def _by_job(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+    divide = "DIV" if dialect.name == "mysql" else "/"
+    statement = text(
+        f"SELECT r.job_id, (r.sched_us - :since) {divide} :width AS bucket, {_COUNTED}, "
+        "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "
+        f"MAX(r.run_id) AS run_id FROM {dialect.prefix}runs AS r WHERE {dialect.within('r.job_id', 'ids')} "
+        "AND r.sched_us >= :since AND r.sched_us < :until GROUP BY r.job_id, bucket, r.outcome"
+    )
+    by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
+    values = {"since": micros(query.since), "until": micros(query.until), "width": query.width_us}
+    rows = conn.execute(statement, values | {"ids": dialect.pack(by_id)})
+    return [_tally_of(row, by_id[row.job_id], int(row.bucket), row.first_us, row.last_us, row.run_id) for row in rows]
+
+
+def _tally_of(row: Any, job_id: str, bucket: int, first_us: int, last_us: int, run_id: str | None) -> Tally:
+    seconds, longest = int(row.us or 0) / 1e6, int(row.longest_us or 0) / 1e6
+    return Tally(job_id, bucket, row.outcome, row.runs, row.timed, seconds, longest, first_us, last_us, run_id)
 
 
 def latest(conn: Connection, dialect: Dialect, job_ids: Iterable[str], count: int) -> dict[str, list[RunRecord]]:

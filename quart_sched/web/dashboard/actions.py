@@ -55,7 +55,7 @@ async def remove(visit: Visit) -> Response:
     if (await request.form).get("confirmed") != "1":
         if await visit.front.aio.get_job(job_id) is None:
             raise JobNotFound(job_id)
-        return visit.page("confirm.html", action="remove", ids=[job_id], single=True)
+        return await visit.page("confirm.html", action="remove", ids=[job_id], single=True)
     await visit.front.aio.remove_job(job_id)
     return visit.redirect(visit.url("jobs"), Flash("flash.removed", {"id": job_id}))
 
@@ -73,7 +73,7 @@ async def bulk(visit: Visit) -> Response:
     if len(ids) > _MOST:
         raise InvalidDefinition("id", f"is given {len(ids)} times; expected at most {_MOST} jobs at once")
     if form.get("confirmed") != "1":
-        return visit.page("confirm.html", action=action, ids=ids, single=False)
+        return await visit.page("confirm.html", action=action, ids=ids, single=False)
     aio = visit.front.aio
     verbs: dict[str, Callable[[str], Awaitable[Any]]] = {
         "pause": aio.pause_job,

@@ -146,12 +146,12 @@ async def start_with(visit: Visit) -> Response:
                 return visit.redirect(visit.url("run", id=run.run_id), Flash("flash.started", {"id": job.id}))
         status = 400
     context = {"job": job, "parameters": fields.fields_of(job.func), "values": values, "problems": problems}
-    return visit.page("start_with.html", status, **context)
+    return await visit.page("start_with.html", status, **context)
 
 
 async def preview(visit: Visit) -> Response:
     """Answer with what a trigger comes to, as far as the form describes one."""
-    return visit.fragment("preview.html", **await _previewed(visit, dict(request.args)))
+    return await visit.fragment("preview.html", **await _previewed(visit, dict(request.args)))
 
 
 async def _previewed(visit: Visit, values: Mapping[str, str]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ async def _form(
     parameters = fields.fields_of(context["func"])
     if parameters is not None and ("args" in values or "kwargs" in values):
         parameters = None  # the job's arguments do not fit its function, and are shown as they are
-    return visit.page(
+    return await visit.page(
         template, status, values=values, problems=problems, parameters=parameters, kinds=forms.KINDS,
         layout=forms.LAYOUT, zone=visit.front.scheduler.timezone, **context,
     )  # fmt: skip

@@ -35,12 +35,12 @@ class Field:
     @property
     def is_text(self) -> bool:
         """Whether what is typed is the value itself, and not JSON."""
-        return self.annotation in _TEXTS
+        return self.annotation in _TEXTS and not self.is_rest
 
     @property
     def is_flag(self) -> bool:
         """Whether it is true or false."""
-        return self.annotation == "bool"
+        return self.annotation == "bool" and not self.is_rest
 
     @property
     def is_rest(self) -> bool:
@@ -159,7 +159,7 @@ def _value(field: Field, text: str) -> tuple[Any, bool]:
         "float": ((int, float), "a number"),
         "bool": (bool, "true or false"),
     }
-    kind, words = expected.get(field.annotation, (object, ""))
+    kind, words = (object, "") if field.is_rest else expected.get(field.annotation, (object, ""))
     if not isinstance(value, kind) or (isinstance(value, bool) and field.annotation in ("int", "float")):
         raise InvalidDefinition(field.key, f"is {text}; expected {words}")
     return value, True

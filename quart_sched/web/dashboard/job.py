@@ -53,8 +53,8 @@ async def show(visit: Visit) -> Response:
         "changes": await _changes(visit, job_id),
     }
     if visit.part in ("head", "coming", "durations", "runs"):
-        return visit.fragment(f"job_{visit.part}.html", **context)
-    return visit.page("job.html", 200 if problem is None else 400, **context)
+        return await visit.fragment(f"job_{visit.part}.html", **context)
+    return await visit.page("job.html", 200 if problem is None else 400, **context)
 
 
 async def _runs(visit: Visit, job_id: str) -> tuple[RunPage, InvalidDefinition | None]:
@@ -82,8 +82,8 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
         "outcome": request.args.get("outcome", ""),
     }
     if visit.part == "runs":
-        return visit.fragment("job_runs.html", **context)
-    return visit.page("job_gone.html", 404, **context)
+        return await visit.fragment("job_runs.html", **context)
+    return await visit.page("job_gone.html", 404, **context)
 
 
 async def _explained(visit: Visit, job_id: str) -> Any:

@@ -34,10 +34,10 @@ async def show(visit: Visit) -> Response:
         "problem": problem,
     }
     if visit.part == "rows":
-        return visit.fragment("jobs_rows.html", **context)
+        return await visit.fragment("jobs_rows.html", **context)
     if visit.part == "list":
-        return visit.fragment("jobs_list.html", **context, **_choices())
-    return visit.page("jobs.html", 200 if problem is None else 400, **context, **_choices())
+        return await visit.fragment("jobs_list.html", **context, **_choices())
+    return await visit.page("jobs.html", 200 if problem is None else 400, **context, **_choices())
 
 
 def _choices() -> dict[str, Any]:
@@ -65,4 +65,4 @@ async def rows(visit: Visit, page: JobPage) -> list[dict[str, Any]]:
 async def row(visit: Visit, job_id: str) -> Response:
     """Answer with the row of one job as it is now: with nothing where it is gone."""
     page = await visit.front.aio.job_page(ids=(job_id,), limit=1)
-    return visit.fragment("jobs_row.html", rows=await rows(visit, page))
+    return await visit.fragment("jobs_row.html", rows=await rows(visit, page))

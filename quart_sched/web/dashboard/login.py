@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[!-~]{1,4096}")
 _FOREVER = "public, max-age=31536000, immutable"
 
 
-def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
+async def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
     """Answer a request without credentials: with the login page where a token is wanted, else as the scheme asks."""
     header = visit.front.auth.get_authenticate_header() if visit.front.auth is not None else None
     if _takes_tokens(visit):
@@ -25,7 +25,7 @@ def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
         if visit.partial:
             return Response("", 401, headers={"HX-Redirect": address})
         return visit.redirect(address)
-    response = visit.page("error.html", 401, title="error.login", message=str(error), status=401)
+    response = await visit.page("error.html", 401, title="error.login", message=str(error), status=401)
     if header:
         response.headers["WWW-Authenticate"] = header
     return response
@@ -44,7 +44,7 @@ async def log_in(visit: Visit) -> Response:
     possible = session.is_possible(visit.front)
     if request.method == "GET" or not possible:
         status = 200 if possible else 503
-        return visit.page("login.html", status, possible=possible, error=None, goal=goal)
+        return await visit.page("login.html", status, possible=possible, error=None, goal=goal)
     token = (await request.form).get("token", "").strip()
     try:
         if not _TOKEN.fullmatch(token):
@@ -52,7 +52,7 @@ async def log_in(visit: Visit) -> Response:
         session.present(token)
         await security.rights_of_caller(visit.front)
     except AuthenticationRequired:
-        return visit.page("login.html", 401, possible=True, error="login.refused", goal=goal)
+        return await visit.page("login.html", 401, possible=True, error="login.refused", goal=goal)
     response = visit.redirect(goal)
     session.remember(visit.front, response, token)
     return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -38,18 +39,19 @@ async def show(visit: Visit) -> Response:
     context: dict[str, Any] = {"span": span, "spans": list(SPANS), "window": window}
     context["lane_offset"], context["lane_search"] = _lane_arguments()
     if part == "now":
-        context |= await _now(visit, window)
-        return visit.fragment("overview_now.html", **context)
+        jobs, troubles = await asyncio.gather(visit.front.aio.job_page(limit=1), _troubles(visit, window))
+        context |= await _now(visit, jobs.states, troubles)
+        return await visit.fragment("overview_now.html", **context)
     if part == "charts":
         context |= await _charts(visit, window)
-        return visit.fragment("overview_charts.html", **context)
+        return await visit.fragment("overview_charts.html", **context)
     if part == "timeline":
         context |= await _timeline(visit, window, await _troubles(visit, window), context)
-        return visit.fragment("overview_timeline.html", **context)
-    about_now, charts = await asyncio.gather(_now(visit, window), _charts(visit, window))
-    context |= about_now | charts
-    context |= await _timeline(visit, window, about_now["troubles"], context)
-    return visit.page("overview.html", **context)
+        return await visit.fragment("overview_timeline.html", **context)
+    parts = await asyncio.gather(_charts(visit, window), _now_and_timeline(visit, window, context))
+    for found in parts:
+        context |= found
+    return await visit.page("overview.html", **context)
 
 
 def _lane_arguments() -> tuple[int, str]:
@@ -59,17 +61,21 @@ def _lane_arguments() -> tuple[int, str]:
     return int(offset), request.args.get("search", "").strip()
 
 
-async def _now(visit: Visit, window: Window) -> dict[str, Any]:
+async def _now_and_timeline(visit: Visit, window: Window, context: dict[str, Any]) -> dict[str, Any]:
+    troubles = await _troubles(visit, window)
+    timeline = await _timeline(visit, window, troubles, context)
+    return timeline | await _now(visit, timeline["lane_page"].states, troubles)
+
+
+async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble]) -> dict[str, Any]:
     """Return how things stand at this moment."""
     front = visit.front
-    jobs, troubles, running = await asyncio.gather(
-        front.aio.job_page(limit=1), _troubles(visit, window), front.aio.runs(outcome="running", limit=20)
-    )
+    running = await front.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
     shared = any(slot.shared for slot in slots.values())
     state = {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(front.state, "stopped")
     return {
-        "states": jobs.states,
+        "states": states,
         "troubles": troubles,
         "running": running.items,
         "scheduler_state": state,

@@ -91,16 +91,16 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
                 security.check_origin(front)
             response = await view(visit, **arguments)
         except AuthenticationRequired as error:
-            response = login.challenge(visit, error)
+            response = await login.challenge(visit, error)
         except SchedulerError as error:
             if error.status >= 500:
                 log.warning("%s %s: %s", request.method, request.path, error)
-            response = _failure(visit, error.status, str(error))
+            response = await _failure(visit, error.status, str(error))
         except (JobLookupError, ConflictingIdError) as error:
             # Straight out of a store that others use too, and somebody was faster.
-            response = _failure(visit, 404 if isinstance(error, JobLookupError) else 409, str(error.args[0]))
+            response = await _failure(visit, 404 if isinstance(error, JobLookupError) else 409, str(error.args[0]))
         except HTTPException as error:
-            response = _failure(visit, error.code or 500, error.description or error.name)
+            response = await _failure(visit, error.code or 500, error.description or error.name)
         response.headers.update(_HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -109,12 +109,12 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
     return answer
 
 
-def _failure(visit: Visit, status: int, message: str) -> Response:
+async def _failure(visit: Visit, status: int, message: str) -> Response:
     """Answer with a page that says what was wrong; to a script with the message alone, which changes nothing else."""
     if visit.partial:
         visit.flash = Flash("flash.failed", {"message": message}, failed=True)
-        response = visit.fragment("flash.html", status)
+        response = await visit.fragment("flash.html", status)
         response.headers["HX-Reswap"] = "none"
         return response
     title = "error.missing" if status == 404 else "error.forbidden" if status == Forbidden.status else "error.failed"
-    return visit.page("error.html", status, title=title, message=message, status=status)
+    return await visit.page("error.html", status, title=title, message=message, status=status)

@@ -32,8 +32,8 @@ async def show_all(visit: Visit) -> Response:
         "zone": visit.front.scheduler.timezone,
     }
     if visit.part in ("rows", "list"):
-        return visit.fragment(f"runs_{visit.part}.html", **context)
-    return visit.page("runs.html", 200 if problem is None else 400, **context)
+        return await visit.fragment(f"runs_{visit.part}.html", **context)
+    return await visit.page("runs.html", 200 if problem is None else 400, **context)
 
 
 async def show(visit: Visit) -> Response:
@@ -52,5 +52,5 @@ async def show(visit: Visit) -> Response:
         "live": record.outcome in STATES,
     }
     if visit.part == "facts":
-        return visit.fragment("run_facts.html", **context)
-    return visit.page("run.html", **context)
+        return await visit.fragment("run_facts.html", **context)
+    return await visit.page("run.html", **context)

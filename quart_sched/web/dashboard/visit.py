@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import inspect
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 THEMES = ("auto", "light", "dark")
 _LANGUAGE, _THEME, _FLASH = "quart_sched_language", "quart_sched_theme", "quart_sched_flash"
+_SLICE = 0.002
+"""Seconds that a long page may hold the loop before others get their turn."""
 _YEAR = 366 * 86_400
 _PACKAGE = "quart_sched.web.dashboard"
 
@@ -136,26 +140,34 @@ class Visit:
         """Return the address of a file of ours, which changes when the file does."""
         return self.url("static", filename=filename, v=_version(filename))
 
-    def render(self, template: str, /, **context: Any) -> str:
-        """Return the text of a template."""
+    async def render(self, template: str, /, **context: Any) -> str:
+        """Return the text of a template, written in slices: a long page must not hold up the jobs."""
         endpoint = (request.endpoint or "").removeprefix(f"{self.front.endpoint_prefix}dashboard_")
-        return _environment().get_template(template).render(
-            visit=self, t=self.t, url=self.url, may=self.may, asset=self.asset, front=self.front, endpoint=endpoint,
-            now=self.front.scheduler.clock.now(), language=self.language, theme=self.theme,
-            languages=words.NAMES, here=request.full_path.rstrip("?"), **context,
-        )  # fmt: skip
+        given = {
+            "visit": self, "t": self.t, "url": self.url, "may": self.may, "asset": self.asset, "front": self.front,
+            "endpoint": endpoint, "now": self.front.scheduler.clock.now(), "language": self.language,
+            "theme": self.theme, "languages": words.NAMES, "here": request.full_path.rstrip("?"), **context,
+        }  # fmt: skip
+        parts = []
+        slice_end = time.perf_counter() + _SLICE
+        for part in _environment().get_template(template).generate(given):
+            parts.append(part)
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + _SLICE
+        return "".join(parts)
 
-    def page(self, template: str, code: int = 200, /, **context: Any) -> Response:
+    async def page(self, template: str, code: int = 200, /, **context: Any) -> Response:
         """Answer with a page, which tells what the last action did."""
         told = self.flash or _read_flash(request.cookies.get(_FLASH))
-        response = Response(self.render(template, flash=told, **context), code, mimetype="text/html")
+        response = Response(await self.render(template, flash=told, **context), code, mimetype="text/html")
         if _FLASH in request.cookies:
             self._cookie(response, _FLASH, "", 0)
         return response
 
-    def fragment(self, template: str, code: int = 200, /, **context: Any) -> Response:
+    async def fragment(self, template: str, code: int = 200, /, **context: Any) -> Response:
         """Answer with a part of a page."""
-        return Response(self.render(template, flash=self.flash, **context), code, mimetype="text/html")
+        return Response(await self.render(template, flash=self.flash, **context), code, mimetype="text/html")
 
     def redirect(self, address: str, told: Flash | None = None) -> Response:
         """Send the browser to another page, which will tell what was done."""
