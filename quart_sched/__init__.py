@@ -3,8 +3,8 @@
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
 from . import auth
+from .engine.handles import RunHandle
 from .engine.performer import current_run
-from .engine.runner import RunHandle
 from .engine.scheduler import Scheduler
 from .errors import SchedulerError
 from .extension import APScheduler

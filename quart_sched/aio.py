@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apscheduler.job import Job
 
 from .engine import listing
-from .engine.runner import RunHandle
+from .engine.backfill import backfill
+from .engine.handles import RunHandle
 from .engine.threads import StoreThread
-from .errors import InvalidDefinition, JobNotFound
+from .errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound
 from .model import forecast
+from .model.backfill import Backfill, BackfillRequest
 from .model.descriptions import describe
 from .model.forecast import Forecast, NextFires
-from .model.jobs import JobChanges, JobDefinition
+from .model.idempotency import RunRequest
+from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.listing import JobPage, JobQuery
+from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
 from .model.tallies import Tally, TallyQuery
 from .model.triggers import TriggerSpec
@@ -77,10 +81,28 @@ class AioVerbs:
         """Change a job: all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
         return await self.modify(id, JobChanges.parse(id, changes), jobstore)
 
-    async def modify(self, id: str, changes: JobChanges, jobstore: str | None = None) -> Job:
-        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition."""
+    async def modify(
+        self, id: str, changes: JobChanges, jobstore: str | None = None, *, seen: Container[str] | None = None
+    ) -> Job:
+        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition.
+
+        With `seen`, entity tags as `tag` gives them, the job is changed only if it has one of them still: else this
+        raises JobChangedMeanwhile.
+        """
         scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.modify, id, jobstore, changes))
+        modify = partial(scheduler.catalogue.modify, id, jobstore, changes, check=self._unchanged(seen))
+        return await scheduler.call(modify)
+
+    def tag(self, job: Job) -> str:
+        """Return the entity tag of a job: another one whenever something of it was changed, its next fire aside."""
+        return tag_of(job, broken=self._front.scheduler.catalogue.broken_reason(job))
+
+    def _unchanged(self, seen: Container[str] | None) -> Callable[[Job], None]:
+        def check(job: Job) -> None:
+            if seen is not None and self.tag(job) not in seen:
+                raise JobChangedMeanwhile(job.id)
+
+        return check
 
     async def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
         """Return the job, or None."""
@@ -119,10 +141,10 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(partial(scheduler.catalogue.resume, id, jobstore))
 
-    async def remove_job(self, id: str, jobstore: str | None = None) -> None:
-        """Remove the job; a run under way goes on. Raises JobNotFound."""
+    async def remove_job(self, id: str, jobstore: str | None = None, *, seen: Container[str] | None = None) -> None:
+        """Remove the job; a run under way goes on. Raises JobNotFound; for `seen` see `modify`."""
         scheduler = self._front.scheduler
-        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore))
+        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
 
     async def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove the jobs of one store, or of all."""
@@ -134,13 +156,78 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(scheduler.catalogue.workers)
 
-    async def run_job(self, id: str, jobstore: str | None = None, *, cause: Cause = "manual") -> RunHandle:
+    async def run_job(
+        self,
+        id: str,
+        jobstore: str | None = None,
+        *,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        cause: Cause = "manual",
+    ) -> RunHandle:
         """Run the job once beside its schedule, also a paused one, and return the run to await.
 
-        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, OverlapForbidden where
-        max_instances of it run already, or Draining.
+        `args` and `kwargs`, where given, take the place of the job's own for this run, its retries and reruns. With an
+        `idempotency_key`, a call that is repeated within 24 hours returns the run of the first one, whose `repeated` is
+        then True, in whichever process it was made.
+
+        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, InvalidDefinition for
+        arguments that do not fit, IdempotencyKeyReused for a key that stood for another job or other arguments,
+        OverlapForbidden where max_instances of it run already, or Draining.
         """
-        return await self._front.scheduler.run_now(id, jobstore, cause)
+        overrides = Overrides.parse(args, kwargs)
+        return await self.run_with(id, overrides, jobstore, idempotency_key=idempotency_key, cause=cause)
+
+    async def run_with(
+        self,
+        id: str,
+        overrides: Overrides,
+        jobstore: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        cause: Cause = "manual",
+    ) -> RunHandle:
+        """Carry out `run_job` with arguments that have been parsed."""
+        request = None if idempotency_key is None else RunRequest.parse(idempotency_key, id, overrides)
+        return await self._front.scheduler.run_now(id, jobstore, cause, overrides, request)
+
+    async def backfill(
+        self,
+        job_id: str,
+        start: datetime | str,
+        end: datetime | str | None = None,
+        *,
+        dry_run: bool = False,
+        concurrency: int = 1,
+        rerun: bool = False,
+    ) -> Backfill:
+        """Run the past fires of a job from `start` on and before `end`, each with the time that it was due at.
+
+        They run in order, `concurrency` (1 to 100) at once and never more than the job's max_instances, counted
+        together with the fires of its schedule, also where the job is paused. Naive times are read in
+        SCHEDULER_TIMEZONE; without an `end` it is now. The records have the cause "backfill". With an SQL store what
+        waits outlives this process and runs in any; with others it ends with it.
+
+        Fires of which a run waits or is under way are left out and, unless `rerun`, those that one has succeeded at.
+        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
+        values and for more than 1,000 fires, Draining, or StoreUnavailable.
+        """
+        scheduler = self._front.scheduler
+        given = {"start": start, "end": end, "dry_run": dry_run, "concurrency": concurrency, "rerun": rerun}
+        return await self.fill(
+            job_id, BackfillRequest.parse(given, timezone=scheduler.timezone, now=scheduler.clock.now())
+        )
+
+    async def fill(self, job_id: str, request: BackfillRequest) -> Backfill:
+        """Carry out `backfill` with a request that has been parsed."""
+        scheduler = self._front.scheduler
+        _, job = await scheduler.runnable(job_id)
+        fires = await self._compute(partial(request.fires, job.trigger))
+        items = await backfill(
+            scheduler, job_id, fires, concurrency=request.concurrency, rerun=request.rerun, dry_run=request.dry_run
+        )
+        return Backfill(job_id, tuple(items), len(fires) - len(items), request.dry_run)
 
     async def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop, whichever process has it; this returns before it has, within SCHEDULER_POLL_INTERVAL.

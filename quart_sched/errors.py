@@ -63,6 +63,27 @@ class RunNotFound(SchedulerError):
         self.run_id = run_id
 
 
+class RunFailed(SchedulerError):
+    """The awaited run did not succeed; what its job raised is not at hand, since it ran for an earlier request."""
+
+    def __init__(self, run_id: str, outcome: str, reason: str) -> None:
+        super().__init__(f"Run {run_id} {outcome}" + (f": {reason}" if reason else ""))
+        self.run_id = run_id
+        self.outcome = outcome
+
+
+class IdempotencyKeyReused(SchedulerError):
+    """The idempotency key has been used for another request within the last 24 hours."""
+
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The Idempotency-Key was used for another request within the last 24 hours: another job, or other "
+            "arguments; expected a new key for a new request"
+        )
+
+
 class RunOver(SchedulerError):
     """The run has ended already, so that it cannot be cancelled any more."""
 
@@ -106,6 +127,16 @@ class DeclaredJob(SchedulerError):
         super().__init__(
             f"Job {job_id} is declared in the code and would come back; pause it, or take it out of the code"
         )
+        self.job_id = job_id
+
+
+class JobChangedMeanwhile(SchedulerError):
+    """The job is not any more as the caller saw it, who asked that it be changed only then."""
+
+    status = 412
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} has been changed meanwhile; read it again")
         self.job_id = job_id
 
 

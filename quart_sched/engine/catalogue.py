@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ..stores.sql.workers import Session, Worker
 
 log = logging.getLogger("quart_sched")
+
+Check = Callable[[Job], None]
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 
@@ -191,21 +193,27 @@ class Catalogue:
         slot = self.slots.get(job._jobstore_alias)
         return slot.broken_reason(job) if slot else None
 
-    def modify(self, job_id: str, alias: str | None, changes: JobChanges) -> Job:
-        """Change a job, all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
+    def modify(self, job_id: str, alias: str | None, changes: JobChanges, *, check: Check = lambda job: None) -> Job:
+        """Change a job, all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition.
+
+        `check` raises where the job, as it is found, is not to be changed.
+        """
         if (entry := self._waiting(job_id, alias)) is not None:
+            check(entry.job)
             return self._redeclare(entry, changes)
         for slot in self._slots(alias):
-            job = slot.perform(partial(self._modify, slot, job_id, changes))
+            job = slot.perform(partial(self._modify, slot, job_id, changes, check))
             if job is not None:
                 return job
         raise JobNotFound(job_id)
 
-    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, store: Any) -> Job | None:
+    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, check: Check, store: Any) -> Job | None:
         """Change a job within a transaction of its store; None where the store has no such job."""
         job: Job | None = store.lookup_job(job_id)
         if job is None:
             return None
+        job._jobstore_alias = slot.alias
+        check(job)
         fields = self._prepare(slot, job, changes)
         if not fields:
             return job
@@ -244,16 +252,17 @@ class Catalogue:
             return self.modify(job_id, slot.alias, JobChanges(fields={"next_run_time": fire}))
         raise JobNotFound(job_id)
 
-    def remove(self, job_id: str, alias: str | None = None) -> None:
-        """Remove the job. Raises JobNotFound."""
+    def remove(self, job_id: str, alias: str | None = None, *, check: Check = lambda job: None) -> None:
+        """Remove the job. Raises JobNotFound; `check` raises where the job, as it is found, is to stay."""
         entry = self._waiting(job_id, alias)
         if entry is not None:
+            check(entry.job)
             self.declarations.drop(job_id)
             self._changed(aps.EVENT_JOB_REMOVED, job_id, entry.definition.jobstore)
             return
         for slot in self._slots(alias):
             try:
-                slot.perform(lambda store: store.remove_job(job_id))
+                slot.perform(partial(self._remove, slot, job_id, check))
             except JobLookupError:
                 continue
             slot.forget(job_id)
@@ -261,6 +270,13 @@ class Catalogue:
             self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias)
             return
         raise JobNotFound(job_id)
+
+    def _remove(self, slot: Slot, job_id: str, check: Check, store: Any) -> None:
+        job: Job | None = store.lookup_job(job_id)
+        if job is not None:
+            job._jobstore_alias = slot.alias
+            check(job)
+        store.remove_job(job_id)
 
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""

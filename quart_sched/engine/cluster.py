@@ -23,15 +23,17 @@ from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
 from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned
+from ..model.idempotency import RunRequest
+from ..model.overrides import Overrides
 from ..model.planning import plan
 from ..model.runs import Cause, Run, RunRecord, new_run_id
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
 from ..stores.sql.rows import micros
 from ..stores.sql.workers import SessionLost, Watch
+from .handles import RunHandle
 from .pulse import Pulse
 from .pump import BATCH, LONGEST_WAIT, SLICE
-from .runner import RunHandle
 from .threads import StoreThread
 
 if TYPE_CHECKING:
@@ -197,19 +199,26 @@ class ClusterPump:
             self._returned.add(event.run.run_id)
             self._wake.set()
 
-    async def run_now(self, job_id: str, cause: Cause) -> RunHandle:
+    async def run_now(
+        self, job_id: str, cause: Cause, overrides: Overrides, request: RunRequest | None
+    ) -> RunHandle | str:
         """Run the job once beside its schedule, counted among its instances over all processes.
 
-        Raises JobLookupError, InvalidDefinition, OverlapForbidden, Draining or StoreUnavailable.
+        For a `request` that was carried out before, this returns the id of its run. Raises JobLookupError,
+        InvalidDefinition, IdempotencyKeyReused, OverlapForbidden, Draining or StoreUnavailable.
         """
         scheduler, run_id = self._scheduler, new_run_id()
         self._own.add(run_id)
         claimed = False
         try:
             session = await scheduler.call(partial(scheduler.catalogue.join, self.slot))
-            start = partial(self._store.start_now, session, job_id, run_id, cause, set(self._endings))
+            ended = set(self._endings)
+            start = partial(self._store.start_now, session, job_id, run_id, cause, ended, overrides, request)
             begin = scheduler.clock.monotonic()
-            run: Run = await scheduler.call(lambda: self.slot.do(lambda _: start()))
+            run: Run | str = await scheduler.call(lambda: self.slot.do(lambda _: start()))
+            if isinstance(run, str):
+                self._own.discard(run_id)
+                return run
             claimed = True
             if scheduler.clock.monotonic() - begin > scheduler.lease / 2 or run_id not in self._own:
                 raise StoreUnavailable(
@@ -397,6 +406,8 @@ class ClusterPump:
         done = await attempt.done
         if done.queued:
             self._waiting_due = self._waiting_due or self._now()
+        if done.released:
+            self._waiting_due = self._next_due = self._now()
         for at in (micros(record.retry_at) for record in attempt.work.endings if record.retry_at is not None):
             self._waiting_due = min(self._waiting_due or at, at)
             self._next_due = min(self._next_due or at, at)

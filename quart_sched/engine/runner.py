@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
+from .handles import RunHandle
 from .performer import Performer, ThreadCall
 from .stream import EventStream, Mailbox
 from .threads import WorkerThreads
@@ -75,34 +76,6 @@ class _Batch:
         return self.executor.threads
 
 
-class RunHandle:
-    """A run that was started by hand. Await it for its record; what the job raised is raised."""
-
-    def __init__(self, run: Run, ended: asyncio.Future[RunEnded]) -> None:
-        self.run_id = run.run_id
-        self.job_id = run.job_id
-        self._ended = ended
-
-    def done(self) -> bool:
-        """Tell whether the run is over."""
-        return self._ended.done()
-
-    async def wait(self) -> RunRecord:
-        """Return the run's record when it is over, whatever its outcome. Leaving early does not disturb the run."""
-        return (await asyncio.shield(self._ended)).record
-
-    def __await__(self) -> Any:
-        return self._result().__await__()
-
-    async def _result(self) -> RunRecord:
-        ended = await asyncio.shield(self._ended)
-        if ended.record.outcome == "cancelled":
-            raise RunCancelled(f"Run {self.run_id} of job {self.job_id} was cancelled")
-        if ended.exception is not None:
-            raise ended.exception
-        return ended.record
-
-
 class Runner:
     """Runs jobs and keeps the books on it: which run now, how many of each, and what became of them."""
 
@@ -122,6 +95,7 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
+        stream.subscribe(self.waiting.hear)
         self.held: Callable[[], bool] = lambda: False
         """Whether nothing may start at the moment."""
 
@@ -194,8 +168,7 @@ class Runner:
 
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
-        if self.draining or self._loop is None:
-            raise Draining(f"Job {job.id} cannot be run: this process is shutting down")
+        self._refuse_while_draining(job)
         active = self._active.get(job.id, [])
         if len(active) >= job.max_instances:
             raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
@@ -203,10 +176,21 @@ class Runner:
 
     def start_claimed(self, run: Run) -> RunHandle:
         """Run what a shared store has let this process run beside the schedule. Raises Draining."""
-        job = run.job
+        self._refuse_while_draining(run.job)
+        return self._start(_Batch(run.job, [run], self.executors[run.job.executor], claimed=True))
+
+    def backfill(self, job: Job, fires: Sequence[datetime], concurrency: int) -> list[str]:
+        """Run past fires of `job`, so many at once and as its instances allow; return their runs. Raises Draining."""
+        self._refuse_while_draining(job)
+        runs = [Run(job, fire, "backfill") for fire in fires]
+        entries = [Waiting(run, job._jobstore_alias, self.executors[job.executor]) for run in runs]
+        for number in range(concurrency):
+            self.waiting.add_lane(entries[number::concurrency], self.clock)
+        return [run.run_id for run in runs]
+
+    def _refuse_while_draining(self, job: Job) -> None:
         if self.draining or self._loop is None:
             raise Draining(f"Job {job.id} cannot be run: this process is shutting down")
-        return self._start(_Batch(job, [run], self.executors[job.executor], claimed=True))
 
     def _start(self, batch: _Batch) -> RunHandle:
         assert self._loop is not None

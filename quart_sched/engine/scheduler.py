@@ -18,17 +18,21 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
 from ..model.events import Event, SchedulerChanged
+from ..model.idempotency import RunRequest
 from ..model.jobs import JobDefinition
+from ..model.overrides import NO_OVERRIDES, Overrides
 from ..model.policies import policy_of
 from ..model.runs import Cause, Run, RunRecord
 from .catalogue import Catalogue
 from .clock import Clock
 from .executors import ForeignExecutor
+from .handles import RepeatedRun, RunHandle
 from .history import HistoryRing
+from .idempotency import IdempotencyKeys
 from .logs import LogCapture
 from .performer import Performer
 from .pump import Pump
-from .runner import RunHandle, Runner
+from .runner import Runner
 from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
 from .threads import StoreThread
@@ -70,6 +74,7 @@ class Scheduler(SetUp):
         self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
+        self.keys = IdempotencyKeys()
         self.catalogue = Catalogue(self)
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
@@ -324,14 +329,42 @@ class Scheduler(SetUp):
 
     # Runs by hand
 
-    async def run_now(self, job_id: str, jobstore: str | None, cause: Cause) -> RunHandle:
-        """Run the job once beside its schedule. Raises JobNotFound, InvalidDefinition, OverlapForbidden or Draining."""
+    async def run_now(
+        self,
+        job_id: str,
+        jobstore: str | None,
+        cause: Cause,
+        overrides: Overrides = NO_OVERRIDES,
+        request: RunRequest | None = None,
+    ) -> RunHandle:
+        """Run the job once beside its schedule; for a `request` that is repeated, return its run.
+
+        Raises JobNotFound, InvalidDefinition, IdempotencyKeyReused, OverlapForbidden or Draining.
+        """
+        slot, job = await self.runnable(job_id, jobstore)
+        overrides.check(job)
+        if slot is not None and slot.shared:
+            started = await self.cluster(slot).run_now(job_id, cause, overrides, request)
+            return started if isinstance(started, RunHandle) else self._repeated(job_id, started)
+        now = self.clock.now()
+        if request is not None and (run_id := self.keys.run_of(request, now)) is not None:
+            return self._repeated(job_id, run_id)
+        handle = self.runner.start_now(overrides.apply(job), cause)
+        if request is not None:
+            self.keys.keep(request, handle.run_id, now)
+        return handle
+
+    async def runnable(self, job_id: str, jobstore: str | None = None) -> tuple[Slot | None, Job]:
+        """Return the job, ready to be run in this loop, and its store: see Catalogue.runnable."""
         if self._eventloop is None or self._eventloop.is_closed():
             self.attach(asyncio.get_running_loop())
-        slot, job = await self.call(partial(self.catalogue.runnable, job_id, jobstore))
-        if slot is not None and slot.shared:
-            return await self.cluster(slot).run_now(job_id, cause)
-        return self.runner.start_now(job, cause)
+        return await self.call(partial(self.catalogue.runnable, job_id, jobstore))
+
+    def _repeated(self, job_id: str, run_id: str) -> RepeatedRun:
+        async def find(run_id: str) -> RunRecord | None:
+            return await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)
+
+        return RepeatedRun(run_id, job_id, find, self.clock)
 
     async def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop, in whichever process it is. Raises RunNotFound, RunOver or StoreUnavailable."""

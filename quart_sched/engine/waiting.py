@@ -1,14 +1,16 @@
-"""Runs that wait in this process: retries, and fires in a queue, of the stores that no other process shares."""
+"""Runs that wait in this process: retries, fires in a queue, and backfills, of stores that no other process shares."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 
 from apscheduler.executors.base import BaseExecutor
 
+from ..model.events import Event, RunEnded
 from ..model.runs import Run
 from .clock import Clock
 from .executors import ForeignExecutor
@@ -37,11 +39,35 @@ class WaitingRuns:
         self._begin = begin
         self._give_up = give_up
         self._entries: list[Waiting] = []
+        self._lanes: dict[str, tuple[deque[Waiting], Clock]] = {}
+        """What follows the fire that is under way in each lane, by its id."""
 
     def add(self, entry: Waiting, seconds: float, clock: Clock) -> None:
         """Begin the run in so many seconds."""
         self._entries.append(entry)
+        self._begin_later(entry, seconds, clock)
+
+    def _begin_later(self, entry: Waiting, seconds: float, clock: Clock) -> None:
         entry.task = Context().run(asyncio.get_running_loop().create_task, self._wait(entry, seconds, clock))
+
+    def add_lane(self, entries: list[Waiting], clock: Clock) -> None:
+        """Begin the runs one after the other, each when the one before it has ended for good."""
+        lane = deque(entries)
+        self._entries += entries
+        self._advance(lane, clock)
+
+    def hear(self, event: Event) -> None:
+        """Take note of the event stream: the end of a run may be the beginning of the next one of its lane."""
+        if isinstance(event, RunEnded) and event.record.final and event.record.fire_id in self._lanes:
+            self._advance(*self._lanes.pop(event.record.fire_id))
+
+    def _advance(self, lane: deque[Waiting], clock: Clock) -> None:
+        while lane:
+            entry = lane.popleft()
+            if entry in self._entries:  # and not cancelled meanwhile
+                self._lanes[entry.run.fire_id] = (lane, clock)
+                self._begin_later(entry, 0.0, clock)
+                return
 
     def runs(self, job_id: str | None = None) -> list[Run]:
         """Return the runs that wait, of one job or of all, in the order in which they came."""

@@ -213,7 +213,7 @@ class _Outlook:
     @property
     def trigger(self) -> BaseTrigger:
         if self._trigger is None:
-            self._trigger = _without_jitter(self.job.trigger)
+            self._trigger = without_jitter(self.job.trigger)
         return self._trigger
 
     def until(self, end: datetime) -> Iterator[_Placed]:
@@ -247,7 +247,7 @@ class _Outlook:
             return
         while step is not None:
             yield step
-            following = _following(self.trigger, step.fire)
+            following = following_fire(self.trigger, step.fire)
             step = None if following is None else _Step(following, step.fire, True)
 
     def shown(self, step: _Step) -> Fire:
@@ -289,7 +289,7 @@ class _Outlook:
                     if own == step.fire.timestamp():
                         at = step.fire.astimezone(UTC).astimezone(leaf.zone)
                         return _moved(change, leaf.zone, walls[0], at)
-                    following = _following(leaf.trigger, step.fire)
+                    following = following_fire(leaf.trigger, step.fire)
                     if following is not None and following.timestamp() == own:
                         continue  # it has a fire for that, which is still to come
                 lost += [(change, leaf.zone, wall) for wall in walls]
@@ -300,7 +300,7 @@ class _Outlook:
 
     def _own_fire(self, leaf: _Leaf, step: _Step) -> float | None:
         """Return when this part of the trigger alone would fire, as a timestamp."""
-        ask = _following if step.after_fire else first_fire
+        ask = following_fire if step.after_fire else first_fire
         fire = ask(leaf.trigger, step.after)
         return None if fire is None else fire.timestamp()
 
@@ -328,13 +328,13 @@ class _Changes:
 # Triggers
 
 
-def _without_jitter(trigger: BaseTrigger) -> BaseTrigger:
+def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
     """Return a trigger with the same fires and no jitter, which can be asked without any effect on the job's own."""
     kind = type(trigger)
     if kind in (OrTrigger, EarliestOrTrigger):
-        return kind([_without_jitter(part) for part in trigger.triggers])
+        return kind([without_jitter(part) for part in trigger.triggers])
     if kind in (AndTrigger, BoundedAndTrigger):
-        return BoundedAndTrigger([_without_jitter(part) for part in trigger.triggers])
+        return BoundedAndTrigger([without_jitter(part) for part in trigger.triggers])
     if kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger):
         return _changed(trigger, jitter=None) if trigger.jitter else trigger
     # One of the user's own may count its fires.
@@ -347,13 +347,13 @@ def _changed(trigger: BaseTrigger, **changes: Any) -> BaseTrigger:
     return changed
 
 
-def _following(trigger: BaseTrigger, fire: datetime) -> datetime | None:
+def following_fire(trigger: BaseTrigger, fire: datetime) -> datetime | None:
     """Return the fire after `fire`. Raises TriggerStuck, and what the trigger raises."""
     kind = type(trigger)
     behind = fire.astimezone(UTC) + _TICK
     following: datetime | None
     if kind in (OrTrigger, EarliestOrTrigger):
-        found = [each for part in trigger.triggers if (each := _following(part, fire)) is not None]
+        found = [each for part in trigger.triggers if (each := following_fire(part, fire)) is not None]
         # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
         following = min(found, key=None if kind is OrTrigger else datetime.timestamp, default=None)
     elif kind is CronTrigger:
@@ -406,7 +406,7 @@ class _Leaf:
         fire = first_fire(self.unchanging, begin)
         while fire is not None and begin <= fire < end and len(found) < 2:
             found.append(fire.replace(tzinfo=None))
-            fire = _following(self.unchanging, fire)
+            fire = following_fire(self.unchanging, fire)
         return found
 
     def gave_way(self, timestamp: float) -> bool:

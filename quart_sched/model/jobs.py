@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -213,6 +214,23 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
     return shown
 
 
+def tag_of(job: Job, *, broken: str | None = None) -> str:
+    """Return a text that stands for the job as `to_wire` shows it, its next fire left out: the job's entity tag."""
+    shown = to_wire(job, broken=broken)
+    shown.pop("next_run_time", None)
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def with_arguments(job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+    """Return a job that is the same but for its arguments, for a run of its own: no store knows it."""
+    copied: Job = object.__new__(type(job))
+    for slot in {slot for kind in type(job).__mro__ for slot in getattr(kind, "__slots__", ())} - {"__weakref__"}:
+        if hasattr(job, slot):
+            setattr(copied, slot, getattr(job, slot))
+    copied.args, copied.kwargs = args, kwargs
+    return copied
+
+
 def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken", "paused", "scheduled"]:
     """Say in one word how the job stands."""
     if job.pending:
@@ -277,7 +295,8 @@ def _function(key: str, value: Any) -> JobFunction:
     return value  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
-def _args(key: str, value: Any) -> tuple[Any, ...]:
+def positional(key: str, value: Any) -> tuple[Any, ...]:
+    """Return `value` as positional arguments, none of them for None; raises InvalidDefinition."""
     if value is None:
         return ()
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -285,7 +304,8 @@ def _args(key: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _kwargs(key: str, value: Any) -> dict[str, Any]:
+def keywords(key: str, value: Any) -> dict[str, Any]:
+    """Return `value` as arguments by name, none of them for None; raises InvalidDefinition."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
@@ -324,8 +344,8 @@ def _moment(key: str, value: Any) -> datetime | None:
 _Parser = Callable[[str, Any], Any]
 _FIELDS: dict[str, _Parser] = {
     "name": _name,
-    "args": _args,
-    "kwargs": _kwargs,
+    "args": positional,
+    "kwargs": keywords,
     "misfire_grace_time": _grace,
     "coalesce": _flag,
     "max_instances": positive_int,

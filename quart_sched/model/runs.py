@@ -25,7 +25,7 @@ Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "sk
 """How a fire ended."""
 State = Literal["queued", "running", "retry_wait"]
 """How a run stands that has not ended."""
-Cause = Literal["schedule", "start", "manual", "api", "retry", "rerun"]
+Cause = Literal["schedule", "start", "manual", "api", "retry", "rerun", "backfill"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500

@@ -204,14 +204,14 @@ def _described(job: Job) -> dict[str, Any]:
     return {
         "name": job.name,
         "func": function_ref(job.func),
-        "args": [_kept(value, f"args[{index}]") for index, value in enumerate(job.args)],
-        "kwargs": {key: _kept(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
+        "args": [kept(value, f"args[{index}]") for index, value in enumerate(job.args)],
+        "kwargs": {key: kept(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
         "trigger": _trigger(spec_of(job.trigger)),
     }
 
 
-def _kept(value: Any, where: str) -> Any:
-    """Return `value` as JSON that gives it back."""
+def kept(value: Any, where: str) -> Any:
+    """Return an argument as JSON that gives it back. Raises InvalidDefinition naming the place, `where`."""
     encoded = arguments.encode(value, where=where)
     back = arguments.decode(json.loads(json.dumps(encoded)), where=where)
     if arguments.encode(back, where=where) != encoded:

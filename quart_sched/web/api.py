@@ -8,7 +8,7 @@ import logging
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from apscheduler.job import Job
@@ -26,11 +26,14 @@ from ..errors import (
     SchedulerError,
     StoreUnavailable,
 )
+from ..model.backfill import BackfillRequest
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
+from ..model.overrides import Overrides
 from ..model.triggers import zone_name
 from . import forecast, runs, security
 
 if TYPE_CHECKING:
+    from ..engine.handles import RunHandle
     from ..extension import APScheduler
 
 log = logging.getLogger("quart_sched")
@@ -195,11 +198,11 @@ async def _update_job(front: APScheduler, job_id: str) -> Response:
     body = await _body()
     job = await _find(front, job_id)
     changes = JobChanges.from_wire(body, _shown(front, job), lambda ref: security.allowed_function(front, ref))
-    return _job(front, await front.aio.modify(job_id, changes))
+    return _job(front, await front.aio.modify(job_id, changes, seen=_if_match()))
 
 
 async def _delete_job(front: APScheduler, job_id: str) -> Response:
-    await front.aio.remove_job(job_id)
+    await front.aio.remove_job(job_id, seen=_if_match())
     return Response(status=204)
 
 
@@ -218,8 +221,18 @@ async def _resume_job(front: APScheduler, job_id: str) -> Response:
 
 async def _run_job(front: APScheduler, job_id: str) -> Response:
     wait = _wait_of(request.args.get("wait"))
+    overrides = Overrides.from_wire(await _body(optional=True))
+    if overrides:
+        security.check_right("admin")
     before = _shown(front, await _find(front, job_id))
-    handle = await front.aio.run_job(job_id, cause="api")
+    key = request.headers.get("Idempotency-Key")
+    handle = await front.aio.run_with(job_id, overrides, idempotency_key=key, cause="api")
+    return await _after_run(front, handle, before, wait)
+
+
+async def _after_run(front: APScheduler, handle: RunHandle, before: dict[str, Any], wait: float) -> Response:
+    """Answer when the run is over, or when it has been waited for long enough."""
+    job_id = handle.job_id
     try:
         record = await asyncio.wait_for(handle.wait(), wait)
     except TimeoutError:
@@ -229,6 +242,13 @@ async def _run_job(front: APScheduler, job_id: str) -> Response:
         return _json(front, {"error_message": f"Job {job_id} {record.outcome}: {reason}", "run_id": record.run_id}, 500)
     after = await front.aio.get_job(job_id)
     return _json(front, before if after is None else _shown(front, after))
+
+
+async def _backfill(front: APScheduler, job_id: str) -> Response:
+    scheduler = front.scheduler
+    asked = BackfillRequest.parse(await _body(), timezone=scheduler.timezone, now=scheduler.clock.now())
+    found = await front.aio.fill(job_id, asked)
+    return _json(front, found.to_wire(), 200 if found.dry_run else 202)
 
 
 async def _get_job_runs(front: APScheduler, job_id: str) -> Response | dict[str, Any]:
@@ -271,6 +291,7 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("pause_job", "POST", "/jobs/<path:job_id>/pause", _pause_job),
     ("resume_job", "POST", "/jobs/<path:job_id>/resume", _resume_job),
     ("run_job", "POST", "/jobs/<path:job_id>/run", _run_job),
+    ("backfill_job", "POST", "/jobs/<path:job_id>/backfill", _backfill),
     ("get_next_fires", "GET", "/jobs/<path:job_id>/next", _get_next_fires),
     ("get_forecast", "GET", "/forecast", _get_forecast),
     ("get_runs", "GET", "/runs", runs.get_runs),
@@ -292,6 +313,8 @@ async def _body(*, optional: bool = False) -> dict[str, Any]:
         body = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is no JSON: {error}") from None
+    if optional and body is None:
+        return {}
     if not isinstance(body, dict):
         raise BadRequest(f"The body is a JSON {type(body).__name__}; expected an object")
     return body
@@ -326,6 +349,11 @@ def _wait_of(text: str | None) -> float:
     return wait
 
 
+def _if_match() -> Container[str] | None:
+    """Return the entity tags of the header If-Match (RFC 9110, section 13.1.1); None where any will do."""
+    return request.if_match if "If-Match" in request.headers and not request.if_match.star_tag else None
+
+
 async def _find(front: APScheduler, job_id: str) -> Job:
     job = await front.aio.get_job(job_id)
     if job is None:
@@ -341,7 +369,9 @@ def _shown(front: APScheduler, job: Job) -> dict[str, Any]:
 
 
 def _job(front: APScheduler, job: Job) -> Response:
-    return _json(front, _shown(front, job))
+    response = _json(front, _shown(front, job))
+    response.set_etag(front.aio.tag(job))
+    return response
 
 
 def _error(front: APScheduler, status: int, message: str) -> Response:

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Collection, Mapping
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +42,7 @@ RIGHTS: dict[str, Right] = {
     "pause_job": "operate",
     "resume_job": "operate",
     "run_job": "operate",
+    "backfill_job": "operate",
     "get_next_fires": "read",
     "get_forecast": "read",
     "get_runs": "read",
@@ -69,6 +71,8 @@ RIGHTS: dict[str, Right] = {
 }
 """The right that each endpoint asks for."""
 
+_rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
+
 _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
@@ -77,18 +81,18 @@ async def check_caller(front: APScheduler, endpoint: str) -> frozenset[str]:
     """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint."""
     current_actor.set("api")
     check_origin(front)
-    if front.auth is None:
-        return _ALL
-    session.recall(front)
-    rights = await rights_of_caller(front)
-    check_right(rights, RIGHTS[endpoint])
+    if front.auth is not None:
+        session.recall(front)
+    rights = _ALL if front.auth is None else await rights_of_caller(front)
+    _rights_now.set(rights)
+    check_right(RIGHTS[endpoint])
     return rights
 
 
-def check_right(rights: Collection[str], needed: Right) -> None:
-    """Raise Forbidden unless `needed` is among the rights."""
-    if needed not in rights:
-        raise Forbidden(f"This needs the right {needed!r}, which the credentials do not carry")
+def check_right(right: Right) -> None:
+    """Raise Forbidden unless the caller of the request under way has this right."""
+    if right not in _rights_now.get():
+        raise Forbidden(f"This needs the right {right!r}, which the credentials do not carry")
 
 
 async def rights_of_caller(front: APScheduler) -> frozenset[str]:

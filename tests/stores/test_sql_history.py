@@ -85,7 +85,7 @@ def insert_live(database: Database, records: Sequence[RunRecord]) -> None:
         begun = micros(record.started_at) if record.started_at is not None else None
         rows.append(
             (record.run_id, record.fire_id, record.run_id, record.job_id, str(uuid.uuid4()), us, us, record.attempt,
-             record.cause, "lost", 1, "m:f", record.outcome, workers.get(record.worker), None, begun)
+             record.cause, "lost", 1, "m:f", record.outcome, workers.get(record.worker), None, begun, None, None)
         )  # fmt: skip
 
     def write(conn: sa.Connection) -> None:

@@ -23,7 +23,7 @@ from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
-from .rows import LIVE_COLUMNS, micros, moment
+from .rows import LIVE_COLUMNS, live_row, micros, moment
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]
@@ -139,11 +139,10 @@ def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, leas
         state = json.loads(row.definition)
         if state.get("run_on_start") is not True:
             continue  # It stands in an argument.
-        run_id = new_run_id()
+        on_crash = state["on_crash"]
         rows.append(
-            (run_id, run_id, run_id, row.id, row.incarnation, None, now, 1, "start", state["on_crash"], row.version,
-             row.func, "queued", None, now, None)
-        )  # fmt: skip
+            live_row(row, new_run_id(), sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
+        )
     dialect.insert(conn, "live", LIVE_COLUMNS, rows)
 
 

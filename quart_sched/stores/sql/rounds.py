@@ -9,17 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from apscheduler.job import Job
 from sqlalchemy import Connection, text
 
+from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
+from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
 from ...model.runs import Outcome, Run, RunRecord, new_run_id
 from .dialects import Dialect
+from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
-from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, micros, moment, output_row, run_row
+from .rows import (
+    LEAVING,
+    LIVE_COLUMNS,
+    OUTPUT_COLUMNS,
+    RUN_COLUMNS,
+    clean,
+    live_row,
+    micros,
+    moment,
+    output_row,
+    run_row,
+)
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
@@ -60,7 +75,8 @@ class Round:
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been
     recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim, `queued` that fires wait for a place.
+    there was something to write down or to claim, `queued` that fires wait for a place, `released` that runs which
+    waited for the end of others may begin.
     """
 
     now: datetime
@@ -74,6 +90,7 @@ class Round:
     more: bool = False
     met: bool = False
     queued: bool = False
+    released: bool = False
 
 
 @dataclass(slots=True)
@@ -122,7 +139,7 @@ class Rounds:
         if work.left:
             self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            result.late = self._finish(conn, me, work.endings, us, work.waiting)
+            self._finish(conn, me, work, us, result)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -138,15 +155,14 @@ class Rounds:
 
     # What ended
 
-    def _finish(
-        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool
-    ) -> list[str]:
-        """Move runs from `live` into the history; return those that were not this process's own any more."""
+    def _finish(self, conn: Connection, me: Session, work: Work, now: int, result: Round) -> None:
+        """Move runs from `live` into the history, and tell of those that were not this process's own any more."""
+        endings = work.endings
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
         query = (
-            f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func'} "
+            f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func, lane'} "
             f"FROM {self._dialect.joined('live', 'run_id', 'ids')} owner = :me AND state <> '{LEAVING}' "
             f"ORDER BY run_id{self._dialect.lock}"
         )
@@ -163,7 +179,7 @@ class Rounds:
             self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
             outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
             self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
-            if waiting:
+            if work.waiting:
                 # What waits for the place of one of these need not wait longer.
                 query = (
                     f"UPDATE {self._p}live SET due_us = :now WHERE {self._dialect.within('job_id', 'jobs')} "
@@ -174,13 +190,15 @@ class Rounds:
             if again:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
+            if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
+                result.released = advance(conn, self._dialect, lanes, now)
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
             query = f"SELECT run_id FROM {self._dialect.joined('runs', 'run_id', 'ids')} recorded_by = :me"
             done = conn.execute(text(query), {"ids": self._dialect.pack(missing), "me": me.id})
             missing -= {row.run_id for row in done}
-        return sorted(missing)
+        result.late = sorted(missing)
 
     def give_back(self, conn: Connection, me: Session, run_ids: Sequence[str], now: int) -> None:
         """Let others take runs that were claimed here but never begun."""
@@ -224,9 +242,15 @@ class Rounds:
             if busy.get(row.job_id, 0) >= job.max_instances:
                 put_off.append((row.run_id, now + _LATER))
                 continue
+            try:
+                overridden = Overrides.load(row.overrides).apply(job)
+            except InvalidDefinition:
+                # Of a kind that newer code knows, whose processes will take it.
+                put_off.append((row.run_id, now + _LATER))
+                continue
             busy[row.job_id] = busy.get(row.job_id, 0) + 1
             run = Run(
-                job, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
+                overridden, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
                 attempt=row.attempt,
             )  # fmt: skip
             taken.append((row.run_id, row.run_id, me.id, "running", now))
@@ -270,6 +294,7 @@ class Rounds:
         ]  # fmt: skip
         if rows:
             self._dialect.delete(conn, "live", "run_id", [row.run_id for row in rows])
+            advance(conn, self._dialect, {row.lane for row in rows if row.lane}, now)
             books = [
                 run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
             ]
@@ -382,12 +407,14 @@ class Rounds:
                     self._account(row, "skipped", None, fire, 1, me, books, result)
         runs = [Run(job, fire, "schedule") for fire in fires]
         for run in runs:
-            us = micros(run.scheduled_at)
-            common = (row.id, row.incarnation, us, us, 1, "schedule", job.policy.on_crash, row.version, row.func)
+            enter = partial(
+                live_row, row, run.run_id, sched_us=micros(run.scheduled_at), cause="schedule",
+                on_crash=job.policy.on_crash, scheduled=True,
+            )  # fmt: skip
             if places is None:
-                books.live.append((run.run_id, run.fire_id, runs[0].run_id, *common, "running", me.id, None, now))
+                books.live.append(enter(batch_id=runs[0].run_id, state="running", owner=me.id, claimed_us=now))
             else:
-                books.live.append((run.run_id, run.fire_id, run.run_id, *common, "queued", None, now, None))
+                books.live.append(enter(state="queued", due_us=now))
                 result.queued = True
         if runs and places is None:
             result.claimed.append(Claimed(job, runs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from ...model.runs import RunRecord
+from ...model.runs import Cause, RunRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -17,7 +17,7 @@ RUN_COLUMNS = (
 OUTPUT_COLUMNS = ("run_id", "result", "traceback", "log")
 LIVE_COLUMNS = (
     "run_id", "fire_id", "batch_id", "job_id", "incarnation", "fire_us", "sched_us", "attempt", "cause", "on_crash",
-    "version", "func", "state", "owner", "due_us", "claimed_us",
+    "version", "func", "state", "owner", "due_us", "claimed_us", "lane", "overrides",
 )  # fmt: skip
 
 LEAVING = "leaving"
@@ -70,6 +70,33 @@ def output_row(record: RunRecord) -> tuple[Any, ...] | None:
     """Return what the run put out in the order of OUTPUT_COLUMNS; None where there is nothing."""
     output = (record.result, record.traceback, record.log)
     return None if output == (None, None, None) else (record.run_id, *map(clean, output))
+
+
+def live_row(
+    job: Any,
+    run_id: str,
+    *,
+    sched_us: int,
+    cause: Cause,
+    on_crash: str,
+    state: str,
+    fire_id: str | None = None,
+    batch_id: str | None = None,
+    scheduled: bool = False,
+    owner: str | None = None,
+    due_us: int | None = None,
+    claimed_us: int | None = None,
+    lane: str | None = None,
+    overrides: str | None = None,
+) -> tuple[Any, ...]:
+    """Return the first attempt at a fire of a job, given by its row, in the order of LIVE_COLUMNS.
+
+    `scheduled` fires are those that the schedule caused, of which the store takes each only once.
+    """
+    return (
+        run_id, fire_id or run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
+        sched_us, 1, cause, on_crash, job.version, job.func, state, owner, due_us, claimed_us, lane, overrides,
+    )  # fmt: skip
 
 
 def record_of(row: Any) -> RunRecord:

@@ -105,9 +105,12 @@ def metadata(prefix: str) -> MetaData:
         Column("claimed_us", BigInteger),
         _need("fence", BigInteger, server_default="0"),
         Column("cancel_us", BigInteger),
+        # Runs of one lane come one after the other: those behind the first are not due (`due_us` NULL) until it ends.
+        Column("lane", _id(48)),
+        # Arguments in the place of the job's own.
         Column("overrides", _long),
         UniqueConstraint("incarnation", "fire_us", name=f"{prefix}live_fire"),
-        index=(("owner", "due_us"), ("job_id",)),
+        index=(("owner", "due_us"), ("job_id",), ("lane",)),
     )
     # The history: insert-only.
     table(

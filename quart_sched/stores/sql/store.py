@@ -14,16 +14,20 @@ from sqlalchemy import Connection, text
 
 from ...errors import ConfigError, InvalidDefinition, OverlapForbidden
 from ...model.actor import current_actor
+from ...model.idempotency import RunRequest
 from ...model.jobs import ScheduledJob
+from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
 from .changes import Changes
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
+from .idempotency import forget_old, run_of
+from .lanes import enter_backfill
 from .listing import JobIndex
 from .loader import JOB_COLUMNS, JobLoader
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
-from .rows import LEAVING, LIVE_COLUMNS, clean, micros, moment
+from .rows import LEAVING, LIVE_COLUMNS, clean, live_row, micros, moment
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
@@ -284,36 +288,69 @@ class SqlStore(BaseJobStore):
         for row in rows:
             self.loader.attempt(row, self._scheduler.runner.executors)
 
-    def start_now(self, me: Session, job_id: str, run_id: str, cause: Cause, ended: Container[str] = ()) -> Run:
+    def start_now(
+        self,
+        me: Session,
+        job_id: str,
+        run_id: str,
+        cause: Cause,
+        ended: Container[str] = (),
+        overrides: Overrides = NO_OVERRIDES,
+        request: RunRequest | None = None,
+    ) -> Run | str:
         """Claim a run beside the schedule for this process; runs that have `ended` here are not counted any more.
 
-        Raises JobLookupError, InvalidDefinition for a job that is broken, or OverlapForbidden.
+        For a `request` that was carried out before, this returns the id of its run. Raises JobLookupError,
+        InvalidDefinition for a job that is broken or takes no such arguments, IdempotencyKeyReused, or
+        OverlapForbidden.
         """
+        given = overrides.dump()
 
-        def claim(conn: Connection) -> Run:
+        def claim(conn: Connection) -> Run | str:
             now = self._now(conn)
             self._workers.beat(conn, me, now)
-            query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._dialect.lock}"
-            row = conn.execute(text(query), {"id": job_id}).first()
-            if row is None or row.ended_us is not None:
-                raise JobLookupError(job_id)
-            job = self.loader.show(row)
-            if job.broken:
-                raise InvalidDefinition("job", f"{job_id!r} is broken: {job.broken}")
+            row, job = self._lock_sound(conn, job_id)
+            overrides.check(job)
+            if request is not None:
+                kept = run_of(conn, self._dialect, request, run_id, now)
+                if kept != run_id:
+                    return kept
             busy = f"SELECT run_id, batch_id FROM {self._p}live WHERE job_id = :id AND owner IS NOT NULL"
             running = [other for other in conn.execute(text(busy), {"id": job_id}) if other.run_id not in ended]
             if len({other.batch_id for other in running}) >= job.max_instances:
                 raise OverlapForbidden(job_id, [other.run_id for other in running])
             zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
-            run = Run(job, moment(now, zone), cause, run_id=run_id)
-            values = (
-                run_id, run_id, run_id, job_id, row.incarnation, None, now, 1, cause, job.policy.on_crash, row.version,
-                row.func, "running", me.id, None, now,
+            values = live_row(
+                row, run_id, sched_us=now, cause=cause, on_crash=job.policy.on_crash, state="running", owner=me.id,
+                claimed_us=now, overrides=given,
             )  # fmt: skip
             self._dialect.insert(conn, "live", LIVE_COLUMNS, [values])
-            return run
+            return Run(overrides.apply(job), moment(now, zone), cause, run_id=run_id)
 
         return self.database.transact(claim)
+
+    def backfill(self, job_id: str, fires: Sequence[datetime], **options: Any) -> list[tuple[datetime, str | None]]:
+        """Let past fires run in whichever process, with the options and the answer of `lanes.enter_backfill`.
+
+        Raises JobLookupError, or InvalidDefinition for a job that is broken.
+        """
+
+        def enter(conn: Connection) -> list[tuple[datetime, str | None]]:
+            row, job = self._lock_sound(conn, job_id)
+            return enter_backfill(conn, self._dialect, row, job, fires, self._now(conn), **options)
+
+        return self.database.transact(enter)
+
+    def _lock_sound(self, conn: Connection, job_id: str) -> tuple[Any, ScheduledJob]:
+        """Return the row of a job, locked, and the job. Raises JobLookupError, or InvalidDefinition if it is broken."""
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._dialect.lock}"
+        row = conn.execute(text(query), {"id": job_id}).first()
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job_id)
+        job = self.loader.show(row)
+        if job.broken:
+            raise InvalidDefinition("job", f"{job_id!r} is broken: {job.broken}")
+        return row, job
 
     def to_cancel(self, me: Session) -> list[str]:
         """Return this process's runs that are to stop."""
@@ -444,6 +481,7 @@ class SqlStore(BaseJobStore):
             f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id "
             f"AND {p}jobs.version = {p}changes.version)",
         )
+        self.database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
         for statement in statements:
             values = {"before": micros(before)} if ":before" in statement else {}
             self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]

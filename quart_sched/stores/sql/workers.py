@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from ...errors import SchedulerError
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
+from .lanes import advance
 from .rows import LEAVING, RUN_COLUMNS, moment, run_row
 
 CRASH_LIMIT = 3
@@ -158,6 +159,7 @@ class Workers:
         gone = {row.run_id for row in rows} - {run_id for run_id, _ in reruns}
         if gone:
             self._dialect.delete(conn, "live", "run_id", gone)
+        advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.run_id in gone}, now)
         again_statement = text(
             f"UPDATE {self._p}live SET run_id = :new, batch_id = :new, owner = NULL, state = 'queued', due_us = :now, "
             "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"

@@ -67,7 +67,7 @@ async def bulk(visit: Visit) -> Response:
     if action not in BULK:
         raise InvalidDefinition("action", f"is {action!r}; expected one of {', '.join(BULK)}")
     if action == "remove":
-        security.check_right(visit.rights, "admin")
+        security.check_right("admin")
     if not ids:
         return visit.redirect(visit.url("jobs"), Flash("flash.none_chosen", {}, failed=True))
     if len(ids) > _MOST:
