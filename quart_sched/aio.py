@@ -25,7 +25,7 @@ from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
-from .model.tallies import Tally, TallyQuery
+from .model.stretches import Stretch, StretchQuery
 from .model.triggers import TriggerSpec
 
 if TYPE_CHECKING:
@@ -285,15 +285,15 @@ class AioVerbs:
 
     async def statistics(
         self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
-    ) -> list[Tally]:
+    ) -> list[Stretch]:
         """Return the runs that ended, counted and timed, in so many `buckets` (1 to 1,000) of equal length.
 
         The runs are those of the fires at or after `since` and before `until`, both aware. With `job_ids` they are
         those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
         SchedulerError where a history is not available.
         """
-        query = TallyQuery.parse(since, until, buckets, job_ids)
-        return await self._read(partial(self._front.scheduler.histories.tally, query))
+        query = StretchQuery.parse(since, until, buckets, job_ids)
+        return await self._read(partial(self._front.scheduler.histories.stretches, query))
 
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.

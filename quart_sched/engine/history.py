@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ..model.events import Event, RunEnded
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
-from ..model.tallies import Tally, TallyQuery, merge
+from ..model.stretches import Stretch, StretchQuery, merge
 from .clock import Clock
 from .runner import Runner
 from .threads import StoreThread
@@ -48,7 +48,7 @@ class Source(Protocol):
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
 
-    def tally(self, query: TallyQuery) -> list[Tally]:
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for."""
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
@@ -87,9 +87,9 @@ class Histories:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
 
-    def tally(self, query: TallyQuery) -> list[Tally]:
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
-        return merge(source.tally(query) for source in self.sources)
+        return merge(source.stretches(query) for source in self.sources)
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
@@ -206,9 +206,9 @@ class HistoryRing:
         fire = (record.job_id, record.fire_id)
         return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
 
-    def tally(self, query: TallyQuery) -> list[Tally]:
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for."""
-        return query.tally(self.records())
+        return query.stretches(self.records())
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
@@ -350,9 +350,9 @@ class HistoryWriter:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return self._waiting.attempts(record)
 
-    def tally(self, query: TallyQuery) -> list[Tally]:
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for."""
-        return self._waiting.tally(query)
+        return self._waiting.stretches(query)
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""

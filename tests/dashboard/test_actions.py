@@ -209,6 +209,25 @@ def test_a_run_is_cancelled_and_run_again(site: Site, visitor: Visitor) -> None:
     assert eventually(lambda: [run.outcome for run in site.runs(job_id)] == ["cancelled", "cancelled"])
 
 
+def test_a_job_is_run_with_other_arguments(site: Site, visitor: Visitor, job_id: str) -> None:
+    page = visitor.page
+    visitor.expect_status(400)
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page.get_by_role("link", name="Run with other arguments").click()
+    page.locator("[name='a.customer']").fill("Umbrella")
+    page.locator("[name='a.copies']").fill("two")
+    page.locator("#save").click()
+    page.locator("[id='problem-a.copies']").wait_for()
+    visitor.shoot("run-with-wrong")
+    assert site.runs(job_id) == []
+    page.locator("[name='a.copies']").fill("2")
+    page.locator("#save").click()
+    page.wait_for_url("**/run?id=*")
+    [run] = eventually(lambda: [run for run in site.runs(job_id) if run.final])
+    assert site.ask(site.scheduler.aio.run(run.run_id)).result == "'Umbrella 2 False'"
+    assert site.job(job_id).kwargs == {"customer": "ACME"}, "the job itself stays as it is"
+
+
 # Forms
 
 
@@ -264,7 +283,7 @@ def test_a_form_says_beside_the_field_what_is_wrong(site: Site, visitor: Visitor
 def test_a_job_that_somebody_else_changed_meanwhile_is_not_overwritten(
     site: Site, visitor: Visitor, job_id: str
 ) -> None:
-    visitor.expect_status(409)
+    visitor.expect_status(412)
     visitor.open(f"{site.ui}/job/edit?id={job_id}")
     site.ask(site.scheduler.aio.modify_job(job_id, name="By another"))
     visitor.page.locator("[name='name']").fill("Mine")

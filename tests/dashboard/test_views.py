@@ -353,8 +353,10 @@ async def test_what_makes_no_sense_gives_a_page(client, path, status):
         ("/run/cancel", {"id": "none"}, 404),
         ("/run/again", {"id": "none"}, 404),
         ("/scheduler", {"action": "explode"}, 400),
-        ("/job/edit?id=job", {"version": "0", "kind": "odd"}, 400),
-        ("/job/edit?id=job", {"version": "0", "kind": "keep", "a.copies": "[" * 5000}, 400),
+        ("/job/edit?id=job", {"kind": "odd"}, 400),
+        ("/job/edit?id=job", {"kind": "keep", "a.copies": "[" * 5000}, 400),
+        ("/job/edit?id=job", {"kind": "keep", "o.max_instances": "1", "o.max_queue": "1", "o.overlap": "skip"}, 412),
+        ("/job/start-with?id=job", {"a.copies": "many"}, 400),
         ("/add", {}, 400),
     ],
 )

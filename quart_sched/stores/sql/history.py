@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
 from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, micros
-from ...model.tallies import Tally, TallyQuery
+from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
@@ -105,9 +105,9 @@ class SqlHistory:
 
         return self._transact(read, write=False)
 
-    def tally(self, query: TallyQuery) -> list[Tally]:
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for."""
-        count = partial(statistics.tally, dialect=self._dialect, query=query)
+        count = partial(statistics.stretches, dialect=self._dialect, query=query)
         return self._transact(count, write=False)
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...model.runs import RunRecord, micros
-from ...model.tallies import Tally, TallyQuery
+from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
 from .rows import RUN_COLUMNS, clean, record_of
 
@@ -21,12 +21,12 @@ _COUNTED = (
 )
 
 
-def tally(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+def stretches(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
     """Count the runs that are asked for."""
     return _by_stretch(conn, dialect, query) if query.job_ids is None else _by_job(conn, dialect, query)
 
 
-def _by_stretch(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+def _by_stretch(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
     # One stretch after the other, each a range of an index: together, the rows would all be sorted first.
     statement = text(
         f"SELECT {_COUNTED} FROM {dialect.prefix}runs AS r WHERE r.sched_us >= :begin AND r.sched_us < :end "
@@ -37,11 +37,11 @@ def _by_stretch(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[T
         begin = micros(query.since) + bucket * query.width_us
         end = min(begin + query.width_us, micros(query.until))
         rows = conn.execute(statement, {"begin": begin, "end": end})
-        found += [_tally_of(row, "", bucket, begin, end, None) for row in rows]
+        found += [_stretch_of(row, "", bucket, begin, end, None) for row in rows]
     return found
 
 
-def _by_job(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally]:
+def _by_job(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
     divide = "DIV" if dialect.name == "mysql" else "/"
     statement = text(
         f"SELECT r.job_id, (r.sched_us - :since) {divide} :width AS bucket, {_COUNTED}, "
@@ -52,12 +52,12 @@ def _by_job(conn: Connection, dialect: Dialect, query: TallyQuery) -> list[Tally
     by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
     values = {"since": micros(query.since), "until": micros(query.until), "width": query.width_us}
     rows = conn.execute(statement, values | {"ids": dialect.pack(by_id)})
-    return [_tally_of(row, by_id[row.job_id], int(row.bucket), row.first_us, row.last_us, row.run_id) for row in rows]
+    return [_stretch_of(row, by_id[row.job_id], int(row.bucket), row.first_us, row.last_us, row.run_id) for row in rows]
 
 
-def _tally_of(row: Any, job_id: str, bucket: int, first_us: int, last_us: int, run_id: str | None) -> Tally:
+def _stretch_of(row: Any, job_id: str, bucket: int, first_us: int, last_us: int, run_id: str | None) -> Stretch:
     seconds, longest = int(row.us or 0) / 1e6, int(row.longest_us or 0) / 1e6
-    return Tally(job_id, bucket, row.outcome, row.runs, row.timed, seconds, longest, first_us, last_us, run_id)
+    return Stretch(job_id, bucket, row.outcome, row.runs, row.timed, seconds, longest, first_us, last_us, run_id)
 
 
 def latest(conn: Connection, dialect: Dialect, job_ids: Iterable[str], count: int) -> dict[str, list[RunRecord]]:

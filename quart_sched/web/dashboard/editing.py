@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from apscheduler.job import Job
 from quart import Response, request
 
-from ...errors import DuplicateJob, InvalidDefinition, JobNotFound, SchedulerError
+from ...errors import DuplicateJob, InvalidDefinition, JobChangedMeanwhile, JobNotFound, SchedulerError
 from ...model.functions import JobFunction
 from ...model.jobs import JobChanges, JobDefinition
 from .. import security
@@ -99,7 +99,7 @@ async def edit(visit: Visit) -> Response:
         status = outcome
     else:
         values = forms.show_trigger(job.trigger) | fields.filled(job.func, job.args, job.kwargs)
-        values |= forms.show_options(job) | {"version": str(getattr(job, "version", 0))}
+        values |= forms.show_options(job) | {"tag": visit.front.aio.tag(job)}
     context = {"job": job, "func": job.func, "policies": forms.has_policies(job)}
     return await _form(visit, "edit.html", status, values, problems, context)
 
@@ -113,12 +113,12 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
     problems |= wrong_trigger | wrong_arguments | wrong_options
     if problems or "preview" in values:
         return 400 if problems else 200
-    if given("version") != str(getattr(job, "version", 0)):
-        problems["form"] = visit.t("form.changed_meanwhile")
-        return 409
     changes = JobChanges(trigger, options | {"args": args, "kwargs": kwargs})
     try:
-        await visit.front.aio.modify(job.id, changes)
+        await visit.front.aio.modify(job.id, changes, seen={given("tag")})
+    except JobChangedMeanwhile as error:
+        problems["form"] = visit.t("form.changed_meanwhile")
+        return error.status
     except InvalidDefinition as error:
         problems[_IN_FORM.get(error.field, "form")] = f"{error.field} {error.problem}"
         return error.status
@@ -128,8 +128,6 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
 async def start_with(visit: Visit) -> Response:
     """Ask for other arguments, and run the job once with them."""
     job = await _job(visit)
-    if not visit.takes_arguments:
-        raise InvalidDefinition("args", "cannot be given to a single run here")
     values = fields.filled(job.func, job.args, job.kwargs)
     problems: dict[str, str] = {}
     status = 200
@@ -137,9 +135,8 @@ async def start_with(visit: Visit) -> Response:
         values = dict(await request.form)
         args, kwargs, problems = _arguments(partial(_given, values), job)
         if not problems:
-            run_job = cast(Any, visit.front.aio.run_job)
             try:
-                run = await cast(Awaitable[Any], run_job(job.id, args=args, kwargs=kwargs))
+                run = await visit.front.aio.run_job(job.id, args=args, kwargs=kwargs)
             except InvalidDefinition as error:
                 problems["arguments"] = error.problem
             else:

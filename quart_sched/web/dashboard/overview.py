@@ -15,7 +15,7 @@ from quart import Response, request
 from ...errors import InvalidDefinition, StoreUnavailable
 from ...model.listing import JobPage
 from ...model.runs import RunRecord
-from ...model.tallies import Tally
+from ...model.stretches import Stretch
 from .timeline import SPANS, Window, lanes
 from .visit import Visit
 
@@ -119,24 +119,24 @@ async def _charts(visit: Visit, window: Window) -> dict[str, Any]:
     return {"charts": chart(window, await visit.front.aio.statistics(window.since, window.now, _BUCKETS))}
 
 
-def chart(window: Window, tallies: list[Tally]) -> dict[str, Any]:
+def chart(window: Window, stretches: list[Stretch]) -> dict[str, Any]:
     """Return the rows of the chart of success and durations, and what they come to together."""
-    by_bucket: dict[int, list[Tally]] = defaultdict(list)
-    for tally in tallies:
-        by_bucket[tally.bucket].append(tally)
+    by_bucket: dict[int, list[Stretch]] = defaultdict(list)
+    for stretch in stretches:
+        by_bucket[stretch.bucket].append(stretch)
     width = (window.now - window.since) / _BUCKETS
     rows = []
     for bucket in range(_BUCKETS):
         rows.append({"at": window.since + bucket * width, **_summed(by_bucket[bucket])})
-    return {"rows": rows, "total": _summed(tallies), "width": width.total_seconds()}
+    return {"rows": rows, "total": _summed(stretches), "width": width.total_seconds()}
 
 
-def _summed(tallies: list[Tally]) -> dict[str, Any]:
+def _summed(stretches: list[Stretch]) -> dict[str, Any]:
     counts = dict.fromkeys(("succeeded", *TROUBLES, "cancelled", "skipped", "coalesced"), 0)
     timed, seconds, longest = 0, 0.0, 0.0
-    for tally in tallies:
-        counts[tally.outcome] = counts.get(tally.outcome, 0) + tally.runs
-        timed, seconds, longest = timed + tally.timed, seconds + tally.seconds, max(longest, tally.longest)
+    for stretch in stretches:
+        counts[stretch.outcome] = counts.get(stretch.outcome, 0) + stretch.runs
+        timed, seconds, longest = timed + stretch.timed, seconds + stretch.seconds, max(longest, stretch.longest)
     good, bad = counts["succeeded"], sum(counts[outcome] for outcome in TROUBLES)
     return {
         "counts": counts,
@@ -159,8 +159,8 @@ async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], conte
     )
     ids = [entry.id for entry, _ in page.items]
     hours = max((window.until - window.now) / timedelta(hours=1), 0.01)
-    tallies, coming = await asyncio.gather(
+    stretches, coming = await asyncio.gather(
         aio.statistics(window.since, window.now + timedelta(microseconds=1), window.buckets, ids),
         aio.outlook([job for _, job in page.items], hours),
     )
-    return {"lanes": lanes(window, page, tallies, coming, under_way), "lane_page": page, "lane_count": _LANES}
+    return {"lanes": lanes(window, page, stretches, coming, under_way), "lane_page": page, "lane_count": _LANES}

@@ -11,7 +11,7 @@ from typing import Any, Self
 from ...model.forecast import Forecast
 from ...model.listing import JobEntry, JobPage
 from ...model.runs import RunRecord
-from ...model.tallies import Tally
+from ...model.stretches import Stretch
 from .shown import iso
 
 SPANS = {
@@ -98,32 +98,34 @@ class Lane:
 def lanes(
     window: Window,
     page: JobPage,
-    tallies: Iterable[Tally],
+    stretches: Iterable[Stretch],
     coming: Mapping[str, Forecast],
     under_way: Sequence[RunRecord],
 ) -> list[Lane]:
     """Return a lane for each job of the page."""
-    by_job: dict[str, list[Tally]] = defaultdict(list)
-    for tally in tallies:
-        by_job[tally.job_id].append(tally)
+    by_job: dict[str, list[Stretch]] = defaultdict(list)
+    for stretch in stretches:
+        by_job[stretch.job_id].append(stretch)
     found = []
     for entry, job in page.items:
-        mine = sorted(by_job[entry.id], key=lambda tally: _ORDER.index(tally.outcome) if tally.outcome in _ORDER else 0)
-        marks = [_of_tally(window, tally) for tally in mine]
+        mine = sorted(
+            by_job[entry.id], key=lambda stretch: _ORDER.index(stretch.outcome) if stretch.outcome in _ORDER else 0
+        )
+        marks = [_of_stretch(window, stretch) for stretch in mine]
         marks += [_of_run(window, run) for run in under_way if run.job_id == entry.id and run.started_at is not None]
         counts: Counter[str] = Counter()
-        for tally in mine:
-            counts[tally.outcome] += tally.runs
+        for stretch in mine:
+            counts[stretch.outcome] += stretch.runs
         forecast = coming.get(entry.id)
         fires = [] if forecast is None else sorted({round(window.percent(fire.at), 1) for fire in forecast.items})
         found.append(Lane(entry, job, marks, fires, dict(counts), forecast is not None and forecast.truncated))
     return found
 
 
-def _of_tally(window: Window, tally: Tally) -> Mark:
-    begin = _EPOCH + timedelta(microseconds=tally.first_us)
-    end = max(begin, _EPOCH + timedelta(microseconds=tally.last_us))
-    return _mark(window, begin, end, tally.outcome, tally.runs, tally.run_id if tally.runs == 1 else None)
+def _of_stretch(window: Window, stretch: Stretch) -> Mark:
+    begin = _EPOCH + timedelta(microseconds=stretch.first_us)
+    end = max(begin, _EPOCH + timedelta(microseconds=stretch.last_us))
+    return _mark(window, begin, end, stretch.outcome, stretch.runs, stretch.run_id if stretch.runs == 1 else None)
 
 
 def _of_run(window: Window, run: RunRecord) -> Mark:

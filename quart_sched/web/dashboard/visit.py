@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import inspect
 import json
 import time
 from collections.abc import Mapping
@@ -103,11 +102,6 @@ class Visit:
         rule = f"{self.front.api_prefix}/events"
         rules = self.front.app.url_map.iter_rules() if self.front.app is not None else ()
         return request.root_path + rule if any(known.rule == rule for known in rules) else ""
-
-    @property
-    def takes_arguments(self) -> bool:
-        """Whether a single run can have arguments of its own."""
-        return "args" in inspect.signature(self.front.aio.run_job).parameters
 
     @property
     def known(self) -> dict[str, str]:

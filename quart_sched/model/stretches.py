@@ -1,4 +1,4 @@
-"""Tallies: runs counted and timed by stretches of time and outcome, for charts and time lines."""
+"""Stretches of time, with the runs in each counted and timed by outcome: for charts and time lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class TallyQuery:
+class StretchQuery:
     """Which runs to count: those scheduled at or after `since` and before `until`, in `buckets` equal stretches.
 
     With `job_ids` those of these jobs alone, counted for each of them.
@@ -52,22 +52,22 @@ class TallyQuery:
         """Return when a stretch begins."""
         return _EPOCH + timedelta(microseconds=micros(self.since) + bucket * self.width_us)
 
-    def tally(self, records: Iterable[RunRecord]) -> list[Tally]:
+    def stretches(self, records: Iterable[RunRecord]) -> list[Stretch]:
         """Count some records, whichever are asked for."""
         begin, end, width = micros(self.since), micros(self.until), self.width_us
         wanted = None if self.job_ids is None else set(self.job_ids)
-        found: dict[tuple[str, int, str], Tally] = {}
+        found: dict[tuple[str, int, str], Stretch] = {}
         for record in records:
             us = micros(record.scheduled_at)
             if begin <= us < end and (wanted is None or record.job_id in wanted):
-                one = _tally_of(record, None if wanted is None else record.job_id, (us - begin) // width)
+                one = _stretch_of(record, None if wanted is None else record.job_id, (us - begin) // width)
                 key = (one.job_id, one.bucket, one.outcome)
                 found[key] = found[key].plus(one) if key in found else one
         return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Stretch:
     """The runs of one stretch with one outcome: how many they are, and how long they took.
 
     `timed` of them have a duration; `seconds` is the sum and `longest` the greatest. They lie between `first_us` and
@@ -85,7 +85,7 @@ class Tally:
     last_us: int
     run_id: str | None
 
-    def plus(self, other: Tally) -> Tally:
+    def plus(self, other: Stretch) -> Stretch:
         """Return both together."""
         return replace(
             self,
@@ -99,20 +99,20 @@ class Tally:
         )
 
 
-def merge(parts: Iterable[Iterable[Tally]]) -> list[Tally]:
-    """Return the tallies of several histories as one."""
-    found: dict[tuple[str, int, str], Tally] = {}
+def merge(parts: Iterable[Iterable[Stretch]]) -> list[Stretch]:
+    """Return the stretches of several histories as one."""
+    found: dict[tuple[str, int, str], Stretch] = {}
     for part in parts:
-        for tally in part:
-            key = (tally.job_id, tally.bucket, tally.outcome)
-            found[key] = found[key].plus(tally) if key in found else tally
-    return sorted(found.values(), key=lambda tally: (tally.job_id, tally.bucket, tally.outcome))
+        for stretch in part:
+            key = (stretch.job_id, stretch.bucket, stretch.outcome)
+            found[key] = found[key].plus(stretch) if key in found else stretch
+    return sorted(found.values(), key=lambda stretch: (stretch.job_id, stretch.bucket, stretch.outcome))
 
 
-def _tally_of(record: RunRecord, job_id: str | None, bucket: int) -> Tally:
+def _stretch_of(record: RunRecord, job_id: str | None, bucket: int) -> Stretch:
     seconds = record.duration
     scheduled = micros(record.scheduled_at)
-    return Tally(
+    return Stretch(
         job_id or "",
         bucket,
         record.outcome,
