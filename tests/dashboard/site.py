@@ -52,6 +52,15 @@ async def fail() -> None:
     raise ValueError(HOSTILE)
 
 
+said: asyncio.Queue[str | None] = asyncio.Queue()
+
+
+async def write_on_demand() -> None:
+    """Write what the test says to the log, until it has nothing more to say."""
+    while (line := await said.get()) is not None:
+        log.info("%s", line)
+
+
 def count() -> int:
     """Run in a thread."""
     return 1
@@ -172,6 +181,10 @@ class Site:
             return record
 
         return self.ask(perform())
+
+    def say(self, line: str | None) -> None:
+        """Let `write_on_demand` write a line, or end."""
+        self._loop.call_soon_threadsafe(said.put_nowait, line)
 
     def write(self, records: list[RunRecord]) -> None:
         """Put runs of the past on record."""
