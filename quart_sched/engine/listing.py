@@ -23,20 +23,25 @@ def running_jobs(scheduler: Scheduler) -> set[str]:
     return {record.job_id for record in page.items}
 
 
+def overdue_jobs(scheduler: Scheduler) -> set[str]:
+    """Return the ids of the jobs of which an alarm says that they are overdue."""
+    return {alarm.job_id for alarm in getattr(getattr(scheduler, "watch", None), "overdue", ())}
+
+
 def job_page(scheduler: Scheduler, query: JobQuery, running: Collection[str]) -> JobPage:
     """Return a page of the jobs that are asked for. Call it where the stores may be used."""
-    now = scheduler.clock.now()
-    entries = list(_entries(scheduler))
+    now, overdue = scheduler.clock.now(), overdue_jobs(scheduler)
+    entries = [entry.judged(now, overdue) for entry in _entries(scheduler)]
     histories = scheduler.histories
     outcomes = histories.last_outcomes([entry.id for entry in entries]) if query.needs_outcomes else {}
-    chosen = query.select(entries, now, running, outcomes)
+    chosen = query.select(entries, running, outcomes)
     shown = chosen[query.offset : query.offset + query.limit]
     found = _jobs(scheduler, shown)
     return JobPage(
         tuple((entry, found[entry.id]) for entry in shown if entry.id in found),
         len(chosen),
         query.offset,
-        count_states(entries, now, running),
+        count_states(entries, running),
         tuple(sorted({tag for entry in entries for tag in entry.tags})),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -44,10 +44,11 @@ class JobEntry:
         tags = policy_of(job).tags
         return cls(job.id, str(job.name), job.func_ref or "", tags, state_of(job, broken), next_run_time, alias)
 
-    def standing(self, now: datetime) -> str:
-        """Return the state, `overdue` where the next fire should have been a while ago."""
-        late = self.state == "scheduled" and self.next_run_time is not None and self.next_run_time < now - OVERDUE
-        return "overdue" if late else self.state
+    def judged(self, now: datetime, overdue: Collection[str] = ()) -> JobEntry:
+        """Return the entry as overdue where an alarm says so, or its next fire should have been a while ago."""
+        if self.state != "scheduled" or self.next_run_time is None:
+            return self
+        return replace(self, state="overdue") if self.next_run_time < now - OVERDUE or self.id in overdue else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,9 @@ class JobQuery:
         return self.outcome is not None or self.sort == "outcome"
 
     def select(
-        self, entries: Iterable[JobEntry], now: datetime, running: Collection[str], outcomes: Mapping[str, str]
+        self, entries: Iterable[JobEntry], running: Collection[str], outcomes: Mapping[str, str]
     ) -> list[JobEntry]:
-        """Return all entries that are asked for, in order."""
+        """Return all entries that are asked for, in order; they have been judged."""
         chosen = [entry for entry in entries if self.ids is None or entry.id in self.ids]
         if self.search:
             words = self.search.casefold().split()
@@ -128,12 +129,12 @@ class JobQuery:
         if self.state == "running":
             chosen = [entry for entry in chosen if entry.id in running]
         elif self.state is not None:
-            chosen = [entry for entry in chosen if entry.standing(now) == self.state]
+            chosen = [entry for entry in chosen if entry.state == self.state]
         if self.tag is not None:
             chosen = [entry for entry in chosen if self.tag in entry.tags]
         if self.outcome is not None:
             chosen = [entry for entry in chosen if outcomes.get(entry.id, "none") == self.outcome]
-        chosen = self._sorted(chosen, now, outcomes)
+        chosen = self._sorted(chosen, outcomes)
         if not self.first:
             return chosen
         leading = {entry.id: entry for entry in chosen if entry.id in self.first}
@@ -142,7 +143,7 @@ class JobQuery:
             *(entry for entry in chosen if entry.id not in leading),
         ]
 
-    def _sorted(self, entries: list[JobEntry], now: datetime, outcomes: Mapping[str, str]) -> list[JobEntry]:
+    def _sorted(self, entries: list[JobEntry], outcomes: Mapping[str, str]) -> list[JobEntry]:
         entries.sort(key=lambda entry: entry.id)
         if self.sort == "next":
             # Those without a next fire come last, in either direction.
@@ -152,7 +153,7 @@ class JobQuery:
         keys = {
             "id": lambda entry: entry.id,
             "name": lambda entry: entry.name.casefold(),
-            "state": lambda entry: JOB_STATES.index(entry.standing(now)),
+            "state": lambda entry: JOB_STATES.index(entry.state),
             "outcome": lambda entry: _WORST.get(outcomes.get(entry.id, "none"), len(_WORST)),
         }
         entries.sort(key=keys[self.sort], reverse=self.descending)
@@ -167,9 +168,9 @@ _WORST = {
 }
 
 
-def count_states(entries: Iterable[JobEntry], now: datetime, running: Collection[str]) -> dict[str, int]:
+def count_states(entries: Iterable[JobEntry], running: Collection[str]) -> dict[str, int]:
     """Return how many jobs are in each state; those that run are counted there too."""
-    found = Counter(entry.standing(now) for entry in entries)
+    found = Counter(entry.state for entry in entries)
     return {state: len(running) if state == "running" else found[state] for state in JOB_STATES}
 
 

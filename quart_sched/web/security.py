@@ -55,6 +55,7 @@ RIGHTS: dict[str, Right] = {
     "dashboard_job": "read",
     "dashboard_runs": "read",
     "dashboard_run": "read",
+    "dashboard_changes": "read",
     "dashboard_preferences": "read",
     "dashboard_scheduler": "operate",
     "dashboard_bulk": "operate",

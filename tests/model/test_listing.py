@@ -29,7 +29,10 @@ ENTRIES = [
 
 
 def ids(running: set[str] = frozenset(), outcomes: dict[str, str] | None = None, **values: Any) -> list[str]:  # type: ignore[assignment]
-    return [found.id for found in JobQuery.parse(values).select(ENTRIES, NOW, running, outcomes or {})]
+    return [
+        found.id
+        for found in JobQuery.parse(values).select([one.judged(NOW) for one in ENTRIES], running, outcomes or {})
+    ]
 
 
 def test_jobs_come_by_their_next_fire_and_those_without_one_last() -> None:
@@ -55,8 +58,10 @@ def test_a_state_is_how_the_job_stands_now(state: str, found: list[str]) -> None
 
 def test_a_job_is_overdue_only_after_a_while() -> None:
     late = JobEntry("x", "x", "f", (), "scheduled", NOW - OVERDUE, "default")
-    assert late.standing(NOW) == "scheduled"
-    assert late.standing(NOW + timedelta(microseconds=1)) == "overdue"
+    assert late.judged(NOW).state == "scheduled"
+    assert late.judged(NOW + timedelta(microseconds=1)).state == "overdue"
+    assert late.judged(NOW, {"x"}).state == "overdue"
+    assert entry("c", None, "paused").judged(NOW, {"c"}).state == "paused"
 
 
 def test_jobs_are_filtered_and_sorted_by_their_last_outcome() -> None:
@@ -79,7 +84,7 @@ def test_some_may_come_first_or_alone() -> None:
 
 
 def test_states_are_counted_whatever_runs() -> None:
-    assert count_states(ENTRIES, NOW, {"a"}) == {
+    assert count_states([one.judged(NOW) for one in ENTRIES], {"a"}) == {
         "running": 1, "overdue": 1, "broken": 1, "paused": 1, "scheduled": 2, "pending": 0,
     }  # fmt: skip
 

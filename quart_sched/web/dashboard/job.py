@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, cast
 
+from apscheduler.job import Job
 from quart import Response, request
 
+from ...engine.listing import overdue_jobs
 from ...errors import InvalidDefinition, JobNotFound
 from ...model.jobs import state_of
 from ...model.listing import JobEntry
@@ -35,7 +37,7 @@ async def show(visit: Visit) -> Response:
     )
     context: dict[str, Any] = {
         "job": job,
-        "state": JobEntry.of(job, job._jobstore_alias or "", broken).standing(visit.front.scheduler.clock.now()),
+        "state": _state(visit, job, broken),
         "broken": broken,
         "policy": policy_of(job),
         "trigger": spec_of(job.trigger).to_dict(),
@@ -55,6 +57,11 @@ async def show(visit: Visit) -> Response:
     if visit.part in ("head", "coming", "durations", "runs"):
         return await visit.fragment(f"job_{visit.part}.html", **context)
     return await visit.page("job.html", 200 if problem is None else 400, **context)
+
+
+def _state(visit: Visit, job: Job, broken: str | None) -> str:
+    scheduler = visit.front.scheduler
+    return JobEntry.of(job, "", broken).judged(scheduler.clock.now(), overdue_jobs(scheduler)).state
 
 
 async def _runs(visit: Visit, job_id: str) -> tuple[RunPage, InvalidDefinition | None]:
@@ -102,6 +109,6 @@ async def _explained(visit: Visit, job_id: str) -> Any:
 
 
 async def _changes(visit: Visit, job_id: str) -> Any:
-    """Return who changed the job lately; None where that is not recorded."""
+    """Return who changed the job lately; nothing where that is not recorded."""
     changes = getattr(visit.front.aio, "changes", None)
-    return None if changes is None else await cast(Awaitable[Any], changes(job_id, limit=20))
+    return () if changes is None else (await cast(Awaitable[Any], changes(job_id, limit=20))).items

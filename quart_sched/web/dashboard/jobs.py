@@ -46,7 +46,6 @@ def _choices() -> dict[str, Any]:
 
 async def rows(visit: Visit, page: JobPage) -> list[dict[str, Any]]:
     """Return what a row shows of each job of a page."""
-    now = visit.front.scheduler.clock.now()
     ids = [entry.id for entry, _ in page.items]
     latest = await visit.front.aio.latest_runs(ids, _BARS) if ids else {}
     running = {record.job_id for record in (await visit.front.aio.runs(outcome="running", limit=500)).items}
@@ -54,7 +53,7 @@ async def rows(visit: Visit, page: JobPage) -> list[dict[str, Any]]:
         {
             "entry": entry,
             "job": job,
-            "state": entry.standing(now),
+            "state": entry.state,
             "running": entry.id in running,
             "runs": latest.get(entry.id, []),
         }

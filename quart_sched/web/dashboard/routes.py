@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError
 from .. import security
-from . import actions, editing, job, jobs, login, overview, runs
+from . import actions, changes, editing, job, jobs, login, overview, runs
 from .visit import Flash, Visit
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("preview", ("GET",), "/preview", editing.preview),
     ("runs", ("GET",), "/runs", runs.show_all),
     ("run", ("GET",), "/run", runs.show),
+    ("changes", ("GET",), "/changes", changes.show),
     ("cancel", ("POST",), "/run/cancel", actions.cancel),
     ("again", ("POST",), "/run/again", actions.again),
     ("scheduler", ("POST",), "/scheduler", actions.switch),
