@@ -71,16 +71,25 @@ async def test_what_another_process_changes_is_seen(
     await peer.aio.shutdown()
 
 
-async def test_a_job_that_cannot_be_loaded_is_listed_as_broken(scheduler: APScheduler) -> None:
+async def test_a_job_that_cannot_be_loaded_is_listed_as_broken(
+    scheduler: APScheduler, database_url: str, table_prefix: str, clock: ManualClock
+) -> None:
     await scheduler.aio.start(paused=True)
     await scheduler.aio.add_job("a", work, trigger="cron", hour=3)
     await scheduler.aio.add_job("b", work, trigger="cron", hour=4)
-    store = scheduler.scheduler.catalogue.slots["default"].store
+    await scheduler.aio.shutdown()
+    # One that only looks: nothing tries in the background to mend what it cannot load.
+    looker = make(database_url, table_prefix, clock)
+    assert await listed(looker) == [("a", "a", "scheduled"), ("b", "b", "scheduled")]
+    store = looker.scheduler.catalogue.slots["default"].store
     statement = f"UPDATE {store.database.prefix}jobs SET func = 'no.such:function', version = 9, definition = '[' "
     store.database.transact(lambda conn: conn.exec_driver_sql(f"{statement} WHERE id = 'a'"))
     store.loader.learn(["no.such:function"])
-    assert await listed(scheduler) == [("a", "a", "broken"), ("b", "b", "scheduled")]
-    await scheduler.aio.shutdown()
+    assert await listed(looker) == [("a", "a", "broken"), ("b", "b", "scheduled")]
+    statement = f"UPDATE {store.database.prefix}jobs SET broken_us = 1, broken_reason = 'why', next_us = NULL"
+    store.database.transact(lambda conn: conn.exec_driver_sql(statement))
+    assert await listed(looker) == [("a", "a", "broken"), ("b", "b", "broken")]
+    await looker.scheduler.call(looker.scheduler.catalogue.close_stores, blocking=True)
 
 
 async def test_jobs_are_paged(scheduler: APScheduler) -> None:
