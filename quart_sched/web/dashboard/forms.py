@@ -25,8 +25,8 @@ LAYOUT: Mapping[str, tuple[str, ...]] = {
     "date": ("run_date", "timezone"),
 }
 """The fields of each kind, in the order in which a person thinks of them."""
-_WORDS = ("expression", "start_date", "end_date", "run_date", "timezone", *TRIGGER_FIELDS["cron"][2:10])
-"""Fields whose text is their value; in others a number is looked for."""
+_WORDS = ("expression", "start_date", "end_date", "run_date", "timezone")
+"""Fields whose text is their value, as is all of cron's but the jitter; in others a number is looked for."""
 
 OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overlap", "max_queue", "on_crash")
 _TEXTS = ("overlap", "on_crash")
@@ -48,10 +48,14 @@ def read_trigger(given: Given) -> tuple[TriggerSpec | None, dict[str, str]]:
         if kind not in KINDS:
             raise InvalidDefinition("kind", "is missing; expected a kind of trigger")
         texts = {name: given(f"t.{kind}.{name}").strip() for name in LAYOUT[kind]}
-        values = {name: text if name in _WORDS else _number(text) for name, text in texts.items() if text}
+        values = {name: text if _is_text(kind, name) else _number(text) for name, text in texts.items() if text}
         return parse_trigger({"trigger": kind, **values}), {}
     except InvalidDefinition as error:
         return None, {_trigger_field(kind, error.field): error.problem}
+
+
+def _is_text(kind: str, name: str) -> bool:
+    return name in _WORDS or (kind == "cron" and name != "jitter")
 
 
 def _trigger_field(kind: str, field: str) -> str:
