@@ -209,7 +209,8 @@ class AioVerbs:
         SCHEDULER_TIMEZONE; without an `end` it is now. The records have the cause "backfill". With an SQL store what
         waits outlives this process and runs in any; with others it ends with it.
 
-        Fires of which a run waits or is under way are left out and, unless `rerun`, those that one has succeeded at.
+        Fires of which a run waits or is under way are left out, those that the schedule has yet to come to and, unless
+        `rerun`, those that one has succeeded at.
         With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
         values and for more than 1,000 fires, Draining, or StoreUnavailable.
         """

@@ -42,7 +42,8 @@ class ManualClock(Clock):
             event.set()
             await asyncio.sleep(0)
             return
-        entry = (self._now + timedelta(seconds=timeout), event)
+        # Less than the clock can show is a step of it, or time would stand still.
+        entry = (self._now + max(timedelta(seconds=timeout), timedelta(microseconds=1)), event)
         self._waiting.append(entry)
         try:
             await event.wait()

@@ -284,6 +284,8 @@ class Catalogue:
             self.declarations.drop(entry.definition.id)
         for slot in self._slots(alias):
             slot.perform(lambda store: store.remove_all_jobs())
+            drop = partial(self._scheduler.runner.waiting.drop, "the job was removed", jobstore=slot.alias)
+            self._scheduler.mailbox.post(drop)
             slot.broken.clear()
             slot.consumed.clear()
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))

@@ -406,7 +406,7 @@ class ClusterPump:
         done = await attempt.done
         if done.queued:
             self._waiting_due = self._waiting_due or self._now()
-        if done.released:
+        if done.advanced:
             self._waiting_due = self._next_due = self._now()
         for at in (micros(record.retry_at) for record in attempt.work.endings if record.retry_at is not None):
             self._waiting_due = min(self._waiting_due or at, at)

@@ -19,6 +19,7 @@ from apscheduler.job import Job
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
+from ..model.jobs import copy_with
 from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
 from .clock import Clock
@@ -228,8 +229,10 @@ class Runner:
         self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
+            # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
+            job = copy_with(batch.job, misfire_grace_time=None)
             try:
-                batch.executor.submit(batch.job, run.scheduled_at)
+                batch.executor.submit(job, run.scheduled_at)
             except Exception as error:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self._finish(batch, run, "failed", error=error)

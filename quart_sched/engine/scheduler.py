@@ -375,6 +375,7 @@ class Scheduler(SetUp):
                 asked: bool | RunRecord = await self.call(partial(self.catalogue.cancel_run, slot, run_id))
                 if isinstance(asked, RunRecord):
                     self.runner.account(asked, slot.alias)
+                    self.wakeup()  # for what waited for it
                 if asked:
                     return
         record = await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)

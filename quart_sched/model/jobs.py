@@ -221,13 +221,14 @@ def tag_of(job: Job, *, broken: str | None = None) -> str:
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def with_arguments(job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
-    """Return a job that is the same but for its arguments, for a run of its own: no store knows it."""
+def copy_with(job: Job, **attributes: Any) -> Job:
+    """Return a job that is the same but for these attributes, for a run of its own: no store knows it."""
     copied: Job = object.__new__(type(job))
     for slot in {slot for kind in type(job).__mro__ for slot in getattr(kind, "__slots__", ())} - {"__weakref__"}:
         if hasattr(job, slot):
             setattr(copied, slot, getattr(job, slot))
-    copied.args, copied.kwargs = args, kwargs
+    for name, value in attributes.items():
+        setattr(copied, name, value)
     return copied
 
 

@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr, decode
 from .functions import check_call
-from .jobs import from_wire, keywords, positional, with_arguments
+from .jobs import copy_with, from_wire, keywords, positional
 from .state import kept
 
 
@@ -46,7 +46,7 @@ class Overrides:
         if not self:
             return job
         args = job.args if self.args is None else self.args
-        return with_arguments(job, args, job.kwargs if self.kwargs is None else self.kwargs)
+        return copy_with(job, args=args, kwargs=job.kwargs if self.kwargs is None else self.kwargs)
 
     def check(self, job: Job) -> None:
         """Raise InvalidDefinition where the job's function does not take these arguments."""

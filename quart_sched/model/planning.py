@@ -175,7 +175,7 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
     for _ in range(_LOOKS):
         span = min(span, until - begin)
         at = until - span
-        fire = following if at == begin else _take_up(job.trigger, at)
+        fire = following if at == begin else take_up(job.trigger, at)
         if fire is not None and fire < at:
             return None
         most = _SLACK + min(expected, wanted + 1 - len(latest))
@@ -195,10 +195,10 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
     return None
 
 
-def _take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
+def take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
-        fires = [fire for part in trigger.triggers if (fire := _take_up(part, at)) is not None]
+        fires = [fire for part in trigger.triggers if (fire := take_up(part, at)) is not None]
         earliest = min(fires, key=datetime.timestamp, default=None)
         jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)
         return jittered

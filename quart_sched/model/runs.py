@@ -26,6 +26,8 @@ Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "sk
 State = Literal["queued", "running", "retry_wait"]
 """How a run stands that has not ended."""
 Cause = Literal["schedule", "start", "manual", "api", "retry", "rerun", "backfill"]
+BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
+"""Causes of runs that belong to no fire of the schedule."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500

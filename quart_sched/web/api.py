@@ -232,6 +232,13 @@ async def _run_job(front: APScheduler, job_id: str) -> Response:
 
 async def _after_run(front: APScheduler, handle: RunHandle, before: dict[str, Any], wait: float) -> Response:
     """Answer when the run is over, or when it has been waited for long enough."""
+    response = await _outcome(front, handle, before, wait)
+    if handle.repeated:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+async def _outcome(front: APScheduler, handle: RunHandle, before: dict[str, Any], wait: float) -> Response:
     job_id = handle.job_id
     try:
         record = await asyncio.wait_for(handle.wait(), wait)

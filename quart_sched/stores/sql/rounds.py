@@ -73,10 +73,9 @@ class Round:
     """What came of a round.
 
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
-    raised; `late` are runs whose end came after they had been
-    recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim, `queued` that fires wait for a place, `released` that runs which
-    waited for the end of others may begin.
+    raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
+    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim, `queued`
+    that fires wait for a place, `advanced` that runs which waited for others of their lane have become due.
     """
 
     now: datetime
@@ -90,7 +89,7 @@ class Round:
     more: bool = False
     met: bool = False
     queued: bool = False
-    released: bool = False
+    advanced: bool = False
 
 
 @dataclass(slots=True)
@@ -139,7 +138,7 @@ class Rounds:
         if work.left:
             self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            self._finish(conn, me, work, us, result)
+            self._finish(conn, me, work.endings, us, work.waiting, result)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -155,9 +154,10 @@ class Rounds:
 
     # What ended
 
-    def _finish(self, conn: Connection, me: Session, work: Work, now: int, result: Round) -> None:
-        """Move runs from `live` into the history, and tell of those that were not this process's own any more."""
-        endings = work.endings
+    def _finish(
+        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool, result: Round
+    ) -> None:
+        """Move runs from `live` into the history."""
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
@@ -179,7 +179,7 @@ class Rounds:
             self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
             outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
             self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
-            if work.waiting:
+            if waiting:
                 # What waits for the place of one of these need not wait longer.
                 query = (
                     f"UPDATE {self._p}live SET due_us = :now WHERE {self._dialect.within('job_id', 'jobs')} "
@@ -191,7 +191,8 @@ class Rounds:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
             if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
-                result.released = advance(conn, self._dialect, lanes, now)
+                result.advanced = advance(conn, self._dialect, lanes, now)
+                result.more = result.more or result.advanced
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
@@ -225,10 +226,11 @@ class Rounds:
             f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
             f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
         )
-        waiting = conn.execute(text(query), {"now": now, "limit": work.limit, **values}).all()
+        waiting = list(conn.execute(text(query), {"now": now, "limit": work.limit, **values}))
         if not waiting:
             return 0
         result.met = True
+        waiting.sort(key=lambda row: (row.due_us, row.sched_us))
         jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
         busy = self.count_running(conn, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
@@ -254,7 +256,7 @@ class Rounds:
                 attempt=row.attempt,
             )  # fmt: skip
             taken.append((row.run_id, row.run_id, me.id, "running", now))
-            result.claimed.append(Claimed(job, [run]))
+            result.claimed.append(Claimed(overridden, [run]))
         self._dialect.update(conn, "live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
         put_off += [(row.run_id, now + _LATER) for row in self._cancel_removed(conn, me, stranded, now, result)]
         self._dialect.update(conn, "live", "run_id", ("due_us",), put_off)
@@ -294,7 +296,7 @@ class Rounds:
         ]  # fmt: skip
         if rows:
             self._dialect.delete(conn, "live", "run_id", [row.run_id for row in rows])
-            advance(conn, self._dialect, {row.lane for row in rows if row.lane}, now)
+            advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.due_us is not None}, now)
             books = [
                 run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
             ]

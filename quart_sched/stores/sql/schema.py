@@ -110,7 +110,7 @@ def metadata(prefix: str) -> MetaData:
         # Arguments in the place of the job's own.
         Column("overrides", _long),
         UniqueConstraint("incarnation", "fire_us", name=f"{prefix}live_fire"),
-        index=(("owner", "due_us"), ("job_id",), ("lane",)),
+        index=(("owner", "due_us"), ("job_id",), ("lane", "sched_us")),
     )
     # The history: insert-only.
     table(
