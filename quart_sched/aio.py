@@ -120,8 +120,8 @@ class AioVerbs:
         `search` is looked for in id, name, function and tags; `state` is running, overdue, broken, paused, scheduled
         or pending; `tag` is one of the jobs' tags; `outcome` that of the last run ("none": never ran). `sort` is next
         (the default), name, id, state or outcome, `descending` turns it round; `limit` (50, at most 500) jobs from
-        `offset` on are returned, the ids in `first` before all others; with `ids`, these jobs alone.
-        Raises InvalidDefinition or StoreUnavailable.
+        `offset` on are returned, the ids in `first` before all others; with `ids`, these jobs alone; only
+        those with an id greater than `after`. Raises InvalidDefinition or StoreUnavailable.
         """
         parsed = JobQuery.parse(query)
         scheduler = self._front.scheduler

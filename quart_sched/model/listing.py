@@ -75,7 +75,8 @@ class JobPage:
 class JobQuery:
     """Which jobs to list, and in what order. `search` is looked for in id, name, function and tags.
 
-    The jobs with the ids `first` come before all others, in that order; with `ids` there are these alone.
+    The jobs with the ids `first` come before all others, in that order; with `ids` there are these alone, and
+    with `after` those of greater ids.
     """
 
     search: str = ""
@@ -88,6 +89,7 @@ class JobQuery:
     limit: int = 50
     first: tuple[str, ...] = ()
     ids: tuple[str, ...] | None = None
+    after: str | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -111,6 +113,7 @@ class JobQuery:
             _whole("limit", given.get("limit", 50), 1, LONGEST_PAGE),
             tuple(given.get("first", ())),
             None if "ids" not in given else tuple(given["ids"]),
+            given.get("after"),
         )
 
     @property
@@ -123,6 +126,8 @@ class JobQuery:
     ) -> list[JobEntry]:
         """Return all entries that are asked for, in order; they have been judged."""
         chosen = [entry for entry in entries if self.ids is None or entry.id in self.ids]
+        if self.after is not None:
+            chosen = [entry for entry in chosen if entry.id > self.after]
         if self.search:
             words = self.search.casefold().split()
             chosen = [entry for entry in chosen if _has(entry, words)]
