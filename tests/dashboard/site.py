@@ -176,8 +176,9 @@ class Site:
         async def perform() -> RunRecord:
             handle = await self.scheduler.aio.run_job(job_id)
             await handle.wait()
-            record = await self.scheduler.aio.run(handle.run_id)
-            assert record is not None
+            # What ended is written down a moment later.
+            while (record := await self.scheduler.aio.run(handle.run_id)) is None or record.finished_at is None:
+                await asyncio.sleep(0.02)
             return record
 
         return self.ask(perform())

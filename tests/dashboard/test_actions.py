@@ -73,7 +73,7 @@ def test_several_jobs_are_chosen_and_changed_once_that_is_confirmed(site: Site, 
     for job_id in ids[:3]:
         row(visitor, job_id).get_by_role("checkbox").check()
     visitor.page.locator("#bulk").get_by_role("button", name=action).click()
-    visitor.page.get_by_role("heading", name="3 jobs").wait_for()
+    visitor.page.get_by_role("heading", name="(3)").wait_for()
     visitor.shoot(f"confirm-{action.partition(' ')[0].lower()}")
     before = [site.job(job_id) for job_id in ids]
     assert all(before), "nothing is done before it is confirmed"
@@ -110,7 +110,7 @@ def test_a_bulk_action_says_what_did_not_work(site: Site, visitor: Visitor, job_
     site.ask(site.scheduler.aio.remove_job(gone))
     visitor.page.locator("#confirm").click()
     told = visitor.page.locator(".flash.bad").inner_text()
-    assert "worked for 1 jobs and failed for 1" in told
+    assert "Done for 1, failed for 1" in told
     assert gone in told
     assert site.job(job_id).next_run_time is None
 
@@ -123,7 +123,7 @@ def test_jobs_are_searched_filtered_and_sorted(site: Site, visitor: Visitor) -> 
     page = visitor.page
     visitor.open(f"{site.ui}/jobs")
     page.locator("#search").fill(name)
-    page.get_by_text("2 jobs", exact=True).wait_for()
+    page.get_by_text("Jobs: 2", exact=True).wait_for()
     page.locator("select[name=sort]").select_option("name")
     eventually(lambda: ids(page) == [f"{name}-a", f"{name}-b"])
     page.get_by_label("reversed").check()
@@ -185,7 +185,7 @@ def test_a_job_is_run_on_its_page_which_shows_the_run(site: Site, visitor: Visit
 def test_a_job_is_removed_once_that_is_confirmed(site: Site, visitor: Visitor, job_id: str) -> None:
     visitor.open(f"{site.ui}/job?id={job_id}")
     visitor.page.locator("#a-remove").click()
-    visitor.page.get_by_role("heading", name="Remove 1 jobs for good?").wait_for()
+    visitor.page.get_by_role("heading", name=f"Remove {job_id} for good?").wait_for()
     assert site.job(job_id) is not None
     visitor.page.locator("#confirm").click()
     visitor.page.get_by_text(f"{job_id} is removed.").wait_for()

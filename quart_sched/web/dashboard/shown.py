@@ -37,7 +37,7 @@ def zone_of(job: Any, otherwise: tzinfo) -> tzinfo:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration in units that suit its size; a dash where there is none."""
+    """Return a duration in the two units that suit its size; a dash where there is none."""
     if value is None:
         return "\N{EN DASH}"
     if value < 0.9995:
@@ -48,8 +48,8 @@ def seconds(value: float | None) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    given = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(given[:2])
+    first = next(index for index, (number, _) in enumerate(parts) if number)
+    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2] if number)
 
 
 def distance(moment: datetime, now: datetime) -> str:

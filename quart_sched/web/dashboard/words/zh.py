@@ -284,6 +284,7 @@ WORDS: dict[str, str] = {
     "start.title": "以其他参数运行 {job}",
     "start.hint": "仅用于本次运行：作业本身不变。",
     "confirm.title": "确定吗？",
+    "confirm.one": "永久删除 {id}？",
     "confirm.pause": "暂停 {count} 个作业？",
     "confirm.resume": "恢复 {count} 个作业？",
     "confirm.run": "立即运行 {count} 个作业？",

@@ -13,14 +13,15 @@ function wall(moment) {
 function distance(seconds) {
   const total = Math.abs(Math.round(seconds));
   const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-  const found = [];
+  const counted = [];
   let rest = total;
   for (const [size, unit] of units) {
-    const count = Math.floor(rest / size);
-    rest -= count * size;
-    if (count) found.push(`${count} ${unit}`);
+    counted.push([Math.floor(rest / size), unit]);
+    rest %= size;
   }
-  return found.slice(0, 2).join(" ") || "0 s";
+  const first = counted.findIndex(([count]) => count > 0);
+  const shown = first < 0 ? [] : counted.slice(first, first + 2).filter(([count]) => count > 0);
+  return shown.map(([count, unit]) => `${count} ${unit}`).join(" ") || "0 s";
 }
 
 function countDown() {
