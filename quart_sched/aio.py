@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,15 +16,20 @@ from .engine.backfill import backfill
 from .engine.handles import RunHandle
 from .engine.threads import StoreThread
 from .errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound
-from .model import forecast
+from .model import explanation, forecast, inquiry
 from .model.backfill import Backfill, BackfillRequest
+from .model.changes import ChangePage, ChangeQuery
+from .model.circumstances import Circumstances
 from .model.descriptions import describe
+from .model.explanation import Explanation
 from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
+from .model.inquiry import Evidence
 from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
-from .model.runs import Cause, RunPage, RunQuery, RunRecord
+from .model.runs import LONGEST_PAGE, Cause, RunPage, RunQuery, RunRecord
+from .model.schedules import zone_of
 from .model.stretches import Stretch, StretchQuery
 from .model.triggers import TriggerSpec
 
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
     from .stores.sql.workers import Worker
 
 T = TypeVar("T")
+
+_AHEAD = 20
+"""Records behind a moment that are looked at, to find the one that covers it, and the run that stood for it."""
 
 
 class AioVerbs:
@@ -327,6 +335,63 @@ class AioVerbs:
         return await self._compute(
             partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
         )
+
+    async def explain(self, job_id: str, at: datetime | str) -> Explanation:
+        """Say what happened, or is to happen, to the job's fire at a moment: `verdict` in a word, `description` in a
+        sentence, and the details, as `Explanation` says.
+
+        `at` is a datetime or ISO 8601 text. A naive one is read in the trigger's zone; where it comes twice it stands
+        for the time that is a fire, or the first if both are. One with whole seconds means the fire within that second,
+        and with a trigger that has jitter the nearest fire within that.
+
+        Raises InvalidDefinition for a wrong `at`, JobNotFound where neither a job nor a trace of one is there,
+        StoreUnavailable, or SchedulerError where a history is not available.
+        """
+        scheduler = self._front.scheduler
+        asked = explanation.parse_at(at, scheduler.clock.now())
+        job = await self.get_job(job_id)
+        trigger = None if job is None else job.trigger
+        if trigger is None:
+            trigger = await scheduler.call(partial(scheduler.ledger.last_trigger, job_id))
+        zone = zone_of(trigger) or scheduler.timezone
+        candidates = explanation.moments(asked, zone)
+        if not candidates:
+            await self._evidence(job_id, job, asked.replace(tzinfo=zone))  # Raises where there is no such job.
+            return await self._compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
+        answers = []
+        for moment in candidates:
+            evidence = await self._evidence(job_id, job, moment)
+            answers.append(await self._compute(partial(inquiry.explain, evidence)))
+        return next((answer for answer in answers if answer.verdict != "not_a_fire"), answers[0])
+
+    async def _evidence(self, job_id: str, job: Job | None, at: datetime) -> Evidence:
+        """Return what is known of a job around a moment. Raises JobNotFound."""
+        scheduler, histories = self._front.scheduler, self._front.scheduler.histories
+        now = scheduler.clock.now()
+        moment = min(at.astimezone(UTC), now.astimezone(UTC))
+        here = await scheduler.call(partial(scheduler.ledger.circumstances, job, job_id, moment))
+        trigger = job.trigger if job is not None and moment < at else here.trigger if here is not None else None
+        begin, end = explanation.window(at, trigger)
+        query = RunQuery(job_id, since=begin, until=end, limit=LONGEST_PAGE)
+
+        def read() -> tuple[list[RunRecord], list[RunRecord]]:
+            return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)
+
+        records, ahead = await scheduler.call(read, blocking=histories.blocking)
+        if here is None and not ahead and not (await self.runs(job_id, limit=1)).items:
+            raise JobNotFound(job_id)
+        broken = None if job is None else scheduler.catalogue.broken_reason(job)
+        return Evidence(job_id, at, now, job, here or Circumstances(), records, ahead, broken)
+
+    async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
+        """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
+
+        `cursor` is the `next` of the page before. An SQL store keeps its list for SCHEDULER_HISTORY_DAYS, for all
+        processes; of jobs elsewhere, and of its own start, stop and pauses, each process remembers the last 10,000
+        changes. Raises InvalidDefinition or StoreUnavailable.
+        """
+        scheduler = self._front.scheduler
+        return await scheduler.call(partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor)))
 
     async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
         """Return the fires of all jobs within so many `hours` (at most 8,784, which are 366 days), in order of time.

@@ -17,6 +17,8 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import DuplicateJob, InvalidDefinition, JobNotFound
 from ..model import arguments, state
+from ..model.actor import current_actor
+from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged
 from ..model.functions import check_call
 from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
@@ -90,13 +92,17 @@ class Catalogue:
             if entries:
                 self.reconcile(slot)
             return
-        for entry in entries:
-            try:
-                self._store(slot, entry.definition, entry.job, replacing=True)
-            except InvalidDefinition as error:
-                # Only now is the store's opinion known. The other jobs must not suffer for it.
-                log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
-            self.declarations.applied(entry)
+        token = current_actor.set("deploy")
+        try:
+            for entry in entries:
+                try:
+                    self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
+                except InvalidDefinition as error:
+                    # Only now is the store's opinion known. The other jobs must not suffer for it.
+                    log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
+                self.declarations.applied(entry)
+        finally:
+            current_actor.reset(token)
 
     def join(self, slot: Slot) -> Session:
         """Open a shared store and take part in it as a process of its own. Raises StoreUnavailable."""
@@ -217,6 +223,7 @@ class Catalogue:
         fields = self._prepare(slot, job, changes)
         if not fields:
             return job
+        before = job.next_run_time
         if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
         job._modify(**fields)
@@ -224,6 +231,9 @@ class Catalogue:
         store.update_job(job)
         if slot.shared:
             job = store.lookup_job(job_id)
+        else:
+            keys = ", ".join(key for key in fields if key != "next_run_time")
+            self._scheduler.changes.note_update(job, before, keys or None)
         self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
         return job
 
@@ -258,6 +268,7 @@ class Catalogue:
         if entry is not None:
             check(entry.job)
             self.declarations.drop(job_id)
+            self._scheduler.changes.note("remove", job_id)
             self._changed(aps.EVENT_JOB_REMOVED, job_id, entry.definition.jobstore)
             return
         for slot in self._slots(alias):
@@ -266,6 +277,8 @@ class Catalogue:
             except JobLookupError:
                 continue
             slot.forget(job_id)
+            if not slot.shared:
+                self._scheduler.changes.note("remove", job_id)
             self._scheduler.mailbox.post(partial(self._scheduler.runner.waiting.drop, "the job was removed", job_id))
             self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias)
             return
@@ -282,10 +295,14 @@ class Catalogue:
         """Remove every job, of one store or of all."""
         for entry in self.declarations.of(alias):
             self.declarations.drop(entry.definition.id)
+            self._scheduler.changes.note("remove", entry.definition.id)
         for slot in self._slots(alias):
+            jobs = [] if slot.shared else slot.do(lambda store: store.get_all_jobs())
             slot.perform(lambda store: store.remove_all_jobs())
             drop = partial(self._scheduler.runner.waiting.drop, "the job was removed", jobstore=slot.alias)
             self._scheduler.mailbox.post(drop)
+            for job in jobs:
+                self._scheduler.changes.note("remove", job.id)
             slot.broken.clear()
             slot.consumed.clear()
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))
@@ -362,12 +379,14 @@ class Catalogue:
                 yield slot, job
                 return
 
-    def _store(self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool) -> Job:
+    def _store(
+        self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action = "add"
+    ) -> Job:
         """Put a job into its store, or reconcile it with the one that is there."""
         check_place(definition, self._scheduler.runner.executors, self.slots)
         self._resolve(job, definition)
         slot.check(job)
-        put = partial(self._put, job, definition, replacing)
+        put = partial(self._put, job, definition, replacing, None if slot.shared else action)
         try:
             code = slot.perform(put)
         except DuplicateJob:
@@ -383,17 +402,25 @@ class Catalogue:
             self._changed(code, job.id, slot.alias)
         return self.get(job.id, slot.alias) or job if slot.shared else job
 
-    def _put(self, job: Job, definition: JobDefinition, replacing: bool, store: Any) -> int:
-        """Add or replace the job within a transaction of its store; return the code of the event, 0 for none."""
+    def _put(self, job: Job, definition: JobDefinition, replacing: bool, action: Action | None, store: Any) -> int:
+        """Add or replace the job within a transaction of its store; return the code of the event, 0 for none.
+
+        Where the store does not write down changes, the `action` is.
+        """
         existing = store.lookup_job(job.id)
         if existing is None:
             store.add_job(job)
+            if action is not None:
+                self._scheduler.changes.note_new(job, action)
             return int(aps.EVENT_JOB_ADDED)
         if not replacing:
             raise DuplicateJob(job.id)
         if not self._adopt(existing, job, definition):
             return 0
+        before = existing.next_run_time
         store.update_job(job)
+        if action is not None:
+            self._scheduler.changes.note_update(job, before, "replaced")
         return int(aps.EVENT_JOB_MODIFIED)
 
     def _resolve(self, job: Job, definition: JobDefinition) -> None:
@@ -483,9 +510,20 @@ class Catalogue:
         return getattr(job, "last_fire", None) or slot.consumed.get(job.id)
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
+        before = getattr(entry.job, "next_run_time", UNSET)
         self.declarations.modify(entry, changes)
+        self._note_pending(entry.job, before, changes)
         self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None)
         return entry.job
+
+    def _note_pending(self, job: Job, before: Any, changes: JobChanges) -> None:
+        """Write down what was changed of a job that waits for the start, which has no next fire unless it was given."""
+        keys = [*(["trigger"] if changes.trigger is not None else []), *changes.fields]
+        if others := ", ".join(key for key in keys if key != "next_run_time"):
+            self._scheduler.changes.note("modify", job.id, detail=others, trigger=job.trigger)
+        after = getattr(job, "next_run_time", UNSET)
+        if (before is None) != (after is None):
+            self._scheduler.changes.note("pause" if after is None else "resume", job.id)
 
     def _refuse_unrestorable(self, job: Job) -> None:
         if (reason := unrestorable_reason(job)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from itertools import islice
 from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
+from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time
 from ..model.stretches import Stretch, StretchQuery, merge
 from .clock import Clock
 from .runner import Runner
@@ -56,6 +57,13 @@ class Source(Protocol):
 
     def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Return how the last run of each of these jobs ended; those that never ran are left out."""
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most.
+
+        Of fires that were attempted several times the first attempt is there. Records of several fires stand where the
+        last of them does.
+        """
 
 
 class Histories:
@@ -107,6 +115,11 @@ class Histories:
         for source in reversed(self.sources):
             found |= source.last_outcomes(job_ids)
         return found
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        found = _latest(source.fires_from(job_id, begin, limit) for source in self.sources)
+        return sorted(found, key=in_time)[:limit]
 
 
 def _latest(parts: Iterable[Iterable[RunRecord]]) -> list[RunRecord]:
@@ -228,6 +241,11 @@ class HistoryRing:
                 last[record.job_id] = record
         return {job_id: record.outcome for job_id, record in last.items()}
 
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        own = (record for record in self._all() if record.job_id == job_id and record.cause == "schedule")
+        return heapq.nsmallest(limit, (record for record in own if record.scheduled_at >= begin), key=in_time)
+
     def _all(self) -> list[RunRecord]:
         # In this order, a run that ends in between is seen, and as what it is then.
         under_way, records = list(self._under_way()), self.records()
@@ -242,7 +260,7 @@ class HistoryRing:
         """Take a record in; return how many older ones had to go."""
         if record.outcome in ("missed", "coalesced"):
             previous = self._records.get(self._lapses.get(record.job_id, ""))
-            if previous is not None and previous.outcome == record.outcome:
+            if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)
             self._lapses[record.job_id] = record.run_id
         else:
@@ -269,6 +287,11 @@ class HistoryRing:
         """Let the record take up no more lapses."""
         if self._lapses.get(record.job_id) == record.run_id:
             del self._lapses[record.job_id]
+
+
+def _was_over(earlier: RunRecord, later: RunRecord) -> bool:
+    """Tell whether lapses had been accounted for before the later ones were due: how late they were differs."""
+    return earlier.finished_at is not None and earlier.finished_at < (later.first_scheduled_at or later.scheduled_at)
 
 
 def _merge(earlier: RunRecord, later: RunRecord) -> RunRecord:
@@ -361,6 +384,10 @@ class HistoryWriter:
     def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Return how the last run of each of these jobs ended; those that never ran are left out."""
         return self._waiting.last_outcomes(job_ids)
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        return self._waiting.fires_from(job_id, begin, limit)
 
     async def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds; the log says what could not be written."""

@@ -141,6 +141,7 @@ class Pump:
         for job, reason in round_.broken:
             if slot.broken.get(job.id) != reason:
                 slot.broken[job.id] = reason
+                scheduler.changes.note("broken", job.id, detail=reason)
                 log.error('Job "%s" is broken and does not run: %s', job.id, reason)
         return round_
 

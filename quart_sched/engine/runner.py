@@ -21,7 +21,7 @@ from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
 from ..model.jobs import copy_with
 from ..model.policies import policy_of
-from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
+from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id, overlap_error
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .handles import RunHandle
@@ -158,8 +158,9 @@ class Runner:
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
+            under_way = [batch.current.run_id for batch in self._active[job.id]]
             for run in left_out:
-                self._emit_end(run, job._jobstore_alias, "skipped")
+                self._emit_end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
             self.waiting.add(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0, self.clock)
 
@@ -204,8 +205,9 @@ class Runner:
         """Account for fires that will not run: missed, or coalesced into a later one."""
         run_id = new_run_id()
         record = RunRecord(
-            run_id, run_id, job.id, last, outcome, "schedule", self.worker, first_scheduled_at=first, fires=fires
-        )
+            run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self.clock.now(),
+            first_scheduled_at=first, fires=fires,
+        )  # fmt: skip
         self.account(record, job._jobstore_alias)
 
     def account(self, record: RunRecord, jobstore: str | None) -> None:
@@ -395,8 +397,12 @@ class Runner:
         error: BaseException | None = None,
         retry_in: float | None = None,
         busy: bool = False,
+        why: tuple[str, str] | None = None,
     ) -> RunEnded:
         now = self.clock.now()
+        kind, message = why or (None, None)
+        if error is not None:
+            kind, message = type(error).__name__, str(error)
         record = RunRecord(
             run.run_id,
             run.fire_id,
@@ -407,9 +413,9 @@ class Runner:
             self.worker,
             run.attempt,
             run.started_at,
-            now if run.started_at is not None else None,
-            type(error).__name__ if error is not None else None,
-            str(error) if error is not None else None,
+            now,
+            kind,
+            message,
             _format(error) if error is not None else None,
             bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
             final=retry_in is None,

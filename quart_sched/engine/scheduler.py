@@ -29,6 +29,7 @@ from .executors import ForeignExecutor
 from .handles import RepeatedRun, RunHandle
 from .history import HistoryRing
 from .idempotency import IdempotencyKeys
+from .ledger import ChangeLog, Ledger
 from .logs import LogCapture
 from .performer import Performer
 from .pump import Pump
@@ -75,6 +76,8 @@ class Scheduler(SetUp):
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
         self.keys = IdempotencyKeys()
+        self.changes = ChangeLog(clock)
+        self.ledger = Ledger(self)
         self.catalogue = Catalogue(self)
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
@@ -168,6 +171,9 @@ class Scheduler(SetUp):
         self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
         self.catalogue.started = True
         log.info("Scheduler started%s", ", paused" if paused else "")
+        self.changes.note("start")
+        if self.state == STATE_PAUSED:
+            self.changes.note("pause", elsewhere=not paused)
         self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_STARTED))
         # The pumps apply the declarations too; the memory store's at once, so that the jobs are seen right away.
         self._pumps = [self._pump(slot) for slot in self.catalogue.slots.values()]
@@ -229,6 +235,7 @@ class Scheduler(SetUp):
         if self.state != STATE_STOPPED:
             self.state = STATE_STOPPED
             log.info("Scheduler has been shut down")
+            self.changes.note("stop")
             self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_SHUTDOWN))
         return pumps, self.runner.generation
 
@@ -301,15 +308,16 @@ class Scheduler(SetUp):
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
         (self._paused_in.add if paused else self._paused_in.discard)(alias)
-        self._show_state()
+        self._show_state(elsewhere=True)
 
-    def _show_state(self) -> None:
+    def _show_state(self, *, elsewhere: bool = False) -> None:
         if self.state == STATE_STOPPED:
             return
         before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
         if before != self.state:
             paused = self.state == STATE_PAUSED
             log.info("Scheduler %s", "paused" if paused else "resumed")
+            self.changes.note("pause" if paused else "resume", elsewhere=elsewhere)
             code = aps.EVENT_SCHEDULER_PAUSED if paused else aps.EVENT_SCHEDULER_RESUMED
             self.stream.emit(SchedulerChanged(code))
             self.wakeup()

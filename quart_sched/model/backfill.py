@@ -12,8 +12,9 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
-from .forecast import following_fire, parse_whole, without_jitter
+from .forecast import parse_whole
 from .planning import take_up
+from .schedules import following, without_jitter
 from .trigger_parser import moment
 from .triggers import localize
 
@@ -65,7 +66,7 @@ class BackfillRequest:
             fire = take_up(trigger, self.start - _MARGIN)
             while fire is not None and fire.astimezone(UTC) < self.end and len(found) <= MOST_FIRES:
                 found += [fire] if fire.astimezone(UTC) >= self.start else []
-                fire = following_fire(trigger, fire)
+                fire = following(trigger, fire)
         except Exception as error:
             # The trigger may be the user's own code, or a combination that has no common fire.
             raise InvalidDefinition("trigger", f"raised {type(error).__name__}: {error}") from error

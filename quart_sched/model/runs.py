@@ -8,7 +8,7 @@ import heapq
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from operator import attrgetter
@@ -98,6 +98,8 @@ class Run:
 class RunRecord:
     """What became of a fire. Times are aware; `traceback`, `result` and `log` are bounded texts.
 
+    `finished_at` is when the run ended, or when a fire that did not run was accounted for.
+
     A run that has not ended has its state for an outcome, and is not `final`; nor is an attempt that another one
     follows.
 
@@ -134,6 +136,23 @@ class RunRecord:
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
+
+
+_OVERLAP = "RunsAlready"
+_NAMED = 20
+"""Runs that are named where a fire was skipped."""
+_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def overlap_error(run_ids: Sequence[str]) -> tuple[str, str]:
+    """Return the type and message of the error of a fire that is skipped because of the runs under way."""
+    more = f" and {len(run_ids) - _NAMED} more" if len(run_ids) > _NAMED else ""
+    return _OVERLAP, f"Its job runs already, as often as max_instances allows: {', '.join(run_ids[:_NAMED])}{more}"
+
+
+def blocking_runs(record: RunRecord) -> tuple[str, ...]:
+    """Return the runs because of which a fire was skipped, as `overlap_error` has named them."""
+    return tuple(_RUN_ID.findall(record.error_message or "")) if record.error_type == _OVERLAP else ()
 
 
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
@@ -241,7 +260,7 @@ class RunQuery:
             )
         times = {key: _time(key, given[key], timezone) for key in ("since", "until") if key in given}
         before = Cursor.decode(given["cursor"]) if "cursor" in given else None
-        return cls(job_id, outcome, times.get("since"), times.get("until"), _limit(given.get("limit", 50)), before)
+        return cls(job_id, outcome, times.get("since"), times.get("until"), parse_limit(given.get("limit", 50)), before)
 
     @property
     def by_time(self) -> bool:
@@ -263,14 +282,15 @@ class RunQuery:
         if self.by_time:
             if self.before is not None:
                 end = (self.before.scheduled_us / 1_000_000, self.before.run_id)
-                chosen = [record for record in chosen if _place(record) < end]
-            return heapq.nlargest(self.limit, chosen, key=_place)
+                chosen = [record for record in chosen if in_time(record) < end]
+            return heapq.nlargest(self.limit, chosen, key=in_time)
         if self.before is not None:
             chosen = [record for record in chosen if record.run_id < self.before.run_id]
         return heapq.nlargest(self.limit, chosen, key=attrgetter("run_id"))
 
 
-def _place(record: RunRecord) -> tuple[float, str]:
+def in_time(record: RunRecord) -> tuple[float, str]:
+    """Return what sorts records by the time of their fires."""
     # A float of seconds is exact to the microsecond for times that are ours; times of one zone, compared with each
     # other, would be those of the clock on the wall, which is put back once a year.
     return record.scheduled_at.timestamp(), record.run_id
@@ -283,7 +303,8 @@ def _time(key: str, value: Any, timezone: tzinfo) -> datetime:
     return localize(key, localize(key, moment(key, value), timezone), UTC)
 
 
-def _limit(value: Any) -> int:
+def parse_limit(value: Any) -> int:
+    """Return how many entries a page is to have, which may be given as text. Raises InvalidDefinition."""
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= LONGEST_PAGE:
         raise InvalidDefinition("limit", f"is {bounded_repr(value)}; expected a whole number from 1 to {LONGEST_PAGE}")

@@ -1,4 +1,4 @@
-"""The REST API: Flask-APScheduler's thirteen endpoints, and those on runs and on fires to come."""
+"""The REST API: Flask-APScheduler's thirteen endpoints, and those on runs, on fires to come, and on changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..model.backfill import BackfillRequest
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.overrides import Overrides
 from ..model.triggers import zone_name
-from . import forecast, runs, security
+from . import explain, forecast, runs, security
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -302,7 +302,14 @@ async def _get_next_fires(front: APScheduler, job_id: str) -> Response:
         return await _by_whole_id(front, f"{job_id}/next", error)
 
 
-async def _by_whole_id(front: APScheduler, job_id: str, error: JobNotFound) -> Response:
+async def _explain_fire(front: APScheduler, job_id: str) -> Response | dict[str, Any]:
+    try:
+        return await explain.explain_fire(front, job_id)
+    except (JobNotFound, InvalidDefinition) as error:
+        return await _by_whole_id(front, f"{job_id}/explain", error)
+
+
+async def _by_whole_id(front: APScheduler, job_id: str, error: SchedulerError) -> Response:
     """Answer with the job that has this id, as an id may itself end like a path; where there is none, raise `error`."""
     job = await front.aio.get_job(job_id)
     if job is None:
@@ -330,6 +337,8 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("run_job", "POST", "/jobs/<path:job_id>/run", _run_job),
     ("backfill_job", "POST", "/jobs/<path:job_id>/backfill", _backfill),
     ("get_next_fires", "GET", "/jobs/<path:job_id>/next", _get_next_fires),
+    ("explain_fire", "GET", "/jobs/<path:job_id>/explain", _explain_fire),
+    ("get_audit", "GET", "/audit", explain.get_audit),
     ("get_forecast", "GET", "/forecast", _get_forecast),
     ("get_runs", "GET", "/runs", runs.get_runs),
     ("get_job_runs", "GET", "/jobs/<path:job_id>/runs", _get_job_runs),

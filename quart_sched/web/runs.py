@@ -60,7 +60,7 @@ def parameters(*names: str) -> dict[str, str]:
             raise InvalidDefinition(name, f"is {given[name]!r} and {value!r}; expected one value")
         # The plus of an offset from UTC arrives as a space where nobody has encoded it.
         given[name] = (
-            re.sub(r"(:\d\d(?:\.\d+)?) (?=\d\d:?\d\d$)", r"\1+", value) if name in ("since", "until") else value
+            re.sub(r"(:\d\d(?:\.\d+)?) (?=\d\d:?\d\d$)", r"\1+", value) if name in ("since", "until", "at") else value
         )
     return given
 

@@ -45,6 +45,8 @@ RIGHTS: dict[str, Right] = {
     "backfill_job": "operate",
     "get_next_fires": "read",
     "get_forecast": "read",
+    "explain_fire": "read",
+    "get_audit": "read",
     "get_runs": "read",
     "get_job_runs": "read",
     "get_run": "read",

@@ -45,6 +45,7 @@ PAGES = {
     "job-paused": "/job?id=rates",
     "runs": "/runs",
     "runs-failed": "/runs?outcome=failed&job_id=rates",
+    "changes": "/changes",
     "add": "/add",
     "add-function": "/add?func=tests.dashboard.site:report",
     "edit": "/job/edit?id=reports",
@@ -106,6 +107,42 @@ def test_a_job_that_is_gone_still_shows_its_runs(site: Site, visitor: Visitor) -
     assert visitor.open(f"{site.ui}/job?id={gone}").status == 404
     assert visitor.page.locator("table.runs tbody tr").count() == 3
     check(visitor, "job-gone")
+
+
+def test_the_page_of_a_job_says_why_it_did_not_run(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.open(f"{site.ui}/job?id=invoices")
+    page.locator("#f-at").fill("2026-01-15 04:00")
+    page.get_by_role("button", name="Explain").click()
+    page.locator(".answer").wait_for()
+    explained = site.ask(site.scheduler.aio.explain("invoices", "2026-01-15 04:00"))
+    assert explained.description in page.locator(".answer").inner_text()
+    check(visitor, "job-why")
+    at = site.job("invoices").next_run_time.isoformat()
+    page.locator("#f-at").fill(at)
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("It is still to come.").wait_for()
+    visitor.expect_status(400)
+    page.locator("#f-at").fill("at night")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#problem-at").wait_for()
+    assert page.locator("#f-at").input_value() == "at night"
+
+
+def test_the_page_of_a_paused_job_says_who_paused_it_and_what_that_means(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"held-{visitor.view}")
+    at = site.job(job_id).next_run_time.isoformat()
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    visitor.page.locator("#a-pause").click()
+    visitor.page.get_by_text("Paused by api").wait_for()
+    visitor.open(f"{site.ui}/job?id={job_id}&at={at.replace('+', '%2B')}")
+    answer = visitor.page.locator(".answer").inner_text()
+    assert site.ask(site.scheduler.aio.explain(job_id, at)).description in answer
+    changes = visitor.page.locator("section[aria-labelledby=changes-h] tbody tr")
+    assert "paused" in changes.first.inner_text()
+    visitor.open(f"{site.ui}/changes?job_id={job_id}")
+    assert visitor.page.locator("tbody tr").count() == len(site.ask(site.scheduler.aio.changes(job_id)).items)
+    check(visitor, "changes-of-a-job")
 
 
 def test_the_time_line_has_a_lane_for_each_job_and_can_be_zoomed(site: Site, visitor: Visitor) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pytest
 
+from quart_sched.model.changes import Action
+from quart_sched.model.explanation import Verdict
 from quart_sched.model.listing import JOB_STATES, SORTS
 from quart_sched.model.runs import OUTCOMES, STATES, Cause
 from quart_sched.web.dashboard import words
@@ -51,7 +54,9 @@ def test_every_key_that_is_used_has_words() -> None:
         *(f"span.{name}" for name in SPANS),
         *(f"kind.{name}" for name in KINDS),
         *(f"field.{name}" for names in LAYOUT.values() for name in names),
-        *(f"cause.{name}" for name in Cause.__args__),  # type: ignore[attr-defined]
+        *(f"cause.{name}" for name in get_args(Cause)),
+        *(f"verdict.{name}" for name in get_args(Verdict)),
+        *(f"change.{name}" for name in get_args(Action)),
     }
     missing = {
         key for key in used() | names if key not in words.LANGUAGES["en"] and not key.endswith((".html", ".", "_"))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from quart_sched.engine.clock import Clock
 from quart_sched.engine.history import Histories, HistoryRing, HistoryWriter, under_way
 from quart_sched.model.events import RunEnded, SchedulerChanged
-from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, in_time
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.history import SqlHistory
 from tests.conftest import START, ManualClock, eventually
@@ -76,6 +76,18 @@ def test_another_outcome_in_between_parts_them() -> None:
         ("r2", "coalesced"),
         ("r3", "succeeded"),
         ("r5", "missed"),
+    ]
+
+
+def test_lapses_that_were_decided_on_one_by_one_keep_their_own_delays() -> None:
+    ring = HistoryRing(10)
+    for number, accounted in ((1, 5), (2, 5), (9, 10)):
+        moment, decided = NOW + timedelta(seconds=number), NOW + timedelta(seconds=accounted)
+        lapse = RunRecord(f"r{number}", "f", "job", moment, "missed", "schedule", "host:1", finished_at=decided)
+        ring(RunEnded(lapse, "default"))
+    assert [(record.fires, record.finished_at) for record in ring.records()] == [
+        (2, NOW + timedelta(seconds=5)),
+        (1, NOW + timedelta(seconds=10)),
     ]
 
 
@@ -219,6 +231,10 @@ class Fixed:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         return [r for r in self.records if r.fire_id == record.fire_id]
 
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        own = [r for r in self.records if r.job_id == job_id and r.scheduled_at >= begin]
+        return sorted(own, key=in_time)[:limit]
+
 
 @pytest.mark.parametrize("filters", [{}, {"job_id": "job"}], ids=["all", "of one job"])
 @given(st.lists(st.lists(st.integers(0, 30), max_size=12, unique=True), max_size=3), st.integers(1, 5))
@@ -256,6 +272,13 @@ def test_attempts_in_several_places_come_in_their_order() -> None:
     first, second = record(1, "lost", final=False), record(2, fire_id="r1", attempt=2)
     histories = Histories([Fixed(second), Fixed(first, record(3))])
     assert histories.attempts(second) == [first, second]
+
+
+def test_the_first_fires_from_a_moment_come_in_the_order_of_time_out_of_all_sources() -> None:
+    running, over = record(2, "running"), record(2)
+    histories = Histories([Fixed(record(4), running), Fixed(record(1), over, record(3)), Fixed(record(9))])
+    found = histories.fires_from("job", NOW + timedelta(seconds=2), 3)
+    assert found == [over, record(3), record(4)]
 
 
 def test_without_sources_there_is_nothing() -> None:

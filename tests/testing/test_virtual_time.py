@@ -139,8 +139,8 @@ async def test_missed_and_skipped_fires_are_listed_too(scheduler):
     async with scheduler.virtual_time(start=START) as clock:
         await clock.advance(seconds=40)
     assert told(clock.fires)[:3] == [
-        ("late", -HOUR, None, None, "missed"),
-        ("slow", 30, None, None, "skipped"),
+        ("late", -HOUR, None, 0, "missed"),
+        ("slow", 30, None, 30, "skipped"),
         ("slow", 15, 15, 35, "succeeded"),
     ]
 

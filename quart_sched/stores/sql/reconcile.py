@@ -20,13 +20,14 @@ from ...model import state
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import new_run_id
-from .changes import NEW_JOB, Changes, new_row
+from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
 from .rows import LIVE_COLUMNS, live_row, micros, moment
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]
+_PRUNED = "the code does not declare it any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def reconcile(
         query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1"
         stored |= {row.id: row for row in conn.execute(text(query), {"ids": dialect.pack(sorted(strangers))})}
 
-    log: list[tuple[str, str | None, int | None, str | None]] = []
+    log: list[Entry] = []
     new, touched, replaced = [], set(), []
     for job_id, entry in by_id.items():
         row = stored.get(job_id)
@@ -102,7 +103,7 @@ def reconcile(
                 continue
             new.append(values)
             result.added.append(job_id)
-            log.append(("add", job_id, 1, values[4]))
+            log += entries_of_new(values)
         elif row.orphan_us is not None or (in_force and not _same(row, entry)):
             touched.add(job_id)
     pruned = set()
@@ -174,7 +175,7 @@ def _announce(
 
 def _change(
     conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], by_id: dict[str, Declaration],
-    in_force: bool, now: int, result: Reconciled, log: list[tuple[str, str | None, int | None, str | None]],
+    in_force: bool, now: int, result: Reconciled, log: list[Entry],
 ) -> None:  # fmt: skip
     """Update the declared jobs that were written anew, and lift the prune from those that are declared again."""
     if not ids:
@@ -212,7 +213,10 @@ def _change(
             (row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes)
         )
         (result.changed if changed else result.restored).append(row.id)
-        log.append(("declare", row.id, row.version + 1, definition))
+        detail = state.differences(row.definition, definition)
+        log.append(Entry("declare", row.id, row.version + 1, definition, detail))
+        if row.paused_us is None and paused_us is not None:
+            log.append(Entry("pause", row.id, row.version + 1))
     columns = (
         "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
         "trig_hash", "decl_hash",
@@ -231,12 +235,13 @@ def _next(job: ScheduledJob, fire: datetime | None, last_us: int | None) -> int 
 
 def _prune(
     conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune, result: Reconciled,
-    log: list[tuple[str, str | None, int | None, str | None]],
+    log: list[Entry],
 ) -> None:  # fmt: skip
     columns = "id, version, next_us, held_us, ended_us"
     query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
     rows = conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all()
-    log += [("prune", row.id, row.version + 1, None) for row in rows]
+    removed: set[str] = {row.id for row in rows if row.ended_us is None} if prune == "remove" else set()
+    log += [Entry("remove" if row.id in removed else "prune", row.id, row.version + 1, None, _PRUNED) for row in rows]
     result.pruned = sorted(row.id for row in rows if row.ended_us is None)
     if prune == "remove":
         changes.discard(result.pruned)

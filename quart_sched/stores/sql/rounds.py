@@ -19,7 +19,8 @@ from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
 from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
-from ...model.runs import Outcome, Run, RunRecord, new_run_id
+from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error
+from .changes import Entry, write_down
 from .dialects import Dialect
 from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
@@ -100,6 +101,14 @@ class _Books:
     runs: list[tuple[Any, ...]] = field(default_factory=list)
     jobs: list[tuple[Any, ...]] = field(default_factory=list)
     broken: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlap:
+    """The runs that a job without a free instance is at, and how many of its fires may wait for one."""
+
+    running: list[str]
+    places: int
 
 
 class Rounds:
@@ -232,7 +241,7 @@ class Rounds:
         result.met = True
         waiting.sort(key=lambda row: (row.due_us, row.sched_us))
         jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
-        busy = self.count_running(conn, jobs, work.unwritten)
+        busy = self.under_way(conn, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
@@ -241,7 +250,8 @@ class Rounds:
             if job is None or job.incarnation != row.incarnation:
                 stranded.append(row)
                 continue
-            if busy.get(row.job_id, 0) >= job.max_instances:
+            running = busy.setdefault(row.job_id, [])
+            if len(running) >= job.max_instances:
                 put_off.append((row.run_id, now + _LATER))
                 continue
             try:
@@ -250,7 +260,7 @@ class Rounds:
                 # Of a kind that newer code knows, whose processes will take it.
                 put_off.append((row.run_id, now + _LATER))
                 continue
-            busy[row.job_id] = busy.get(row.job_id, 0) + 1
+            running.append(row.run_id)
             run = Run(
                 overridden, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
                 attempt=row.attempt,
@@ -349,11 +359,14 @@ class Rounds:
                 books.broken.append((row.id, None, row.next_us, now, clean(reason)))
                 result.broken.append((row.id, reason))
         # A statement of its own, after the locks: as a part of the query above it would count too few.
-        busy = self.count_running(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
-        full = {row.id: job for row, job, plan in plans if plan.fires and busy.get(row.id, 0) >= job.max_instances}
+        busy = self.under_way(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
+        full = {
+            row.id: job for row, job, plan in plans if plan.fires and len(busy.get(row.id, ())) >= job.max_instances
+        }
         places = self._make_places(conn, me, now, full, result)
         for row, job, plan in plans:
-            self._enter(row, job, plan, places.get(row.id), me, now, books, result)
+            overlap = _Overlap(busy[row.id], places[row.id]) if row.id in full else None
+            self._enter(row, job, plan, overlap, me, now, books, result)
         self._dialect.insert(conn, "live", LIVE_COLUMNS, books.live)
         self._dialect.insert(conn, "runs", RUN_COLUMNS, books.runs)
         self._dialect.update(
@@ -361,6 +374,9 @@ class Rounds:
         )
         columns = ("next_us", "held_us", "broken_us", "broken_reason")
         self._dialect.update(conn, "jobs", "id", columns, books.broken, also="version = version + 1")
+        versions = {row.id: row.version + 1 for row in rows}
+        broken = [Entry("broken", job_id, versions[job_id], None, reason) for job_id, *_, reason in books.broken]
+        write_down(conn, self._dialect, now, broken)
 
     def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
@@ -385,13 +401,13 @@ class Rounds:
         row: Any,
         job: ScheduledJob,
         plan: Plan,
-        places: int | None,
+        overlap: _Overlap | None,
         me: Session,
         now: int,
         books: _Books,
         result: Round,
     ) -> None:
-        """Write the plan for one job into the books; `places`: how many of its fires may wait, None where they run."""
+        """Write the plan for one job into the books; without an `overlap` its fires run."""
         last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
         following = None if plan.next is None else micros(plan.next)
         books.jobs.append((row.id, following, micros(last), None if following is not None else now))
@@ -400,25 +416,26 @@ class Rounds:
         for lapse in plan.lapses:
             self._account(row, lapse.outcome, lapse.first, lapse.last, lapse.fires, me, books, result)
         fires = plan.fires
-        if places is not None:
+        if overlap is not None:
             # Of those that may replace a run the last counts, of those that queue the first.
-            replaces = job.policy.overlap == "replace"
+            places, replaces = overlap.places, job.policy.overlap == "replace"
             fires = plan.fires[-places:] if replaces and places else plan.fires[:places]
+            why = overlap_error(overlap.running)
             for fire in plan.fires:
                 if fire not in fires:
-                    self._account(row, "skipped", None, fire, 1, me, books, result)
+                    self._account(row, "skipped", None, fire, 1, me, books, result, why)
         runs = [Run(job, fire, "schedule") for fire in fires]
         for run in runs:
             enter = partial(
                 live_row, row, run.run_id, sched_us=micros(run.scheduled_at), cause="schedule",
                 on_crash=job.policy.on_crash, scheduled=True,
             )  # fmt: skip
-            if places is None:
+            if overlap is None:
                 books.live.append(enter(batch_id=runs[0].run_id, state="running", owner=me.id, claimed_us=now))
             else:
                 books.live.append(enter(state="queued", due_us=now))
                 result.queued = True
-        if runs and places is None:
+        if runs and overlap is None:
             result.claimed.append(Claimed(job, runs))
 
     def _make_places(
@@ -468,12 +485,15 @@ class Rounds:
         me: Session,
         books: _Books,
         result: Round,
+        why: tuple[str, str] | None = None,
     ) -> None:
         """Account for fires that will not run."""
         run_id = new_run_id()
+        kind, message = why or (None, None)
         record = RunRecord(
-            run_id, run_id, row.id, last, outcome, "schedule", me.worker, first_scheduled_at=first, fires=fires
-        )
+            run_id, run_id, row.id, last, outcome, "schedule", me.worker, finished_at=result.now, error_type=kind,
+            error_message=message, first_scheduled_at=first, fires=fires,
+        )  # fmt: skip
         result.records.append(record)
         books.runs.append(run_row(record, me.id, row.version, row.func))
 
@@ -497,21 +517,22 @@ class Rounds:
             return None
         return self._loader.attempt(row, usable)
 
-    def count_running(
+    def under_way(
         self, conn: Connection, job_ids: Collection[str], unwritten: Sequence[RunRecord]
-    ) -> dict[str, int]:
-        """Return how many instances of each of these jobs run, over all processes."""
+    ) -> dict[str, list[str]]:
+        """Return the run that each instance of these jobs is at, over all processes."""
         if not job_ids:
             return {}
         condition, values = "owner IS NOT NULL", {"ids": self._dialect.pack(sorted(job_ids))}
         if ended := [record.run_id for record in unwritten if record.job_id in job_ids]:
             condition += f" AND NOT ({self._dialect.within('run_id', 'ended')})"
             values["ended"] = self._dialect.pack(ended)
-        query = (
-            f"SELECT job_id, COUNT(DISTINCT batch_id) AS n FROM {self._dialect.joined('live', 'job_id', 'ids')} "
-            f"{condition} GROUP BY job_id"
-        )
-        return {row.job_id: row.n for row in conn.execute(text(query), values)}
+        live = self._dialect.joined("live", "job_id", "ids")
+        query = f"SELECT job_id, batch_id, sched_us, run_id FROM {live} {condition}"
+        instances: dict[str, dict[str, str]] = {}
+        for row in sorted(conn.execute(text(query), values), key=lambda row: (row.sched_us, row.run_id)):
+            instances.setdefault(row.job_id, {}).setdefault(row.batch_id, row.run_id)
+        return {job_id: list(runs.values()) for job_id, runs in instances.items()}
 
     def _zone(self, job: ScheduledJob) -> Any:
         return getattr(job.trigger, "timezone", None) or job._scheduler.timezone

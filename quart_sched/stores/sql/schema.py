@@ -167,7 +167,9 @@ def metadata(prefix: str) -> MetaData:
         _need("action", _id(16)),
         Column("job_id", _job),
         Column("version", Integer),
+        # Of the changes that brought another one.
         Column("definition", _long),
+        Column("detail", _long),
         index=(("job_id", "id"), ("at_us",)),
     )
     # Numbers are given before the commit, so a reader must look again at those first seen within the last seconds.

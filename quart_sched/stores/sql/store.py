@@ -10,15 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
+from apscheduler.triggers.base import BaseTrigger
 from sqlalchemy import Connection, text
 
 from ...errors import ConfigError, InvalidDefinition, OverlapForbidden
 from ...model.actor import current_actor
+from ...model.changes import ChangeQuery, Placed
+from ...model.circumstances import Circumstances
 from ...model.idempotency import RunRequest
 from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
-from .changes import Changes
+from .audit import Audit
+from .changes import Changes, Entry
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .idempotency import forget_old, run_of
@@ -108,6 +112,7 @@ class SqlStore(BaseJobStore):
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
+        self._audit = Audit(self._dialect, alias)
         try:
             self.database.open()
         except BaseException as error:
@@ -185,9 +190,33 @@ class SqlStore(BaseJobStore):
             changed = conn.execute(text(statement), {"n": int(paused), "v": actor, "now": now}).rowcount
             if changed:
                 changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-                changes.log([("pause" if paused else "resume", None, None, None)])
+                changes.log([Entry("pause" if paused else "resume", None, None)])
 
         self.database.transact(switch)
+
+    # The past
+
+    def changes(self, query: ChangeQuery) -> list[Placed]:
+        """Return the changes that are asked for, newest first, one more than the query's limit."""
+        return self.database.transact(lambda conn: self._audit.page(conn, query), write=False)
+
+    def last_trigger(self, job_id: str) -> BaseTrigger | None:
+        """Return the trigger that a job had last, which may be gone; None where nobody knows."""
+        return self.database.transact(lambda conn: self._audit.last_trigger(conn, job_id), write=False)
+
+    def circumstances(
+        self, job_id: str, at: datetime, horizon: datetime
+    ) -> tuple[Circumstances, frozenset[str]] | None:
+        """Tell how it stood with a job at a moment, and which sessions lasted then; None for one never heard of.
+
+        What is older than the `horizon` may have been deleted.
+        """
+
+        def read(conn: Connection) -> tuple[Circumstances, frozenset[str]] | None:
+            now, lease = self._now(conn), int(self._scheduler.lease * 1e6)
+            return self._audit.circumstances(conn, job_id, micros(at), now, lease=lease, horizon=micros(horizon))
+
+        return self.database.transact(read, write=False)
 
     # Sessions
 
@@ -422,7 +451,7 @@ class SqlStore(BaseJobStore):
     def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
         now = self._now(conn)
         changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-        log: list[tuple[str, str | None, int | None, str | None]] = []
+        log: list[Entry] = []
         release = text(
             f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
             "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
@@ -430,7 +459,7 @@ class SqlStore(BaseJobStore):
         )
         for row in released:
             if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
-                log.append(("mended", row.id, row.version + 1, None))
+                log.append(Entry("mended", row.id, row.version + 1))
         marked = []
         overdue = (
             f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
@@ -444,7 +473,7 @@ class SqlStore(BaseJobStore):
         for row in conn.execute(text(overdue), bad).all():
             reason = self.loader.bad_jobs.get(row.id) or self.loader.bad_functions[row.func]
             marked.append((row.id, reason))
-            log.append(("broken", row.id, row.version + 1, None))
+            log.append(Entry("broken", row.id, row.version + 1, None, reason))
             self._dialect.update(
                 conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
                 [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",

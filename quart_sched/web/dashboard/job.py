@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any
 
 from apscheduler.job import Job
 from quart import Response, request
 
 from ...engine.listing import overdue_jobs
 from ...errors import InvalidDefinition, JobNotFound
+from ...model.changes import ChangePage
+from ...model.explanation import Explanation
 from ...model.jobs import state_of
 from ...model.listing import JobEntry
 from ...model.policies import policy_of
@@ -19,7 +20,7 @@ from ...model.triggers import spec_of
 from .shown import zone_of
 from .visit import Visit
 
-_RUNS = 15
+_RUNS, _CHANGES = 15, 20
 _DURATIONS = 200
 
 
@@ -30,6 +31,7 @@ async def show(visit: Visit) -> Response:
     job, (runs, problem) = await asyncio.gather(aio.get_job(job_id), _runs(visit, job_id))
     if job is None:
         return await _gone(visit, job_id, runs, problem)
+    (explained, wrong_time), changes = await _past(visit, job_id)
     catalogue = visit.front.scheduler.catalogue
     broken = catalogue.broken_reason(job)
     coming, durations, under_way = await asyncio.gather(
@@ -50,13 +52,15 @@ async def show(visit: Visit) -> Response:
         "pending": state_of(job) == "pending",
         "all_outcomes": (*OUTCOMES, *STATES),
         "outcome": request.args.get("outcome", ""),
-        "explained": await _explained(visit, job_id),
+        "explained": explained,
+        "wrong_time": wrong_time,
         "at": request.args.get("at", ""),
-        "changes": await _changes(visit, job_id),
+        "changes": changes.items,
     }
     if visit.part in ("head", "coming", "durations", "runs"):
         return await visit.fragment(f"job_{visit.part}.html", **context)
-    return await visit.page("job.html", 200 if problem is None else 400, **context)
+    wrong = problem is not None or wrong_time is not None
+    return await visit.page("job.html", 400 if wrong else 200, **context)
 
 
 def _state(visit: Visit, job: Job, broken: str | None) -> str:
@@ -79,9 +83,14 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
         raise JobNotFound(job_id)
     if visit.part is not None and visit.part != "runs":
         return Response("", 204)
+    (explained, wrong_time), changes = await _past(visit, job_id)
     context: dict[str, Any] = {
         "job_id": job_id,
         "job": None,
+        "explained": explained,
+        "wrong_time": wrong_time,
+        "at": request.args.get("at", ""),
+        "changes": changes.items,
         "runs": runs,
         "zone": visit.front.scheduler.timezone,
         "problem": problem,
@@ -93,22 +102,17 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
     return await visit.page("job_gone.html", 404, **context)
 
 
-async def _explained(visit: Visit, job_id: str) -> Any:
-    """Return why the job did or did not run at the time that is asked for; None where nothing is asked."""
-    explain = getattr(visit.front.aio, "explain", None)
-    at = request.args.get("at", "")
-    if explain is None:
-        return {"possible": False}
+async def _past(visit: Visit, job_id: str) -> tuple[tuple[Explanation | None, InvalidDefinition | None], ChangePage]:
+    """Return the answer to what is asked, and who changed the job lately."""
+    return await asyncio.gather(_explained(visit, job_id), visit.front.aio.changes(job_id, limit=_CHANGES))
+
+
+async def _explained(visit: Visit, job_id: str) -> tuple[Explanation | None, InvalidDefinition | None]:
+    """Return why the job did or did not run at the time that is asked for, or what is wrong with the question."""
+    at = request.args.get("at", "").strip()
     if not at:
-        return {"possible": True, "found": None, "problem": None}
+        return None, None
     try:
-        found = await cast(Awaitable[Any], explain(job_id, at))
+        return await visit.front.aio.explain(job_id, at), None
     except InvalidDefinition as error:
-        return {"possible": True, "found": None, "problem": error.problem}
-    return {"possible": True, "found": found.to_wire(), "problem": None}
-
-
-async def _changes(visit: Visit, job_id: str) -> Any:
-    """Return who changed the job lately; nothing where that is not recorded."""
-    changes = getattr(visit.front.aio, "changes", None)
-    return () if changes is None else (await cast(Awaitable[Any], changes(job_id, limit=20))).items
+        return None, error

@@ -104,11 +104,6 @@ class Visit:
         return request.root_path + rule if any(known.rule == rule for known in rules) else ""
 
     @property
-    def has_changes(self) -> bool:
-        """Whether there is a list of changes."""
-        return hasattr(self.front.aio, "changes")
-
-    @property
     def known(self) -> dict[str, str]:
         """All words of the visitor's language, by key."""
         return self._words
