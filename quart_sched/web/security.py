@@ -80,9 +80,12 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
 
-async def check_caller(front: APScheduler, endpoint: str) -> frozenset[str]:
-    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint."""
-    current_actor.set("api")
+async def check_caller(front: APScheduler, endpoint: str, *, actor: str = "api") -> frozenset[str]:
+    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint.
+
+    Changes are made in the name of the user, or of `actor` where the credentials have no name.
+    """
+    current_actor.set(actor)
     check_origin(front)
     if front.auth is not None:
         session.recall(front)

@@ -27,6 +27,7 @@ from sqlalchemy import text
 
 from quart_sched.model.runs import RunRecord, first_run_id, micros
 from tests.dashboard.site import Site
+from tests.stores.cluster import drop_tables
 
 PAGES = {
     "overview, 24 hours": "/",
@@ -107,9 +108,9 @@ def main() -> None:
     given = sys.argv[1:]
     jobs, runs = int(given[0]) if given else 10_000, int(given[1]) if len(given) > 1 else 100_000
     config: dict[str, Any] = {}
+    url, prefix = given[2] if len(given) > 2 else "sqlite://", f"b{uuid.uuid4().hex[:8]}_"
     if len(given) > 2:
-        prefix = f"b{uuid.uuid4().hex[:8]}_"
-        config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": given[2], "table_prefix": prefix}}
+        config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": url, "table_prefix": prefix}}
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder), **config)
         try:
@@ -118,6 +119,7 @@ def main() -> None:
             measure(site)
         finally:
             site.close()
+            drop_tables(url, prefix)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_the_page_of_a_paused_job_says_who_paused_it_and_what_that_means(site: S
     at = site.job(job_id).next_run_time.isoformat()
     visitor.open(f"{site.ui}/job?id={job_id}")
     visitor.page.locator("#a-pause").click()
-    visitor.page.get_by_text("Paused by api").wait_for()
+    visitor.page.get_by_text("Paused by dashboard").wait_for()
     visitor.open(f"{site.ui}/job?id={job_id}&at={at.replace('+', '%2B')}")
     answer = visitor.page.locator(".answer").inner_text()
     assert site.ask(site.scheduler.aio.explain(job_id, at)).description in answer

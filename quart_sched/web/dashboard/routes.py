@@ -87,7 +87,7 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
         visit = Visit(front, frozenset())
         try:
             if guarded:
-                visit.rights = await security.check_caller(front, f"dashboard_{name}")
+                visit.rights = await security.check_caller(front, f"dashboard_{name}", actor="dashboard")
             else:
                 security.check_origin(front)
             response = await view(visit, **arguments)
