@@ -134,10 +134,11 @@ class AioVerbs:
         parsed = JobQuery.parse(query)
         scheduler = self._front.scheduler
         running = await self._read(partial(listing.running_jobs, scheduler))
-        return await scheduler.call(
-            partial(listing.job_page, scheduler, parsed, running),
-            blocking=scheduler.blocking or scheduler.histories.blocking,
-        )
+        read = partial(listing.job_page, scheduler, parsed, running)
+        if scheduler.blocking or scheduler.histories.blocking:
+            return await scheduler.call(read, blocking=True)
+        # A memory store may be read from any thread, and many jobs take their time.
+        return await self._compute(read)
 
     async def pause_job(self, id: str, jobstore: str | None = None) -> Job:
         """Keep the job from firing until it is resumed. Raises JobNotFound."""
