@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 
 from .engine import listing
 from .engine.backfill import backfill
@@ -20,7 +21,6 @@ from .model import explanation, forecast, inquiry
 from .model.backfill import Backfill, BackfillRequest
 from .model.changes import ChangePage, ChangeQuery
 from .model.circumstances import Circumstances
-from .model.descriptions import describe
 from .model.explanation import Explanation
 from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
@@ -430,15 +430,15 @@ class AioVerbs:
 
         return await self._compute(compute)
 
-    async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[str, NextFires]:
-        """Return in words when a trigger fires, and the fires that a job had with it if it were added now.
+    async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
+        """Return the trigger as a job that is added now would have it, and the fires that the job had.
 
         Raises InvalidDefinition where the trigger cannot be built.
         """
         scheduler = self._front.scheduler
         now = scheduler.clock.now()
         built = trigger.build(scheduler.timezone, now)
-        return describe(built), await self._compute(partial(forecast.preview, built, now, count))
+        return built, await self._compute(partial(forecast.preview, built, now, count))
 
     async def _read(self, op: Callable[[], T]) -> T:
         """Run `op`, which reads histories, beside the loop: where it does no I/O it may still take its time."""

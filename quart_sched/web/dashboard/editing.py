@@ -154,12 +154,12 @@ async def preview(visit: Visit) -> Response:
 async def _previewed(visit: Visit, values: Mapping[str, str]) -> dict[str, Any]:
     trigger, problems = forms.read_trigger(partial(_given, values))
     if trigger is None:
-        return {"preview": None, "preview_words": None, "preview_problem": next(iter(problems.values()), None)}
+        return {"preview": None, "preview_trigger": None, "preview_problem": next(iter(problems.values()), None)}
     try:
-        text, found = await visit.front.aio.preview(trigger, _PREVIEWED)
+        built, found = await visit.front.aio.preview(trigger, _PREVIEWED)
     except InvalidDefinition as error:
-        return {"preview": None, "preview_words": None, "preview_problem": str(error)}
-    return {"preview": found, "preview_words": text, "preview_problem": found.reason}
+        return {"preview": None, "preview_trigger": None, "preview_problem": str(error)}
+    return {"preview": found, "preview_trigger": built, "preview_problem": found.reason}
 
 
 async def _form(

@@ -14,11 +14,10 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
 
-from ...model.descriptions import describe
 from .. import session
 from ..security import Right
 from . import shown, words
@@ -112,9 +111,9 @@ class Visit:
         """Return how many runs ended how, in words."""
         return ", ".join(f"{count} {self.t(f'state.{outcome}')}" for outcome, count in counts.items()) or "0"
 
-    def describe(self, job: Job) -> str:
-        """Return when the job fires, in words."""
-        return describe(job.trigger)
+    def describe(self, trigger: BaseTrigger) -> str:
+        """Return when a trigger fires, in words: in English where there are none in the visitor's language."""
+        return words.describe(trigger, self.language)
 
     def may(self, right: Right) -> bool:
         """Tell whether the caller has this right."""
