@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import closing
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING
 
 from apscheduler import events as aps
@@ -26,7 +28,7 @@ log = logging.getLogger("quart_sched")
 BATCH = 100
 """Jobs that are claimed at once. A batch is lost if the process dies before it is submitted, so it is small."""
 SLICE = 0.002
-"""Seconds that submitting may hold the loop before others get their turn."""
+"""Seconds that claiming on the loop, and submitting, may hold it before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
 _LONGEST_BACKOFF = 30.0
@@ -123,15 +125,18 @@ class Pump:
         scheduler, slot = self._scheduler, self.slot
         now = scheduler.clock.now()
         limit = min(BATCH, scheduler.runner.room)
+        claim_up_to = partial(
+            claim, now=now, max_catch_up=scheduler.max_catch_up, usable=scheduler.runner.executors, limit=limit
+        )
         with slot.use() as store:
-            due = store.take_due(now, limit) if isinstance(store, MemoryStore) else store.get_due_jobs(now)
-            usable = scheduler.runner.executors
-            round_ = claim(store, due, now, scheduler.max_catch_up, usable, limit)
             if isinstance(store, MemoryStore):
+                with closing(store.due(now)) as due:
+                    round_ = claim_up_to(store, due, seconds=SLICE)
                 round_.next_due = store.next_due()
-                round_.more = len(due) == limit
-            elif (upcoming := store.get_next_run_time()) is not None:
-                round_.next_due = upcoming.timestamp()
+            else:
+                round_ = claim_up_to(store, store.get_due_jobs(now))
+                upcoming = store.get_next_run_time()
+                round_.next_due = None if upcoming is None else upcoming.timestamp()
         for job, plan in round_.claims:
             job._jobstore_alias = slot.alias
             last = plan.fires[-1] if plan.fires else plan.lapses[-1].last

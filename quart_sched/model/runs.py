@@ -132,10 +132,10 @@ class RunRecord:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to finish; None for a fire that never started."""
+        """Seconds from start to finish, 0 if the clock was set back by more meanwhile; None if it never started."""
         if self.started_at is None or self.finished_at is None:
             return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
 
 _OVERLAP = "RunsAlready"

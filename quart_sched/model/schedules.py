@@ -18,12 +18,11 @@ from apscheduler.triggers.interval import IntervalTrigger
 from .clock_changes import ClockChange, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
-from .planning import TriggerStuck, first_fire
+from .planning import fire_after, first_fire
 from .triggers import SPAN, BoundedAndTrigger
 
 _TICK = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
-_LAST_YEAR = 9999
 
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
@@ -47,28 +46,7 @@ def _changed(trigger: BaseTrigger, **changes: Any) -> BaseTrigger:
 
 def following(trigger: BaseTrigger, fire: datetime) -> datetime | None:
     """Return the fire after `fire`. Raises TriggerStuck, and what the trigger raises."""
-    kind = type(trigger)
-    behind = fire.astimezone(UTC) + _TICK
-    found: datetime | None
-    if kind in (OrTrigger, EarliestOrTrigger):
-        fires = [each for part in trigger.triggers if (each := following(part, fire)) is not None]
-        # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
-        found = min(fires, key=None if kind is OrTrigger else datetime.timestamp, default=None)
-    elif kind is CronTrigger:
-        found = first_fire(trigger, behind)  # which gives up where it never comes true again
-    elif kind is CalendarIntervalTrigger and _is_at_the_end(trigger, fire):
-        return None
-    else:
-        found = trigger.get_next_fire_time(fire, behind)
-    if found is not None and found.timestamp() <= fire.timestamp():
-        raise TriggerStuck(f"the trigger returned {found} after {fire}: it does not advance")
-    return found
-
-
-def _is_at_the_end(trigger: Any, fire: datetime) -> bool:
-    """Tell whether a calendar interval could pass the year 9999: there APScheduler searches for minutes."""
-    # A 29 February comes again within eight steps, or as many years.
-    return bool(fire.year + 9 * (trigger.years + trigger.months // 12 + 1) > _LAST_YEAR)
+    return fire_after(trigger, fire, fire.astimezone(UTC) + _TICK)
 
 
 def fires_at(trigger: BaseTrigger, moment: datetime, fire: datetime) -> bool | None:

@@ -94,7 +94,7 @@ async def test_past_fires_run_in_order_with_the_times_that_they_were_due_at(sche
         found = await scheduler.aio.backfill("job", at(-250), at(-10))
         assert fires(found) == [-250, -190, -130, -70]
         assert (found.job_id, found.left_out, found.dry_run) == ("job", 0, False)
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert begun == [-250, -190, -130, -70]
         assert runs == [(run_id, fire) for fire, run_id in found.items]
         records = (await scheduler.aio.runs("job")).items
@@ -107,7 +107,7 @@ async def test_one_at_a_time_unless_told_otherwise(scheduler, app, serve, clock)
         scheduler.add_job("job", waits, max_instances=5, **MINUTELY)
         await scheduler.aio.backfill("job", at(-190))
         for count, fire in enumerate([-190, -130, -70, -10], 1):
-            await clock.advance(0)
+            await clock.advance(seconds=0)
             assert (len(begun), begun[-1]) == (count, fire)
             gates[-1].set()
 
@@ -121,7 +121,7 @@ async def test_so_many_at_once_and_never_more_than_instances_may_run(
         scheduler.add_job("job", waits, max_instances=max_instances, **MINUTELY)
         await scheduler.aio.backfill("job", at(-490), concurrency=concurrency)
         for ended in range(9):
-            await clock.advance(1)
+            await clock.advance(seconds=1)
             assert len(begun) == min(9, ended + most)
             gates[ended].set()
         assert begun == [-490 + 60 * number for number in range(9)]
@@ -131,15 +131,15 @@ async def test_the_schedule_and_a_backfill_share_the_instances_of_the_job(schedu
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, trigger="interval", minutes=1, start_date=at(-120.5))
         run = await scheduler.aio.run_job("job")
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         await scheduler.aio.backfill("job", at(-100))
-        await clock.advance(3)
+        await clock.advance(seconds=3)
         assert len(begun) == 1
         gates[0].set()
         await run
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert begun[1:] == [-60.5]
-        await clock.advance(60)
+        await clock.advance(seconds=60)
         assert begun[1:] == [-60.5]  # the scheduled one was skipped
         assert "skipped" in [record.outcome for record in (await scheduler.aio.runs("job")).items]
 
@@ -148,9 +148,9 @@ async def test_left_out_is_what_succeeded_or_is_under_way(scheduler, app, serve,
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, **MINUTELY)
         await scheduler.aio.backfill("job", at(-190), at(-70))
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         gates[0].set()
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         found = await scheduler.aio.backfill("job", at(-250), dry_run=True)
         assert (fires(found), found.left_out) == ([-250, -70, -10], 2)
         found = await scheduler.aio.backfill("job", at(-250), dry_run=True, rerun=True)
@@ -160,14 +160,14 @@ async def test_left_out_is_what_succeeded_or_is_under_way(scheduler, app, serve,
 async def test_what_failed_or_was_missed_runs_again(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", fails, trigger="interval", seconds=10, start_date=at(10), misfire_grace_time=5)
-        await clock.advance(11)
-        clock.jump(17)
+        await clock.advance(seconds=11)
+        clock.suspend(seconds=17)
         scheduler.scheduler.wakeup()
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert [record.outcome for record in (await scheduler.aio.runs("job")).items] == ["missed", "failed"]
         found = await scheduler.aio.backfill("job", at(0))
         assert fires(found) == [10, 20]
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert await outcomes(scheduler) == [(10, "failed"), (20, "failed")]
 
 
@@ -175,7 +175,7 @@ async def test_a_dry_run_shows_what_would_run_and_does_nothing(scheduler, app, s
     async with serve(scheduler, app):
         scheduler.add_job("job", tick, **MINUTELY)
         found = await scheduler.aio.backfill("job", at(-70), dry_run=True)
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert [(offset(fire), run_id) for fire, run_id in found.items] == [(-70, None), (-10, None)]
         assert (found.dry_run, begun) == (True, [])
         assert (await scheduler.aio.runs("job")).items == ()
@@ -185,11 +185,11 @@ async def test_what_the_schedule_has_yet_to_come_to_is_left_to_it(scheduler, app
     async with serve(scheduler, app):
         scheduler.add_job("job", tick, misfire_grace_time=None, coalesce=False, max_instances=2, **MINUTELY)
         await scheduler.aio.pause()
-        clock.jump(130)
+        clock.suspend(seconds=130)
         found = await scheduler.aio.backfill("job", at(-10))
         assert (fires(found), found.left_out) == ([-10], 2)
         await scheduler.aio.resume()
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         assert sorted(begun) == [-10, 50, 110]
 
 
@@ -197,10 +197,10 @@ async def test_a_paused_job_has_its_past_fires(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", tick, **MINUTELY)
         await scheduler.aio.pause_job("job")
-        clock.jump(61)
+        clock.suspend(seconds=61)
         found = await scheduler.aio.backfill("job", at(-10))
         assert fires(found) == [-10, 50]
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert begun == [-10, 50]
         assert (await scheduler.aio.get_job("job")).next_run_time is None
 
@@ -210,11 +210,11 @@ async def test_it_waits_while_the_scheduler_is_paused(scheduler, app, serve, clo
         scheduler.add_job("job", tick, **MINUTELY)
         await scheduler.aio.pause()
         await scheduler.aio.backfill("job", at(-70))
-        await clock.advance(5)
+        await clock.advance(seconds=5)
         assert begun == []
         assert await outcomes(scheduler) == [(-70, "queued"), (-10, "queued")]
         await scheduler.aio.resume()
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         assert begun == [-70, -10]
 
 
@@ -222,11 +222,11 @@ async def test_a_fire_is_attempted_to_the_last_before_the_next_one_begins(schedu
     async with serve(scheduler, app):
         scheduler.add_job("job", fails_once, retry={"attempts": 2, "delay": 5}, **MINUTELY)
         await scheduler.aio.backfill("job", at(-70))
-        await clock.advance(4)
+        await clock.advance(seconds=4)
         assert begun == [-70]
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         assert begun == [-70, -70, -10]
-        await clock.advance(5)
+        await clock.advance(seconds=5)
         assert begun == [-70, -70, -10, -10]
         found = await scheduler.aio.backfill("job", at(-70), dry_run=True)
         assert fires(found) == []  # the attempt that succeeded counts
@@ -236,16 +236,16 @@ async def test_one_that_waits_is_cancelled_and_the_others_go_on(scheduler, app, 
     async with serve(scheduler, app):
         scheduler.add_job("job", waits, **MINUTELY)
         found = await scheduler.aio.backfill("job", at(-190))
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         run_ids = [run_id for _, run_id in found.items]
         await scheduler.aio.cancel_run(run_ids[1])  # waits
         await scheduler.aio.cancel_run(run_ids[0])  # runs
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert begun == [-190, -70]
         gates[1].set()
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         gates[2].set()
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         assert await outcomes(scheduler) == [
             (-190, "cancelled"), (-130, "cancelled"), (-70, "succeeded"), (-10, "succeeded"),
         ]  # fmt: skip
@@ -256,10 +256,10 @@ async def test_what_waits_of_a_removed_job_is_cancelled(scheduler, app, serve, c
     async with serve(scheduler, app):
         scheduler.add_job("job", waits, **MINUTELY)
         await scheduler.aio.backfill("job", at(-130))
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         await (scheduler.aio.remove_job("job") if verb == "remove_job" else scheduler.aio.remove_all_jobs())
         gates[0].set()
-        await clock.advance(2)
+        await clock.advance(seconds=2)
         assert begun == [-130]
         assert await outcomes(scheduler) == [(-130, "succeeded"), (-70, "cancelled"), (-10, "cancelled")]
 
@@ -268,7 +268,7 @@ async def test_what_waits_in_a_process_that_shuts_down_is_cancelled(scheduler, a
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, max_instances=2, **MINUTELY)
         await scheduler.aio.backfill("job", at(-190), concurrency=2)
-        await clock.advance(0)
+        await clock.advance(seconds=0)
     assert await outcomes(scheduler) == [(second, "cancelled") for second in (-190, -130, -70, -10)]
     assert begun == [-190, -130]
 
@@ -287,7 +287,7 @@ async def test_a_function_that_outlives_its_timeout_keeps_its_place_but_not_the_
         scheduler.add_job("job", blocks, timeout=5, max_instances=2, **MINUTELY)
         await scheduler.aio.backfill("job", at(-70))
         await eventually(lambda: begun)
-        await clock.advance(5)
+        await clock.advance(seconds=5)
         await eventually(lambda: len(begun) == 2)
         assert await outcomes(scheduler) == [(-70, "timed_out"), (-10, "running")]
         gate.set()
@@ -311,7 +311,7 @@ async def test_with_jitter_a_run_near_a_fire_stands_for_it(scheduler, app, serve
     async with serve(scheduler, app):
         jittered = OrTrigger([_cron(minute="*", jitter=20), _cron(hour=11, minute=58, second=30)])
         scheduler.add_job("job", tick, trigger=jittered)
-        await clock.advance(200)
+        await clock.advance(seconds=200)
         succeeded = len(begun)
         assert begun != [60.0, 120.0, 180.0][:succeeded]
         found = await scheduler.aio.backfill("job", at(1), at(179), dry_run=True)
@@ -324,9 +324,9 @@ async def test_a_run_by_hand_is_no_fire_of_the_schedule(scheduler, app, serve, c
     async with serve(scheduler, app):
         scheduler.add_job("job", tick, **MINUTELY)
         await scheduler.aio.pause_job("job")
-        await clock.advance(50)
+        await clock.advance(seconds=50)
         await (await scheduler.aio.run_job("job"))
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         assert begun == [50]
         assert fires(await scheduler.aio.backfill("job", at(0), dry_run=True)) == [50]
 

@@ -15,6 +15,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ProcessPoolExecutor, ThreadPoolExecutor
 
+from quart_sched import APScheduler
 from quart_sched.engine.executors import JobExecutor, make_executor
 from quart_sched.errors import ConfigError
 from quart_sched.model.runs import Run
@@ -130,7 +131,8 @@ def test_what_a_users_own_class_raises_while_it_is_made_is_named_too():
         make_executor("KEY", {"class": Failing}, 20)
 
 
-async def test_plain_functions_run_in_the_process_pool_and_are_accounted_for(scheduler, app, serve):
+async def test_plain_functions_run_in_the_process_pool_and_are_accounted_for(app, serve):
+    scheduler = APScheduler()  # in real time, as its processes are
     executors = {"procs": {"type": "processpool", "max_workers": 1}}
     async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors):
         for name, func in (("good", whereabouts), ("bad", fail)):

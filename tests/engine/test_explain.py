@@ -15,7 +15,8 @@ from quart import Quart
 from quart_sched import APScheduler
 from quart_sched.errors import InvalidDefinition, JobNotFound
 from quart_sched.model.actor import current_actor
-from tests.conftest import START, ManualClock, settle
+from quart_sched.testing import VirtualClock
+from tests.conftest import START, settle
 from tests.stores.cluster import Cluster, Tables
 
 gate = asyncio.Event()
@@ -44,9 +45,9 @@ def at(seconds: float) -> datetime:
 
 
 class Memory:
-    """A process with the memory store, on the manual clock."""
+    """A process with the memory store, in virtual time."""
 
-    def __init__(self, scheduler: APScheduler, app: Quart, clock: ManualClock) -> None:
+    def __init__(self, scheduler: APScheduler, app: Quart, clock: VirtualClock) -> None:
         self.scheduler, self.clock, self._app = scheduler, clock, app
         self.aio = scheduler.aio
         self._test_app: Any = None
@@ -67,11 +68,14 @@ class Memory:
         await settle()
 
     async def advance(self, seconds: float) -> None:
-        await self.clock.advance(seconds)
+        await self.clock.advance(seconds=seconds)
+
+    def stand_still(self, seconds: float) -> None:
+        self.clock.suspend(seconds=seconds)
 
     async def jump(self, seconds: float) -> None:
-        """Stand still for so long."""
-        self.clock.jump(seconds)
+        """Stand still for so long, and look what is due."""
+        self.stand_still(seconds)
         self.scheduler.scheduler.wakeup()
         await settle()
 
@@ -104,6 +108,9 @@ class Shared:
 
     async def advance(self, seconds: float) -> None:
         await self.cluster.advance(seconds)
+
+    def stand_still(self, seconds: float) -> None:
+        self.cluster.clock.jump(seconds)
 
     async def jump(self, seconds: float) -> None:
         await self.cluster.jump(seconds)
@@ -395,7 +402,7 @@ async def test_it_is_to_come(house):
 
 async def test_it_is_overdue(house):
     await house.start(job={})
-    house.clock.jump(13)
+    house.stand_still(13)
     found = await house.aio.explain("job", at(10))
     assert (found.verdict, found.late) == ("overdue", 3)
     assert found.description == (

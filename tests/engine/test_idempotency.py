@@ -69,10 +69,10 @@ async def test_while_the_run_is_under_way_the_repeated_call_waits_for_it(schedul
         await scheduler.aio.run_job("job", idempotency_key="key")
         again = await scheduler.aio.run_job("job", idempotency_key="key")
         waiting = asyncio.create_task(again.wait())
-        await clock.advance(3)
+        await clock.advance(seconds=3)
         assert (waiting.done(), again.done()) == (False, False)
         gates[0].set()
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         assert (await waiting).outcome == "succeeded"
         assert len(seen) == 1
 
@@ -87,9 +87,9 @@ async def test_a_failed_or_cancelled_run_stays_so(scheduler, app, serve, clock):
         with pytest.raises(RunFailed, match=f"Run {again.run_id} failed: not there"):
             await again
         run = await scheduler.aio.run_job("slow", idempotency_key="slow")
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         await scheduler.aio.cancel_run(run.run_id)
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         with pytest.raises(RunCancelled):
             await (await scheduler.aio.run_job("slow", idempotency_key="slow"))
 
@@ -110,9 +110,9 @@ async def test_after_24_hours_it_is_a_new_request(scheduler, app, serve, clock):
         scheduler.add_job("job", notes, **LATER)
         first = await scheduler.aio.run_job("job", idempotency_key="key")
         await first
-        clock.jump(24 * 3600 - 1)
+        clock.suspend(seconds=24 * 3600 - 1)
         assert (await scheduler.aio.run_job("job", idempotency_key="key")).run_id == first.run_id
-        clock.jump(1)
+        clock.suspend(seconds=1)
         assert not (await scheduler.aio.run_job("job", args=[2], idempotency_key="key")).repeated
 
 
@@ -120,16 +120,16 @@ async def test_what_made_no_run_does_not_use_up_the_key(scheduler, app, serve, c
     async with serve(scheduler, app):
         scheduler.add_job("job", waits, **LATER)
         await scheduler.aio.run_job("job")
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         with pytest.raises(OverlapForbidden):
             await scheduler.aio.run_job("job", idempotency_key="key")
         with pytest.raises(InvalidDefinition):
             await scheduler.aio.run_job("job", args=[1], idempotency_key="key")
         gates[0].set()
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         run = await scheduler.aio.run_job("job", idempotency_key="key")
         assert not run.repeated
-        await clock.advance(0)
+        await clock.advance(seconds=0)
         gates[1].set()
 
 

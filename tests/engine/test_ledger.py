@@ -165,7 +165,7 @@ async def test_a_start_that_is_paused_is_a_pause_and_before_it_no_process_ran(sc
         assert found.description.endswith("because no process was running then.")
         await scheduler.aio.start(paused=True)
         assert [each[0] for each in told(await scheduler.aio.changes())] == ["start", "pause", "declare"]
-        await clock.advance(3600)
+        await clock.advance(seconds=3600)
         assert (await scheduler.aio.explain("one", at(3600))).verdict == "scheduler_paused"
 
 

@@ -82,7 +82,7 @@ async def test_a_retry_has_them_too(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", fails, args=(1,), retry={"attempts": 2, "delay": 5}, **LATER)
         await scheduler.aio.run_job("job", args=["other"])
-        await clock.advance(6)
+        await clock.advance(seconds=6)
         assert seen == [("other", 1), ("other", 2)]
 
 

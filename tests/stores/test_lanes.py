@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from quart_sched.model.runs import Run, RunRecord
-from tests.conftest import ManualClock
 from tests.stores.cluster import KINDS, Tables
+from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, at, seconds
 
 

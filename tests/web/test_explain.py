@@ -42,7 +42,7 @@ async def get(client: Any, path: str, **options: Any) -> tuple[int, Any]:
 
 
 async def test_a_fire_is_explained_with_the_same_keys_whatever_the_answer(client, clock, scheduler):
-    await clock.advance(3600)
+    await clock.advance(seconds=3600)
     [run] = (await scheduler.aio.runs("hourly")).items
     status, ran = await get(client, "/jobs/hourly/explain?at=2026-03-02T12:30")
     assert (status, list(ran)) == (200, KEYS)
@@ -119,7 +119,7 @@ async def test_the_audit_list_says_who_did_what_and_when_newest_first(client, sc
         (5, "DELETE", "/jobs/hourly", None),
         (6, "DELETE", "/jobs/hourly", None),
     ):
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         response = await client.open(f"/scheduler{path}", method=verb, headers=headers, json=body)
         assert (response.status_code == 404) == (seconds == 6)
     status, page = await get(client, "/audit?limit=5", headers=headers)

@@ -70,7 +70,7 @@ async def test_a_pause_in_between_counts_as_a_change(client, scheduler, verb):
 
 async def test_a_fire_in_between_is_no_change(client, scheduler, clock):
     _, before, seen = await send(client, "GET")
-    await clock.advance(3600)
+    await clock.advance(seconds=3600)
     deadline = time.monotonic() + 5
     while (answer := await send(client, "GET"))[1]["next_run_time"] == before["next_run_time"]:
         assert time.monotonic() < deadline, "it did not fire"

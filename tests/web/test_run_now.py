@@ -143,9 +143,9 @@ async def test_while_the_run_is_under_way_both_are_told_its_id(client, clock):
     assert await answers[0].get_json() == await answers[1].get_json()
     assert answers[1].headers["Idempotent-Replayed"] == "true"
     waiting = asyncio.create_task(client.post("/scheduler/jobs/slow/run?wait=30", headers=KEY))
-    await clock.advance(1)
+    await clock.advance(seconds=1)
     goes_on.set()
-    await clock.advance(1)
+    await clock.advance(seconds=1)
     assert (await waiting).status_code == 200
     assert len(seen) == 1
 
@@ -162,7 +162,7 @@ async def test_a_key_for_another_request_is_422(client):
 async def test_a_request_that_was_refused_does_not_use_up_its_key(client, clock):
     assert (await client.post(RUN, headers=KEY, json={"args": [1, 2, 3]})).status_code == 400
     await client.post("/scheduler/jobs/slow/run?wait=0")
-    await clock.advance(0)
+    await clock.advance(seconds=0)
     assert (await client.post("/scheduler/jobs/slow/run", headers=KEY)).status_code == 409
     assert (await client.post("/scheduler/jobs/nothing/run", headers=KEY)).status_code == 404
     response = await client.post(RUN, headers=KEY)
@@ -195,7 +195,7 @@ async def test_a_backfill_answers_with_the_runs_that_it_begins(client, clock):
     response = await client.post(BACKFILL, json=body | {"dry_run": False})
     begun = await response.get_json()
     assert (response.status_code, begun["dry_run"], begun["left_out"]) == (202, False, 0)
-    await clock.advance(0)
+    await clock.advance(seconds=0)
     records = (await (await client.get("/scheduler/jobs/job/runs")).get_json())["items"]
     assert [(record["run_id"], record["scheduled_at"], record["cause"]) for record in reversed(records)] == [
         (item["run_id"], item["scheduled_at"], "backfill") for item in begun["items"]

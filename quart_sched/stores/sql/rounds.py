@@ -6,6 +6,7 @@ process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,6 +43,8 @@ Decide = Callable[[Job, datetime], Plan]
 
 TRIGGER_RAISED = "its trigger raised"
 """Begins the reason for which such a job is broken."""
+_DECIDING = 0.05
+"""Seconds after which no other job is decided on in one transaction: with SQLite, all others wait for its end."""
 _LATER = 1_000_000
 """Microseconds by which a waiting run is put off that cannot start yet, so that it does not starve the others."""
 
@@ -344,7 +347,11 @@ class Rounds:
         result.met = result.met or bool(rows)
         books = _Books()
         plans: list[tuple[Any, ScheduledJob, Plan]] = []
-        for row in self._complete(conn, rows):
+        end = time.perf_counter() + _DECIDING
+        for number, row in enumerate(self._complete(conn, rows)):
+            if number and time.perf_counter() > end:
+                result.more = True
+                break
             job = self._load(row, result, usable)
             if job is None:
                 continue
