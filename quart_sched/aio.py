@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 
+from .engine import listing
 from .engine.backfill import backfill
 from .engine.handles import RunHandle
 from .engine.threads import StoreThread
@@ -24,9 +26,12 @@ from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
 from .model.inquiry import Evidence
 from .model.jobs import JobChanges, JobDefinition, tag_of
+from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
 from .model.runs import LONGEST_PAGE, Cause, RunPage, RunQuery, RunRecord
 from .model.schedules import zone_of
+from .model.stretches import Stretch, StretchQuery
+from .model.triggers import TriggerSpec
 
 if TYPE_CHECKING:
     from .extension import APScheduler
@@ -116,6 +121,24 @@ class AioVerbs:
         """Return all jobs: those that wait for the start, then by time of their next fire, paused ones last."""
         scheduler = self._front.scheduler
         return await scheduler.call(partial(scheduler.catalogue.all, jobstore))
+
+    async def job_page(self, **query: Any) -> JobPage:
+        """Return a page of the jobs, light enough for many thousands of them.
+
+        `search` is looked for in id, name, function and tags; `state` is running, overdue, broken, paused, scheduled
+        or pending; `tag` is one of the jobs' tags; `outcome` that of the last run ("none": never ran). `sort` is next
+        (the default), name, id, state or outcome, `descending` turns it round; `limit` (50, at most 500) jobs from
+        `offset` on are returned, the ids in `first` before all others; with `ids`, these jobs alone; only
+        those with an id greater than `after`. Raises InvalidDefinition or StoreUnavailable.
+        """
+        parsed = JobQuery.parse(query)
+        scheduler = self._front.scheduler
+        running = await self._read(partial(listing.running_jobs, scheduler))
+        read = partial(listing.job_page, scheduler, parsed, running)
+        if scheduler.blocking or scheduler.histories.blocking:
+            return await scheduler.call(read, blocking=True)
+        # A memory store may be read from any thread, and many jobs take their time.
+        return await self._compute(read)
 
     async def pause_job(self, id: str, jobstore: str | None = None) -> Job:
         """Keep the job from firing until it is resumed. Raises JobNotFound."""
@@ -262,6 +285,26 @@ class AioVerbs:
         )
         return record
 
+    async def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+        return await self._read(partial(self._front.scheduler.histories.attempts, record))
+
+    async def latest_runs(self, job_ids: Sequence[str], count: int = 30) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        return await self._read(partial(self._front.scheduler.histories.latest, job_ids, count))
+
+    async def statistics(
+        self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
+    ) -> list[Stretch]:
+        """Return the runs that ended, counted and timed, in so many `buckets` (1 to 1,000) of equal length.
+
+        The runs are those of the fires at or after `since` and before `until`, both aware. With `job_ids` they are
+        those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
+        SchedulerError where a history is not available.
+        """
+        query = StretchQuery.parse(since, until, buckets, job_ids)
+        return await self._read(partial(self._front.scheduler.histories.stretches, query))
+
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
 
@@ -372,6 +415,37 @@ class AioVerbs:
             return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
 
         return await self._compute(compute)
+
+    async def outlook(self, jobs: Iterable[Job], hours: float, limit: int = 200) -> dict[str, Forecast]:
+        """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id.
+
+        As in `forecast`, paused and broken jobs have none.
+        """
+        scheduler = self._front.scheduler
+        now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+        sound = [job for job in jobs if not job.pending and not scheduler.catalogue.broken_reason(job)]
+
+        def compute() -> dict[str, Forecast]:
+            return {job.id: forecast.forecast([job], now, hours, limit, max_catch_up=catch_up) for job in sound}
+
+        return await self._compute(compute)
+
+    async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
+        """Return the trigger as a job that is added now would have it, and the fires that the job had.
+
+        Raises InvalidDefinition where the trigger cannot be built.
+        """
+        scheduler = self._front.scheduler
+        now = scheduler.clock.now()
+        built = trigger.build(scheduler.timezone, now)
+        return built, await self._compute(partial(forecast.preview, built, now, count))
+
+    async def _read(self, op: Callable[[], T]) -> T:
+        """Run `op`, which reads histories, beside the loop: where it does no I/O it may still take its time."""
+        histories = self._front.scheduler.histories
+        if histories.blocking:
+            return await self._front.scheduler.call(op, blocking=True)
+        return await self._compute(op)
 
     def _as_if_started(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Return the jobs, those that wait for the start with their first fire; without those that cannot start."""

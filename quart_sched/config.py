@@ -312,6 +312,7 @@ class Settings:
     guard_workers: bool = _setting("SCHEDULER_GUARD_WORKERS", _flag, True)
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
+    dashboard_enabled: bool = _setting("SCHEDULER_DASHBOARD_ENABLED", _flag, False)
     history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
     history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None, repr=False)
     history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)

@@ -30,7 +30,7 @@ from .integrations import Integrations
 from .lifespan import Lifespan
 from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
-from .web import api
+from .web import api, dashboard
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -181,6 +181,8 @@ class APScheduler:
         if "scheduler" not in app.cli.commands:  # an app may have a command of that name
             app.cli.add_command(cli.commands)
         api.register(app, self)
+        if settings.dashboard_enabled:
+            dashboard.register(app, self)
 
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.

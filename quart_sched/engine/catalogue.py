@@ -381,6 +381,10 @@ class Catalogue:
                 slot.open(self._scheduler)
                 slot.do(lambda store: store.set_paused(paused))
 
+    def ready_slots(self) -> list[Slot]:
+        """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""
+        return self._slots(None)
+
     # The parts of them
 
     def _slots(self, alias: str | None) -> list[Slot]:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from ..model.events import Event, RunEnded
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time, standing
+from ..model.stretches import Stretch, StretchQuery, merge
 from .clock import Clock
 from .runner import Runner
 from .threads import StoreThread
@@ -47,6 +48,15 @@ class Source(Protocol):
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most.
@@ -84,6 +94,27 @@ class Histories:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
+        return merge(source.stretches(query) for source in self.sources)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        parts = [source.latest(job_ids, count) for source in self.sources]
+        everything = RunQuery(job_id=None, limit=count)
+        return {
+            job_id: replace(everything, job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
+            for job_id in job_ids
+        }
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        found: dict[str, str] = {}
+        # The first source has what is newest.
+        for source in reversed(self.sources):
+            found |= source.last_outcomes(job_ids)
+        return found
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
@@ -173,6 +204,28 @@ class HistoryRing:
         """Return the runs of the same fire, in the order in which they were attempted."""
         fire = (record.job_id, record.fire_id)
         return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        return query.stretches(self.records())
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        found: dict[str, list[RunRecord]] = {job_id: [] for job_id in job_ids}
+        for record in self.records():
+            if record.job_id in found:
+                found[record.job_id].append(record)
+        return {job_id: RunQuery(job_id=job_id, limit=count).select(records) for job_id, records in found.items()}
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        wanted = set(job_ids)
+        last: dict[str, RunRecord] = {}
+        for record in self.records():
+            known = last.get(record.job_id)
+            if record.job_id in wanted and (known is None or known.scheduled_at <= record.scheduled_at):
+                last[record.job_id] = record
+        return {job_id: record.outcome for job_id, record in last.items()}
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
@@ -310,6 +363,18 @@ class HistoryWriter:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return self._waiting.attempts(record)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        return self._waiting.stretches(query)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        return self._waiting.latest(job_ids, count)
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        return self._waiting.last_outcomes(job_ids)
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""

@@ -128,6 +128,14 @@ def forecast(jobs: Iterable[Job], now: datetime, hours: float, limit: int, *, ma
     return Forecast(until, items, len(found) > limit)
 
 
+def preview(trigger: BaseTrigger, now: datetime, count: int) -> NextFires:
+    """Return the first fires, at most `count`, of a job that had this trigger and were added now."""
+    job: Any = _Schedule(trigger, None, True, None)
+    outlook = _Outlook(job, now, 1, Changes(now))
+    items = tuple(outlook.shown(fire) for fire in islice(outlook.fires(), count))
+    return NextFires("", "scheduled", False, items, outlook.reason)
+
+
 _Placed: TypeAlias = "tuple[_Outlook, Step]"
 
 
@@ -141,9 +149,10 @@ class _Schedule:
     """What a plan reads of a job, its trigger without jitter."""
 
     trigger: BaseTrigger
-    next_run_time: datetime
+    next_run_time: datetime | None
     coalesce: bool
     misfire_grace_time: int | None
+    id: str = ""
 
 
 class _Outlook:

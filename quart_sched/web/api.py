@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import textwrap
@@ -26,6 +27,7 @@ from ..errors import (
     SchedulerError,
     StoreUnavailable,
 )
+from ..model.arguments import bounded_repr
 from ..model.backfill import BackfillRequest
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.overrides import Overrides
@@ -72,9 +74,11 @@ def register(app: Quart, front: APScheduler) -> None:
 def warn_if_open(front: APScheduler) -> None:
     """Say so if anybody who can reach the app can steer the scheduler."""
     app = front.app
-    if front.api_enabled and front.auth is None and app is not None and not (app.debug or app.testing):
+    enabled = "API" if front.api_enabled else "dashboard" if front.settings.dashboard_enabled else None
+    if enabled and front.auth is None and app is not None and not (app.debug or app.testing):
         log.warning(
-            "The scheduler's API is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers"
+            "The scheduler's %s is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers",
+            enabled,
         )
 
 
@@ -187,9 +191,37 @@ async def _add_job(front: APScheduler) -> Response:
 
 
 async def _get_jobs(front: APScheduler) -> Response:
+    if request.args.keys() & {"limit", "cursor"}:
+        return await _get_job_page(front)
     pretty = front.settings.pretty_json
     text = await _array((_shown(front, job) for job in await front.aio.get_jobs()), pretty)
     return Response(text, mimetype="application/json")
+
+
+async def _get_job_page(front: APScheduler) -> Response:
+    """Answer with some jobs in the order of their ids, which stays as it is while jobs fire."""
+    given = runs.parameters("limit", "cursor")
+    page = await front.aio.job_page(sort="id", limit=given.get("limit", 50), after=_id_of(given.get("cursor")))
+    last = page.items[-1][0].id if page.next is not None else None
+    shown = (_shown(front, job) for _, job in page.items)
+    return await _listing(front, {"next": None if last is None else _cursor_of(last)}, shown)
+
+
+def _cursor_of(job_id: str) -> str:
+    return base64.urlsafe_b64encode(job_id.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+
+
+def _id_of(cursor: str | None) -> str | None:
+    """Return the id that a page ended with. Raises InvalidDefinition."""
+    if cursor is None:
+        return None
+    try:
+        job_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("utf-8", "surrogatepass")
+    except ValueError:
+        job_id = ""
+    if not job_id or _cursor_of(job_id) != cursor:
+        raise InvalidDefinition("cursor", f"is {bounded_repr(cursor)}; expected the `next` of a page of jobs")
+    return job_id
 
 
 async def _get_job(front: APScheduler, job_id: str) -> Response:

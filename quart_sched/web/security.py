@@ -6,7 +6,7 @@ import inspect
 import ipaddress
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
@@ -15,9 +15,10 @@ from weakref import WeakSet
 
 from quart import request
 
-from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed
+from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed, InvalidDefinition
 from ..model.actor import current_actor
-from ..model.functions import JobFunction, main_module_name, resolve
+from ..model.functions import JobFunction, main_module_name, resolve, runs_on_loop
+from . import session
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -54,6 +55,26 @@ RIGHTS: dict[str, Right | None] = {
     "get_health_live": None,
     "get_health_ready": None,
     "get_metrics": "read",
+    # The dashboard's pages, and what their forms do.
+    "dashboard_overview": "read",
+    "dashboard_jobs": "read",
+    "dashboard_job": "read",
+    "dashboard_runs": "read",
+    "dashboard_run": "read",
+    "dashboard_changes": "read",
+    "dashboard_preferences": "read",
+    "dashboard_scheduler": "operate",
+    "dashboard_bulk": "operate",
+    "dashboard_pause": "operate",
+    "dashboard_resume": "operate",
+    "dashboard_start": "operate",
+    "dashboard_start_with": "admin",
+    "dashboard_cancel": "operate",
+    "dashboard_again": "operate",
+    "dashboard_add": "admin",
+    "dashboard_edit": "admin",
+    "dashboard_preview": "admin",
+    "dashboard_remove": "admin",
 }
 """The right that each endpoint asks for; None where it answers everybody."""
 
@@ -63,14 +84,20 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
 
-async def check_caller(front: APScheduler, endpoint: str) -> None:
-    """Raise AuthenticationRequired or Forbidden unless the request may call this endpoint."""
-    current_actor.set("api")
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
-        _check_origin(front)
-    if (needed := RIGHTS[endpoint]) is not None:
-        _rights_now.set(await rights_of_caller(front))
-        check_right(needed)
+async def check_caller(front: APScheduler, endpoint: str, *, actor: str = "api") -> frozenset[str]:
+    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint.
+
+    Changes are made in the name of the user, or of `actor` where the credentials have no name.
+    """
+    current_actor.set(actor)
+    check_origin(front)
+    needed = RIGHTS[endpoint]
+    if needed is None:
+        return frozenset()
+    rights = await rights_of_caller(front)
+    _rights_now.set(rights)
+    check_right(needed)
+    return rights
 
 
 def check_right(right: Right) -> None:
@@ -86,6 +113,7 @@ async def rights_of_caller(front: APScheduler) -> frozenset[str]:
     """
     if front.auth is None:
         return _ALL
+    session.recall(front)
     if front.authentication_callback is None:
         if front not in _without_judge:
             _without_judge.add(front)
@@ -113,8 +141,13 @@ async def rights_of_caller(front: APScheduler) -> frozenset[str]:
     return frozenset(verdict)
 
 
-def _check_origin(front: APScheduler) -> None:
-    """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours."""
+def check_origin(front: APScheduler) -> None:
+    """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours.
+
+    Requests that change nothing may come from anywhere. Raises Forbidden.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
     host = request.host.lower()
     origin = request.headers.get("Origin")
     scheme, _, netloc = (origin or "").lower().partition("://")
@@ -189,6 +222,41 @@ def allowed_function(front: APScheduler, ref: str) -> JobFunction:
             "that is loaded has it"
         )
     return func  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def allowed_functions(front: APScheduler) -> list[str]:
+    """Return references to the functions that may be scheduled over REST, as far as they can be listed.
+
+    Private ones are left out, and what a pattern admits besides functions; those may be scheduled all the same.
+    """
+    patterns = front.settings.api_allowed_funcs
+    found = {
+        ref for ref in front.scheduler.catalogue.declarations.registered if patterns is None or _matches(ref, patterns)
+    }
+    for module_name, module in list(sys.modules.items()):
+        if not isinstance(module, ModuleType):
+            continue
+        if patterns is None and not _in_package(front, module_name):
+            continue
+        for name, func in list(vars(module).items()):
+            ref = f"{module_name}:{name}"
+            own = isinstance(func, FunctionType) and (func.__module__, func.__qualname__) == (module_name, name)
+            if own and not name.startswith("_") and (patterns is None or _matches(ref, patterns)) and _is_job(func):
+                found.add(ref)
+    return sorted(found)
+
+
+def _matches(ref: str, patterns: Collection[str]) -> bool:
+    # Everything is more than anybody can choose from.
+    return any(fnmatchcase(ref, pattern) for pattern in patterns if pattern != "*")
+
+
+def _is_job(func: FunctionType) -> bool:
+    try:
+        runs_on_loop(func)
+    except InvalidDefinition:
+        return False
+    return True
 
 
 def _in_package(front: APScheduler, module_name: str) -> bool:

@@ -14,6 +14,8 @@ from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
 from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time, micros
+from ...model.stretches import Stretch, StretchQuery
+from . import statistics
 from .database import Database, DatabaseFailure
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
 
@@ -101,6 +103,21 @@ class SqlHistory:
             found |= {row.run_id: record_of(row) for row in runs}
             return sorted(found.values(), key=lambda record: (record.attempt, record.run_id))
 
+        return self._transact(read, write=False)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        count = partial(statistics.stretches, dialect=self._dialect, query=query)
+        return self._transact(count, write=False)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        read = partial(statistics.latest, dialect=self._dialect, job_ids=job_ids, count=count)
+        return self._transact(read, write=False)
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        read = partial(statistics.last_outcomes, dialect=self._dialect, job_ids=job_ids)
         return self._transact(read, write=False)
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:

@@ -28,6 +28,7 @@ from .events import KEPT, SqlEvents
 from .history import SqlHistory
 from .idempotency import forget_old, run_of
 from .lanes import enter_backfill
+from .listing import JobIndex
 from .loader import JOB_COLUMNS, JobLoader
 from .overdue import OverdueBooks
 from .preview import Preview, of_nothing, preview
@@ -116,6 +117,7 @@ class SqlStore(BaseJobStore):
         super().start(scheduler, alias)
         self.database.idle_limit = max(1.0, scheduler.lease / 2)
         self.loader = JobLoader(scheduler, alias)
+        self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
