@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 
 from ..model.backfill import jitter_of, remaining
-from ..model.runs import BESIDE, LONGEST_PAGE, STATES, RunQuery
+from ..model.events import RunWaits
+from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -33,6 +34,8 @@ async def backfill(
     if slot is not None and slot.shared:
         enter = partial(slot.store.backfill, job_id, fires, concurrency=lanes, rerun=rerun, dry_run=dry_run)
         entered: Entered = await scheduler.call(lambda: slot.do(lambda _: enter()))
+        for run in [Run(job, fire, "backfill", run_id=run_id) for fire, run_id in entered if run_id is not None]:
+            scheduler.stream.emit(RunWaits(standing(run, "queued", ""), slot.alias))
         scheduler.wakeup()
         return entered
     taken = await _taken(scheduler, job, fires, rerun=rerun)

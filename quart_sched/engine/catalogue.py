@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -31,12 +31,14 @@ from .claims import first_fire
 from .declarations import Declarations, Declared, Origin, check_executor, check_place, listed
 
 if TYPE_CHECKING:
+    from ..stores.sql.preview import Preview
     from ..stores.sql.reconcile import Declaration
     from ..stores.sql.workers import Session, Worker
 
 log = logging.getLogger("quart_sched")
 
 Check = Callable[[Job], None]
+Switched = Literal["paused", "resumed"] | None
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 
@@ -75,6 +77,8 @@ class Catalogue:
             self.apply(slot)
             job = self.declarations.pending(definition)
             job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            if self._scheduler.tracing is not None:
+                self._scheduler.tracing.note_added(job.id)
         else:
             if self.bound:
                 self.declarations.check_place(definition, self._scheduler.runner.executors, self.slots)
@@ -120,14 +124,14 @@ class Catalogue:
         with slot.lock:
             me = self.join(slot)
             entries = self.declarations.all(slot.alias)
-            declared = [declaration for entry in entries if (declaration := self._declaration(slot, entry)) is not None]
+            declared, invalid = self._declared(entries)
             done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune, starting=starting))
         for job_id in done.refused:
             log.error(
                 'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',
                 job_id,
             )
-        for job_id, reason in done.invalid.items():
+        for job_id, reason in (invalid | done.invalid).items():
             log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
         removed = self._scheduler.prune == "remove"
         for code, ids in (
@@ -142,19 +146,47 @@ class Catalogue:
         for entry in entries:
             self.declarations.applied(entry)
 
-    def _declaration(self, slot: Slot, entry: Declared) -> Declaration | None:
+    def preview(self, slot: Slot) -> Preview:
+        """Return what `reconcile` would come to in this process's hands; nothing is written. Raises StoreUnavailable.
+
+        The store need not be open.
+        """
+        declared, invalid = self._declared(self.declarations.all(slot.alias))
+        found: Preview = slot.do(
+            lambda store: store.preview(self._scheduler, slot.alias, declared, self._scheduler.prune)
+        )
+        found.result.invalid |= invalid
+        return found
+
+    def look_on(self, slot: Slot) -> None:
+        """Take what is stored for the jobs of a shared store, and bring nothing in. Raises StoreUnavailable.
+
+        Declared jobs that are not in there go on waiting for the start.
+        """
+        slot.open(self._scheduler)
+        missing = set(self.preview(slot).result.added)
+        for entry in self.declarations.of(slot.alias):
+            if entry.definition.id not in missing:
+                self.declarations.applied(entry)
+
+    def _declared(self, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
+        """Return the declarations as a shared store compares them, and why others cannot be stored."""
         from ..stores.sql.reconcile import Declaration
 
-        definition = entry.definition
-        try:
-            if entry.hashes is None:
-                zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
-                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
-        except InvalidDefinition as error:
-            log.error('Job "%s" cannot be scheduled: %s', definition.id, error)
-            return None
-        sets_next = definition.next_run_time is not UNSET
-        return Declaration(definition.id, *entry.hashes, partial(self._made, definition), sets_next)
+        zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
+        declared, invalid = [], {}
+        for entry in entries:
+            definition = entry.definition
+            try:
+                if entry.hashes is None:
+                    entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+            except InvalidDefinition as error:
+                invalid[definition.id] = str(error)
+            else:
+                sets_next = definition.next_run_time is not UNSET
+                make = partial(self._made, definition)
+                declared.append(Declaration(definition.id, *entry.hashes, make, sets_next))
+        return declared, invalid
 
     def _made(self, definition: JobDefinition) -> Job:
         """Return the declared job, resolved as of now. Raises InvalidDefinition."""
@@ -226,6 +258,9 @@ class Catalogue:
         before = job.next_run_time
         if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
+        switched: Switched = None
+        if fields.keys() == {"next_run_time"} and (job.next_run_time is None) != (fields["next_run_time"] is None):
+            switched = "paused" if fields["next_run_time"] is None else "resumed"
         job._modify(**fields)
         slot.check(job)
         store.update_job(job)
@@ -234,7 +269,7 @@ class Catalogue:
         else:
             keys = ", ".join(key for key in fields if key != "next_run_time")
             self._scheduler.changes.note_update(job, before, keys or None)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched)
         return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
@@ -242,7 +277,7 @@ class Catalogue:
         for slot, _ in self._find(job_id, alias):
             if slot.shared:
                 slot.perform(lambda store: store.pause(job_id))
-                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
                 paused = self.get(job_id, slot.alias)
                 if paused is None:
                     break
@@ -513,7 +548,10 @@ class Catalogue:
         before = getattr(entry.job, "next_run_time", UNSET)
         self.declarations.modify(entry, changes)
         self._note_pending(entry.job, before, changes)
-        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None)
+        switched: Switched = None
+        if changes.fields.keys() == {"next_run_time"}:
+            switched = {None: "paused", UNSET: "resumed"}.get(changes.fields["next_run_time"])  # type: ignore[assignment]
+        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None, switched)
         return entry.job
 
     def _note_pending(self, job: Job, before: Any, changes: JobChanges) -> None:
@@ -529,8 +567,8 @@ class Catalogue:
         if (reason := unrestorable_reason(job)) is not None:
             raise InvalidDefinition("job", f"{job.id!r} is broken and can only be removed: {reason}")
 
-    def _changed(self, code: int, job_id: str, alias: str | None) -> None:
-        self._scheduler.stream.emit(JobChanged(code, job_id, alias))
+    def _changed(self, code: int, job_id: str, alias: str | None, switched: Switched = None) -> None:
+        self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
         self._scheduler.wakeup()
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time
+from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time, standing
 from ..model.stretches import Stretch, StretchQuery, merge
 from .clock import Clock
 from .runner import Runner
@@ -140,28 +140,14 @@ Keeps = Callable[[str | None], bool]
 def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunRecord]:
     """Return what stands on the books of this process for runs that have not ended."""
     return [
-        RunRecord(
-            run.run_id,
-            run.fire_id,
-            run.job_id,
-            run.scheduled_at,
-            "queued" if run.started_at is None else "running",
-            run.cause,
-            runner.worker,
-            run.attempt,
-            run.started_at,
-            final=False,
-        )
+        standing(run, "queued" if run.started_at is None else "running", runner.worker)
         for run in runner.running()
         if keeps(run.job._jobstore_alias)
     ] + [
-        RunRecord(
-            run.run_id, run.fire_id, run.job_id, run.scheduled_at, "retry_wait" if run.cause == "retry" else "queued",
-            run.cause, runner.worker, run.attempt, final=False,
-        )
+        standing(run, "retry_wait" if run.cause == "retry" else "queued", runner.worker)
         for run in runner.waiting.runs()
         if keeps(run.job._jobstore_alias)
-    ]  # fmt: skip
+    ]
 
 
 class HistoryRing:
@@ -356,6 +342,11 @@ class HistoryWriter:
         if isinstance(event, RunEnded) and self._keeps(event.jobstore):
             self._dropped += self._waiting.add(event.record)
             self._begin()
+
+    @property
+    def away(self) -> bool:
+        """Whether the database could not be written to when that was last tried."""
+        return self._away
 
     def __len__(self) -> int:
         """Return how many records are still to be written."""

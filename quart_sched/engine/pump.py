@@ -14,11 +14,12 @@ from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import StoreUnavailable
-from ..model.events import JobChanged
+from ..model.events import JobChanged, PumpFailed
 from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .claims import Round, claim
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -40,6 +41,7 @@ class Pump:
     def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
         self.slot = slot
         self.errors = 0
+        self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._wake = asyncio.Event()
         self._stopping = False
@@ -65,6 +67,11 @@ class Pump:
             await asyncio.shield(self._task)
 
     @property
+    def ended(self) -> bool:
+        """Whether it has ended though nobody told it to."""
+        return self._task is not None and self._task.done() and not self._stopping
+
+    @property
     def _idle(self) -> bool:
         return self._stopping or self._scheduler.state != STATE_RUNNING or self._scheduler.held
 
@@ -72,12 +79,14 @@ class Pump:
         clock = self._scheduler.clock
         while not self._stopping:
             self._wake.clear()
+            self.progress.step()
             try:
                 delay = await self._turn()
                 self._failures, self.slot.failing = 0, None
             except Exception as error:
                 # Whatever a store, a trigger or we ourselves did wrong: the jobs must go on.
                 delay = self._back_off(error)
+            self.progress.rest()
             if not self._stopping:
                 await clock.wait(self._wake, min(delay, LONGEST_WAIT))
 
@@ -86,6 +95,7 @@ class Pump:
         self._failures += 1
         self.slot.failing = error
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), _LONGEST_BACKOFF)
+        self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
         report = log.error if self._failures == 1 else log.warning
         # The whole traceback only of the first failure: an outage is no reason to fill the disk.
         show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
@@ -98,8 +108,10 @@ class Pump:
         await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
             if runner.room == 0:
+                self.progress.rest()
                 await runner.wait_for_room(self._wake)
                 continue
+            self.progress.step()
             round_ = await scheduler.call(self._claim, blocking=self.slot.blocking)
             await self._submit(round_)
             if round_.failed:
@@ -167,5 +179,7 @@ class Pump:
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + SLICE
+        for job, _ in round_.broken:
+            self._scheduler.watch.note_broken(job.id, alias)
         for job_id in round_.ended:
-            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias, ended=True))

@@ -63,6 +63,10 @@ class NextFires:
     items: tuple[Fire, ...]
     reason: str | None = None
 
+    def head(self) -> dict[str, Any]:
+        """Return all but the `items` as the API shows it."""
+        return {"job_id": self.job_id, "state": self.state, "paused": self.paused, "reason": self.reason}
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:

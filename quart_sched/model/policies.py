@@ -70,9 +70,10 @@ class Retry:
 class Policy:
     """What a job asks for beyond APScheduler's options; each field is a key of the job's definition and JSON.
 
-    `timeout` is in seconds, None for no limit. `run_on_start` runs the job once beside its schedule when a scheduler
-    starts; with a store that processes share, only when it is the first of them. At most `max_queue` fires wait where
-    `overlap` is "queue". `description` and `tags` are for those who look at the job.
+    `timeout` is in seconds, None for no limit. A job that has not succeeded `overdue_after` seconds after one of its
+    fires is overdue; None leaves it to SCHEDULER_OVERDUE_GRACE. `run_on_start` runs the job once beside its schedule
+    when a scheduler starts; with a store that processes share, only when it is the first of them. At most `max_queue`
+    fires wait where `overlap` is "queue". `description` and `tags` are for those who look at the job.
     """
 
     run_on_start: bool = False
@@ -81,6 +82,7 @@ class Policy:
     on_crash: OnCrash = "lost"
     timeout: float | None = None
     retry: Retry | None = None
+    overdue_after: float | None = None
     description: str | None = None
     tags: tuple[str, ...] = ()
 
@@ -173,6 +175,17 @@ def _timeout(key: str, value: Any) -> float | None:
     return value
 
 
+def _overdue_after(key: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= LONGEST:
+        raise InvalidDefinition(
+            key,
+            f"is {bounded_repr(value)}; expected seconds from 1 to {LONGEST:,.0f}, or null for SCHEDULER_OVERDUE_GRACE",
+        )
+    return value
+
+
 def parse_retry(key: str, value: Any) -> Retry | None:
     """Return a Retry, or what its keys in a mapping say. Raises InvalidDefinition."""
     if value is None or isinstance(value, Retry):
@@ -215,10 +228,11 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "on_crash": _on_crash,
     "timeout": _timeout,
     "retry": parse_retry,
+    "overdue_after": _overdue_after,
     "description": _description,
     "tags": _tags,
 }
 """By key of the job's definition, what turns a value into that of the policy."""
 DEFAULT = Policy()
-DESCRIPTIVE = ("description", "tags")
+DESCRIPTIVE = ("overdue_after", "description", "tags")
 """Keys that change nothing about how the job runs."""

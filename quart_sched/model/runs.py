@@ -63,7 +63,9 @@ class Run:
     has been asked to stop: a coroutine is cancelled as well, a plain function has to look.
     """
 
-    __slots__ = ("attempt", "cancelled", "cause", "fire_id", "job", "log", "run_id", "scheduled_at", "started_at")
+    __slots__ = (
+        "attempt", "cancelled", "cause", "fire_id", "job", "log", "origin", "run_id", "scheduled_at", "started_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Run:
         self.cancelled = False
         self.started_at: datetime | None = None
         self.log: Any = None
+        self.origin: Any = None
 
     @property
     def job_id(self) -> str:
@@ -153,6 +156,22 @@ def overlap_error(run_ids: Sequence[str]) -> tuple[str, str]:
 def blocking_runs(record: RunRecord) -> tuple[str, ...]:
     """Return the runs because of which a fire was skipped, as `overlap_error` has named them."""
     return tuple(_RUN_ID.findall(record.error_message or "")) if record.error_type == _OVERLAP else ()
+
+
+def standing(run: Run, state: State, worker: str) -> RunRecord:
+    """Return what is to be said of a run that has not ended."""
+    return RunRecord(
+        run.run_id,
+        run.fire_id,
+        run.job_id,
+        run.scheduled_at,
+        state,
+        run.cause,
+        worker,
+        run.attempt,
+        run.started_at,
+        final=False,
+    )
 
 
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:

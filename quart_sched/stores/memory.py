@@ -46,6 +46,20 @@ class MemoryStore(BaseJobStore):
             for entry in aside:
                 heapq.heappush(self._heap, entry)
 
+    def peek_due(self, now: datetime) -> list[Job]:
+        """Return the jobs due at `now`, in no order, and leave them there; the others are not looked at."""
+        due: list[Job] = []
+        timestamp = now.timestamp()
+        places = [0]
+        while places:
+            place = places.pop()
+            if place < len(self._heap) and self._heap[place][0] <= timestamp:
+                _, number, job_id = self._heap[place]
+                if self._entries.get(job_id) == number:
+                    due.append(self._jobs[job_id])
+                places += (2 * place + 1, 2 * place + 2)
+        return due
+
     def next_due(self) -> float | None:
         """Return the time of the earliest fire as a POSIX timestamp in seconds, or None."""
         head = self._head()

@@ -32,7 +32,7 @@ from ..model.backfill import BackfillRequest
 from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
 from ..model.overrides import Overrides
 from ..model.triggers import zone_name
-from . import explain, forecast, runs, security
+from . import events, explain, forecast, health, runs, security
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -50,15 +50,21 @@ _SLICE = 0.002
 
 
 def register(app: Quart, front: APScheduler) -> None:
-    """Add the API's routes to `app`, unless it has them. Raises ConfigError where an endpoint's name is taken."""
-    prefix = front.endpoint_prefix
-    taken = app.view_functions.keys() & {prefix + endpoint for endpoint, *_ in _ROUTES}
+    """Add the routes that the settings ask for to `app`, unless it has them.
+
+    Raises ConfigError where an endpoint's name is taken.
+    """
+    prefix, settings = front.endpoint_prefix, front.settings
+    routes: list[tuple[str, str, str, View]] = [*_ROUTES] if front.api_enabled else []
+    routes += health.HEALTH if settings.health_enabled else ()
+    routes += health.METRICS if settings.metrics_enabled else ()
+    taken = app.view_functions.keys() & {prefix + endpoint for endpoint, *_ in routes}
     if foreign := sorted(name for name in taken if app.view_functions[name].__module__ != __name__):
         raise ConfigError(
             f"SCHEDULER_ENDPOINT_PREFIX is {prefix!r}; expected one that keeps the API apart from the app's own "
             f"endpoint {foreign[0]!r}"
         )
-    for endpoint, method, rule, view in _ROUTES:
+    for endpoint, method, rule, view in routes:
         if prefix + endpoint not in taken:
             # Slashes are not merged: what is asked of the job "/a" must not be redirected to the job "a".
             guarded, path = _guarded(front, endpoint, view), front.api_prefix + rule or "/"
@@ -124,9 +130,7 @@ async def _get_scheduler_info(front: APScheduler) -> Response:
             "jobstores": {
                 alias: {"available": trouble is None, "error": trouble} for alias, trouble in troubles.items()
             },
-            "degraded": [
-                f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles.items() if trouble
-            ],
+            "degraded": health.degraded(front),
             "workers": workers,
         },
     )
@@ -344,6 +348,7 @@ _ROUTES: tuple[tuple[str, str, str, View], ...] = (
     ("get_job_runs", "GET", "/jobs/<path:job_id>/runs", _get_job_runs),
     ("get_run", "GET", "/runs/<run_id>", runs.get_run),
     ("cancel_run", "POST", "/runs/<run_id>/cancel", runs.cancel_run),
+    ("get_events", "GET", "/events", events.get_events),
 )
 
 

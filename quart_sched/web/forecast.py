@@ -23,8 +23,7 @@ async def get_next_fires(front: APScheduler, job_id: str) -> Listing:
     twice), `effect` (moved, left_out, both, once; null where that is not known) and `description`.
     """
     found = await front.aio.next_fires(job_id, **parameters("count"))
-    head = {"job_id": found.job_id, "state": found.state, "paused": found.paused, "reason": found.reason}
-    return head, (fire.to_wire() for fire in found.items)
+    return found.head(), (fire.to_wire() for fire in found.items)
 
 
 async def get_forecast(front: APScheduler) -> Listing:

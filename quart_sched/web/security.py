@@ -28,7 +28,7 @@ log = logging.getLogger("quart_sched")
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
 
-RIGHTS: dict[str, Right] = {
+RIGHTS: dict[str, Right | None] = {
     "get_scheduler_info": "read",
     "pause_scheduler": "operate",
     "resume_scheduler": "operate",
@@ -51,6 +51,10 @@ RIGHTS: dict[str, Right] = {
     "get_job_runs": "read",
     "get_run": "read",
     "cancel_run": "operate",
+    "get_events": "read",
+    "get_health_live": None,
+    "get_health_ready": None,
+    "get_metrics": "read",
     # The dashboard's pages, and what their forms do.
     "dashboard_overview": "read",
     "dashboard_jobs": "read",
@@ -58,6 +62,7 @@ RIGHTS: dict[str, Right] = {
     "dashboard_runs": "read",
     "dashboard_run": "read",
     "dashboard_changes": "read",
+    "dashboard_events": "read",
     "dashboard_preferences": "read",
     "dashboard_scheduler": "operate",
     "dashboard_bulk": "operate",
@@ -72,7 +77,7 @@ RIGHTS: dict[str, Right] = {
     "dashboard_preview": "admin",
     "dashboard_remove": "admin",
 }
-"""The right that each endpoint asks for."""
+"""The right that each endpoint asks for; None where it answers everybody."""
 
 _rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
@@ -83,15 +88,16 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 async def check_caller(front: APScheduler, endpoint: str, *, actor: str = "api") -> frozenset[str]:
     """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint.
 
-    Changes are made in the name of the user, or of `actor` where the credentials have no name.
+    Changes are made in the name of the user, or of `actor` where the credentials have no name. Of an endpoint that
+    answers everybody nobody is asked who he is, and has no rights there.
     """
     current_actor.set(actor)
     check_origin(front)
-    if front.auth is not None:
-        session.recall(front)
-    rights = _ALL if front.auth is None else await rights_of_caller(front)
+    if (needed := RIGHTS[endpoint]) is None:
+        return frozenset()
+    rights = await rights_of_caller(front)
     _rights_now.set(rights)
-    check_right(RIGHTS[endpoint])
+    check_right(needed)
     return rights
 
 
@@ -102,7 +108,13 @@ def check_right(right: Right) -> None:
 
 
 async def rights_of_caller(front: APScheduler) -> frozenset[str]:
-    """Return what the request's credentials allow. Raises AuthenticationRequired."""
+    """Return what the request's credentials allow: everything, where there is no authentication.
+
+    Raises AuthenticationRequired.
+    """
+    if front.auth is None:
+        return _ALL
+    session.recall(front)
     if front.authentication_callback is None:
         if front not in _without_judge:
             _without_judge.add(front)

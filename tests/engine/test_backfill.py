@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
+from quart import current_app
 
 from quart_sched import current_run
 from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, StoreUnavailable
@@ -71,7 +72,8 @@ async def fails_once() -> None:
 
 def blocks() -> None:
     note()
-    gate.wait()
+    while not gate.is_set():
+        current_app.extensions["apscheduler"].clock.block(0.5)
 
 
 def _cron(**fields: Any) -> CronTrigger:
@@ -286,12 +288,11 @@ async def test_a_function_that_outlives_its_timeout_keeps_its_place_but_not_the_
     async with serve(scheduler, app):
         scheduler.add_job("job", blocks, timeout=5, max_instances=2, **MINUTELY)
         await scheduler.aio.backfill("job", at(-70))
-        await eventually(lambda: begun)
-        await clock.advance(seconds=5)
-        await eventually(lambda: len(begun) == 2)
+        await clock.advance(seconds=5.2)
         assert await outcomes(scheduler) == [(-70, "timed_out"), (-10, "running")]
         gate.set()
-        await eventually(lambda: not scheduler.scheduler.runner.running())
+        await clock.advance(seconds=1)
+        assert not scheduler.scheduler.runner.running()
 
 
 def in_another_process() -> int:

@@ -893,8 +893,9 @@ async def test_an_idle_process_sends_one_query_for_each_poll_interval_and_its_he
     assert len(polls) <= 51
     beats = [statement for statement in sent if "SET beat = beat + 1" in statement]
     assert len(beats) <= 11
-    # A heartbeat: the time, the beat, the own runs, the others' beats. Every 30 s a look for broken jobs.
-    assert len(sent) <= len(polls) + 4 * len(beats) + 3
+    # A heartbeat: the time, the beat, the own runs, the others' beats. Every 30 s a look for broken jobs, and one for
+    # overdue jobs: whose turn it is, which are known, the turn, the jobs.
+    assert len(sent) <= len(polls) + 4 * len(beats) + 3 + 2 * 4
 
 
 @pytest.mark.parametrize("state", ["paused", "full", "unloadable", "waiting"])

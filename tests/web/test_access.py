@@ -168,6 +168,7 @@ async def test_a_verdict_that_means_nothing_is_a_bug_of_the_app(client, schedule
 
 def test_every_endpoint_has_its_right(scheduler, app):
     app.config["SCHEDULER_DASHBOARD_ENABLED"] = True
+    app.config["SCHEDULER_METRICS_ENABLED"] = True
     scheduler.init_app(app)
     endpoints = {name.removeprefix("scheduler.") for name in app.view_functions if name.startswith("scheduler.")}
     assert endpoints - {"dashboard_login", "dashboard_logout", "dashboard_static"} == set(RIGHTS)

@@ -68,7 +68,7 @@ async def test_a_job_has_flask_apschedulers_keys_in_their_order_then_ours(client
     assert list(jobs[0]) == [
         "id", "name", "func", "args", "kwargs", "trigger", "start_date", "hours", "timezone", "misfire_grace_time",
         "max_instances", "next_run_time", "coalesce", "run_on_start", "overlap", "max_queue", "on_crash", "timeout",
-        "retry", "description", "tags", "executor", "jobstore", "trigger_description", "state",
+        "retry", "overdue_after", "description", "tags", "executor", "jobstore", "trigger_description", "state",
     ]  # fmt: skip
     assert await send(client, "GET", "/scheduler/jobs/job") == (200, jobs[0])
 

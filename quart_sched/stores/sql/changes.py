@@ -56,14 +56,15 @@ class Changes:
         self._p = dialect.prefix
         self._loader = loader
         self._now = now
-        self._lock = dialect.lock if writing else ""
+        self.lock = dialect.lock if writing else ""
+        """What a SELECT ends with that reads what is to be changed."""
 
     def _row(self, job_id: str) -> Any:
         try:
             state.check_id(job_id)
         except InvalidDefinition:
             return None  # Not in there, and some databases would take it for another or fail on it.
-        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._lock}"
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self.lock}"
         return self._conn.execute(text(query), {"id": job_id}).first()
 
     def _set(self, job_id: str, **values: Any) -> None:
@@ -79,6 +80,10 @@ class Changes:
     def load(self, row: Any) -> ScheduledJob:
         """Return the job of a row. Raises InvalidDefinition where this process cannot load it."""
         return self._loader.load(row)
+
+    def show(self, row: Any) -> ScheduledJob:
+        """Return the job of a row for a reader, also where this process cannot load it: then it is `broken`."""
+        return self._loader.show(row)
 
     def first_fire(self, job: ScheduledJob) -> datetime | None:
         """Return the first fire of a schedule that is taken up now."""
@@ -179,7 +184,7 @@ class Changes:
 
     def remove_all_jobs(self) -> None:
         """Remove every job but those that the code declares."""
-        query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self._lock}"
+        query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self.lock}"
         ids = [row.id for row in self._conn.execute(text(query))]
         self.discard(ids)
         self.log([Entry("remove", job_id, None) for job_id in ids])

@@ -20,7 +20,7 @@ from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
 from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
-from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error
+from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
 from .changes import Entry, write_down
 from .dialects import Dialect
 from .lanes import advance
@@ -78,8 +78,9 @@ class Round:
 
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
     raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
-    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim, `queued`
-    that fires wait for a place, `advanced` that runs which waited for others of their lane have become due.
+    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
+    are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
+    lane have become due.
     """
 
     now: datetime
@@ -92,8 +93,8 @@ class Round:
     unknown: set[str] = field(default_factory=set)
     more: bool = False
     met: bool = False
-    queued: bool = False
     advanced: bool = False
+    waiting: list[RunRecord] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -169,7 +170,7 @@ class Rounds:
     def _finish(
         self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool, result: Round
     ) -> None:
-        """Move runs from `live` into the history."""
+        """Move runs from `live` into the history; those that were not this process's own any more are late."""
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
@@ -202,6 +203,7 @@ class Rounds:
             if again:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
+                result.waiting += [_waiting(dict(zip(LIVE_COLUMNS, values, strict=True))) for values in retries]
             if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
                 result.advanced = advance(conn, self._dialect, lanes, now)
                 result.more = result.more or result.advanced
@@ -441,7 +443,7 @@ class Rounds:
                 books.live.append(enter(batch_id=runs[0].run_id, state="running", owner=me.id, claimed_us=now))
             else:
                 books.live.append(enter(state="queued", due_us=now))
-                result.queued = True
+                result.waiting.append(standing(run, "queued", ""))
         if runs and overlap is None:
             result.claimed.append(Claimed(job, runs))
 
@@ -554,3 +556,11 @@ def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
     }  # fmt: skip
     values = dict(row._mapping) | changed
     return tuple(values[column] for column in LIVE_COLUMNS)
+
+
+def _waiting(row: dict[str, Any]) -> RunRecord:
+    """Return the record of a new run that waits, as a row of `live`."""
+    return RunRecord(
+        row["run_id"], row["fire_id"], row["job_id"], moment(row["sched_us"]), row["state"], row["cause"], "",
+        row["attempt"], final=False,
+    )  # fmt: skip

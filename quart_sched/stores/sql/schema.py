@@ -50,7 +50,7 @@ def metadata(prefix: str) -> MetaData:
         # MySQL's other engines know no row locks.
         Table(prefix + name, tables, *parts, *indexes, mysql_engine="InnoDB", mariadb_engine="InnoDB")
 
-    # Single facts: the schema's version, the pause of the whole scheduler, locks, counters.
+    # Single facts: the schema's version, the pause of the whole scheduler, locks, counters, until when news are wanted.
     table(
         "meta",
         _need("k", _id(64), primary_key=True),
@@ -172,7 +172,7 @@ def metadata(prefix: str) -> MetaData:
         Column("detail", _long),
         index=(("job_id", "id"), ("at_us",)),
     )
-    # Numbers are given before the commit, so a reader must look again at those first seen within the last seconds.
+    # Numbers are given before the commit, so that a reader must look again for those that he has not seen.
     table(
         "events",
         _need("id", _number, primary_key=True, autoincrement=True),
@@ -196,7 +196,7 @@ def metadata(prefix: str) -> MetaData:
 
 def first_rows(prefix: str) -> list[str]:
     """Return the statements that fill the tables that were just made; the version comes last."""
-    facts = {"paused": 0, "reconcile": 0, "members": 0, "janitor": 0, "schema": VERSION}
+    facts = {"paused": 0, "reconcile": 0, "members": 0, "janitor": 0, "listening": 0, "schema": VERSION}
     return [f"INSERT INTO {prefix}meta (k, n) VALUES ('{key}', {number})" for key, number in facts.items()]
 
 

@@ -56,6 +56,8 @@ class Worker:
     seen_at: datetime
     age: float
     running: dict[str, str]
+    decl: str | None = None
+    """The version of the code whose jobs it runs; None where it takes part without."""
 
 
 class Watch:
@@ -122,6 +124,7 @@ class Workers:
                 moment(row.seen_us),
                 max(0.0, (now - row.seen_us) / 1e6),
                 running.get(row.id, {}),
+                row.decl,
             )
             for row in rows
         ]
