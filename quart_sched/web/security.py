@@ -62,6 +62,7 @@ RIGHTS: dict[str, Right | None] = {
     "dashboard_runs": "read",
     "dashboard_run": "read",
     "dashboard_changes": "read",
+    "dashboard_events": "read",
     "dashboard_preferences": "read",
     "dashboard_scheduler": "operate",
     "dashboard_bulk": "operate",
@@ -87,12 +88,12 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 async def check_caller(front: APScheduler, endpoint: str, *, actor: str = "api") -> frozenset[str]:
     """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint.
 
-    Changes are made in the name of the user, or of `actor` where the credentials have no name.
+    Changes are made in the name of the user, or of `actor` where the credentials have no name. Of an endpoint that
+    answers everybody nobody is asked who he is, and has no rights there.
     """
     current_actor.set(actor)
     check_origin(front)
-    needed = RIGHTS[endpoint]
-    if needed is None:
+    if (needed := RIGHTS[endpoint]) is None:
         return frozenset()
     rights = await rights_of_caller(front)
     _rights_now.set(rights)
