@@ -10,15 +10,23 @@ from typing import Any, Self
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
-from .arguments import bounded_repr
-from .forecast import following_fire, parse_whole, without_jitter
+from .fields import Field, flag, moment, nullable, parse_fields, whole
+from .forecast import following_fire, without_jitter
 from .planning import first_fire
-from .trigger_parser import moment
 from .triggers import localize
 
 MOST_FIRES = 1000
 """Fires that one backfill may have."""
 MOST_AT_ONCE = 100
+
+FIELDS: Mapping[str, Field] = {
+    "start": nullable(moment).about("The time of the first fire."),
+    "end": nullable(moment).about("The time before which the last fire lies, not in the future; left out, now."),
+    "dry_run": nullable(flag()).about("Show the fires, and run nothing."),
+    "concurrency": nullable(whole(1, MOST_AT_ONCE)).about("Runs at once, at most.", default=1),
+    "rerun": nullable(flag()).about("Also run the fires that one has succeeded at."),
+}
+"""By key of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +45,21 @@ class BackfillRequest:
 
         Raises InvalidDefinition naming the key, the value and what was expected.
         """
-        given = {key: value for key, value in values.items() if value is not None}
-        for key in given.keys() - set(_KEYS):
-            raise InvalidDefinition(key, f"is {bounded_repr(given[key])}; expected {', '.join(_KEYS)} alone")
+        given = parse_fields(FIELDS, values)
+        given = {key: value for key, value in given.items() if value is not None}
         if "start" not in given:
             raise InvalidDefinition("start", "is missing; expected the time of the first fire, in ISO 8601")
-        start = _time("start", given["start"], timezone)
-        end = _time("end", given["end"], timezone) if "end" in given else now
+        times = {
+            key: localize(key, localize(key, given.pop(key), timezone), UTC) for key in ("start", "end") if key in given
+        }
+        start, end = times["start"], times.get("end", now)
         if end > now:
             raise InvalidDefinition("end", f"is {end.isoformat()}; expected a time that is not in the future")
         if start >= end:
             raise InvalidDefinition(
                 "start", f"is {start.isoformat()}; expected a time before the end, {end.isoformat()}"
             )
-        flags = {key: _flag(key, given[key]) for key in ("dry_run", "rerun") if key in given}
-        concurrency = parse_whole("concurrency", given.get("concurrency", 1), MOST_AT_ONCE)
-        return cls(start, end, concurrency=concurrency, **flags)
+        return cls(start, end, **given)
 
     def fires(self, trigger: BaseTrigger) -> list[datetime]:
         """Return the fires of the trigger in that span, jitter left out. Raises InvalidDefinition."""
@@ -91,16 +98,3 @@ class Backfill:
             "left_out": self.left_out,
             "items": [{"scheduled_at": fire.isoformat(), "run_id": run_id} for fire, run_id in self.items],
         }
-
-
-_KEYS = ("start", "end", "dry_run", "concurrency", "rerun")
-
-
-def _time(key: str, value: Any, timezone: tzinfo) -> datetime:
-    return localize(key, localize(key, moment(key, value), timezone), UTC)
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected true or false")
-    return value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import heapq
-import math
-import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,11 +19,10 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from ..errors import InvalidDefinition
-from .arguments import bounded_repr
 from .clock_changes import ClockChange, change_around, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
+from .fields import number, whole
 from .jobs import state_of
 from .planning import TriggerStuck, first_fire, plan
 from .triggers import SPAN, BoundedAndTrigger, zone_name
@@ -35,6 +32,12 @@ MAX_COUNT = 1000
 MAX_HOURS = 24 * 366
 MAX_LIMIT = 10_000
 """Fires of a forecast."""
+
+COUNT = whole(1, MAX_COUNT, text=True).about("Fires to show, at most.", default=10)
+HOURS = number(0, MAX_HOURS, above=True, text=True, expected=f"more than 0 and at most {MAX_HOURS}").about(
+    "Hours to look ahead.", default=24
+)
+LIMIT = whole(1, MAX_LIMIT, text=True).about("Fires to show, at most.", default=1000)
 
 _PLANS = 20
 """Plans after which a trigger that is still behind is given up."""
@@ -110,25 +113,6 @@ class Forecast:
     until: datetime
     items: tuple[Fire, ...]
     truncated: bool
-
-
-def parse_whole(name: str, value: Any, most: int) -> int:
-    """Return a whole number from 1 to `most`, which may be given as text. Raises InvalidDefinition."""
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-        raise InvalidDefinition(name, f"is {bounded_repr(value)}; expected a whole number from 1 to {most}")
-    return number
-
-
-def parse_hours(value: Any) -> float:
-    """Return hours, more than 0, which may be given as text. Raises InvalidDefinition."""
-    try:
-        hours = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        hours = math.nan
-    if not 0 < hours <= MAX_HOURS:
-        raise InvalidDefinition("hours", f"is {bounded_repr(value)}; expected more than 0 and at most {MAX_HOURS}")
-    return hours
 
 
 def next_fires(job: Job, now: datetime, count: int, *, max_catch_up: int, broken: str | None = None) -> NextFires:

@@ -14,8 +14,8 @@ from apscheduler.job import Job
 from ..aio import AioVerbs
 from ..engine.performer import current_run
 from ..engine.scheduler import Scheduler
+from ..model.fields import moment
 from ..model.jobs import UNSET, JobDefinition
-from ..model.trigger_parser import moment
 from ..model.triggers import localize, spec_of
 from ..stores.memory import MemoryStore
 from .activity import VirtualTimeError
