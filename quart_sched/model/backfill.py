@@ -10,7 +10,7 @@ from typing import Any, Self
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
-from .fields import Field, flag, moment, nullable, parse_fields, whole
+from .fields import Field, Schema, flag, listing, moment, nullable, parse_fields, record, ref, whole
 from .forecast import following_fire, without_jitter
 from .planning import first_fire
 from .triggers import localize
@@ -98,3 +98,17 @@ class Backfill:
             "left_out": self.left_out,
             "items": [{"scheduled_at": fire.isoformat(), "run_id": run_id} for fire, run_id in self.items],
         }
+
+
+BACKFILL: Schema = record(
+    {
+        "job_id": {"type": "string"},
+        "dry_run": {"type": "boolean"},
+        "left_out": {
+            "type": "integer",
+            "description": "Fires that need no run: one waits, is under way, or succeeded.",
+        },
+        "items": listing(record({"scheduled_at": ref("Moment"), "run_id": {"type": ["string", "null"]}})),
+    }
+)
+"""The JSON Schema of what `Backfill.to_wire` returns."""

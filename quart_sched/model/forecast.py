@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -22,8 +22,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 from .clock_changes import ClockChange, change_around, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
-from .fields import number, whole
-from .jobs import state_of
+from .fields import Schema, number, or_null, record, ref, whole
+from .jobs import JobState, state_of
 from .planning import TriggerStuck, first_fire, plan
 from .triggers import SPAN, BoundedAndTrigger, zone_name
 
@@ -48,7 +48,6 @@ _TICK = timedelta(microseconds=1)
 _LAST_YEAR = 9999
 
 Effect = Literal["moved", "left_out", "both", "once"]
-State = Literal["pending", "broken", "paused", "scheduled", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,23 @@ class Fire:
         return {"at": self.at.isoformat(), "clock_change": None if mark is None else mark.to_wire()}
 
 
+FIRE: Mapping[str, Schema] = {
+    "at": ref("Moment"),
+    "clock_change": or_null(
+        record(
+            {
+                "direction": {"enum": ["forward", "back"]},
+                "at": ref("Moment") | {"description": "The first moment of the new time."},
+                "wall": ref("Moment") | {"description": "The time on the wall that is skipped, or comes twice."},
+                "effect": {"enum": [*get_args(Effect), None], "description": "Null where that is not known."},
+                "description": {"type": "string"},
+            }
+        )
+    ),
+}
+"""By key, the JSON Schema of what `Fire.to_wire` returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextFires:
     """The next fires of a job.
@@ -100,7 +116,7 @@ class NextFires:
     """
 
     job_id: str
-    state: State
+    state: JobState
     paused: bool
     items: tuple[Fire, ...]
     reason: str | None = None
@@ -121,7 +137,7 @@ def next_fires(job: Job, now: datetime, count: int, *, max_catch_up: int, broken
     One that waits for the start is to be given as it would be if that were now. Those fires come first that are due
     and would run. The next one is as it is stored, jitter included; behind it there is none.
     """
-    state: State = state_of(job, broken)
+    state = state_of(job, broken)
     paused = job.next_run_time is None and state != "broken"
     reason = broken or getattr(job, "broken", None)
     if reason:

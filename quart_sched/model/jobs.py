@@ -224,7 +224,11 @@ def with_arguments(job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> J
     return copied
 
 
-def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken", "paused", "scheduled"]:
+JobState = Literal["pending", "broken", "paused", "scheduled", "ended"]
+"""How a job stands; it is shown as ended once, when a paused one is resumed whose schedule is over."""
+
+
+def state_of(job: Job, broken: str | None = None) -> JobState:
     """Say in one word how the job stands."""
     if job.pending:
         return "pending"

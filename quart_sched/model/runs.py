@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 from apscheduler.job import Job
 
-from .fields import Field, choice, moment_of_query, parse_fields, text, whole, wrong
+from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, whole, wrong
 from .triggers import localize
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
@@ -155,6 +155,34 @@ def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
     if detail:
         wire |= {"result": record.result, "traceback": record.traceback, "log": record.log}
     return wire
+
+
+_TEXT: Schema = {"type": "string"}
+_TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+RUN: Mapping[str, Schema] = {
+    "run_id": _TEXT | {"description": "One attempt at a fire."},
+    "fire_id": _TEXT | {"description": "The same for all attempts at a fire."},
+    "job_id": _TEXT,
+    "scheduled_at": ref("Moment"),
+    "started_at": or_null(ref("Moment")),
+    "finished_at": or_null(ref("Moment")),
+    "duration": {"type": ["number", "null"], "description": "Seconds from start to finish."},
+    "outcome": {"enum": [*OUTCOMES, *STATES]},
+    "final": {"type": "boolean", "description": "Whether it ends the fire: no attempt follows."},
+    "attempt": {"type": "integer", "minimum": 1},
+    "cause": {"enum": [*get_args(Cause)]},
+    "worker": _TEXT | {"description": "The process, as host:pid."},
+    "error": or_null(record({"type": _TEXT_OR_NULL, "message": _TEXT_OR_NULL})),
+    "first_scheduled_at": or_null(ref("Moment")),
+    "fires": {"type": ["integer", "null"], "description": "Fires that the record covers; null where not counted."},
+}
+"""By key, the JSON Schema of what `to_wire` returns."""
+DETAIL: Mapping[str, Schema] = {
+    "result": _TEXT_OR_NULL | {"description": "What the job returned, as a text, cut off where it is long."},
+    "traceback": _TEXT_OR_NULL,
+    "log": _TEXT_OR_NULL | {"description": "What the job logged."},
+}
+"""What `detail` adds."""
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -99,6 +99,13 @@ SCHEMAS: Mapping[str, Schema] = {
         "description": f"One of the triggers that `and` and `or` combine; they may be nested {MAX_DEPTH} deep.",
         "oneOf": [trigger_schema(kind) for kind in TRIGGER_FIELDS],
     },
+    "OlderTrigger": {
+        "description": "A trigger as an object; without a type it is a date.",
+        "oneOf": [
+            *(trigger_schema(kind, key="type") for kind in TRIGGER_FIELDS),
+            record({name: or_null(each.schema) for name, each in FIELDS["date"].items()}, optional=FIELDS["date"]),
+        ],
+    },
 }
 """What the schemas of triggers refer to; TimeZone, which is missing here, is `fields.zone_schema`."""
 _TEXT: Schema = {"type": "string"}
