@@ -90,8 +90,8 @@ JOB = record(
         **_OF_STATE,
     },
     optional=_MAYBE | {"broken", "source", "modified", "paused_by", "version"},
-    description="A job. Of the triggers' fields those of its kind are there; source, modified, paused_by and version are "
-    "there where processes share the job store.",
+    description="A job. Of the triggers' fields those of its kind are there; source, modified, paused_by and version "
+    "are there where processes share the job store.",
 )
 
 SCHEMAS: Mapping[str, Schema] = {

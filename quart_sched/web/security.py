@@ -27,43 +27,19 @@ log = logging.getLogger("quart_sched")
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
 
-RIGHTS: dict[str, Right] = {
-    "get_scheduler_info": "read",
-    "pause_scheduler": "operate",
-    "resume_scheduler": "operate",
-    "start_scheduler": "operate",
-    "shutdown_scheduler": "operate",
-    "get_jobs": "read",
-    "get_job": "read",
-    "add_job": "admin",
-    "update_job": "admin",
-    "delete_job": "admin",
-    "pause_job": "operate",
-    "resume_job": "operate",
-    "run_job": "operate",
-    "backfill_job": "operate",
-    "get_next_fires": "read",
-    "get_forecast": "read",
-    "get_runs": "read",
-    "get_job_runs": "read",
-    "get_run": "read",
-    "cancel_run": "operate",
-}
-"""The right that each endpoint asks for."""
-
 _rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
 _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
 
-async def check_caller(front: APScheduler, endpoint: str) -> None:
-    """Raise AuthenticationRequired or Forbidden unless the request may call this endpoint."""
+async def check_caller(front: APScheduler, right: Right) -> None:
+    """Raise AuthenticationRequired or Forbidden unless the request comes from where it may, with this right."""
     current_actor.set("api")
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         _check_origin(front)
     _rights_now.set(_ALL if front.auth is None else await _rights(front))
-    check_right(RIGHTS[endpoint])
+    check_right(right)
 
 
 def check_right(right: Right) -> None:

@@ -14,7 +14,8 @@ from quart import Quart, request
 
 from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import FunctionNotAllowed
-from quart_sched.web.security import RIGHTS, allowed_function
+from quart_sched.web.endpoints import OPERATIONS
+from quart_sched.web.security import allowed_function
 
 
 async def tick() -> None: ...
@@ -169,7 +170,7 @@ async def test_a_verdict_that_means_nothing_is_a_bug_of_the_app(client, schedule
 def test_every_endpoint_has_its_right(scheduler, app):
     scheduler.init_app(app)
     endpoints = {name.removeprefix("scheduler.") for name in app.view_functions if name.startswith("scheduler.")}
-    assert endpoints == set(RIGHTS)
+    assert endpoints == {operation.endpoint for operation in OPERATIONS}
     assert len(endpoints) >= 17
 
 
