@@ -210,7 +210,7 @@ OPERATIONS: tuple[Operation, ...] = (
         right="operate",
         view=jobs.run_job,
         summary="Run a job once beside its schedule",
-        description="Also a paused one. Arguments in the body take the place of the job's own for this run, which needs "
+        description="Also a paused one. Arguments in the body take the place of the job's own for this run, and need "
         "the right admin. With an Idempotency-Key what is sent again within 24 hours runs nothing again.",
         query={
             "wait": number(0, _LONGEST_WAIT, text=True, expected=f"seconds from 0 to {_LONGEST_WAIT}").about(
