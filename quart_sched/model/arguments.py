@@ -205,7 +205,7 @@ ARGUMENT: dict[str, Any] = {
         BY_NAME,
         _tagged("$tuple", _ARGUMENTS),
         _tagged("$dict", {"type": "array", "items": _PAIR}),
-        _tagged("$datetime", _TAGS["$datetime"][3], zone={"$ref": "#/components/schemas/TimeZone"}),
+        _tagged("$datetime", _TAGS["$datetime"][3], zone={"$ref": "#/components/schemas/TimeZoneName"}),
         *(_tagged(tag, schema) for tag, (*_, schema) in _TAGS.items() if tag != "$datetime"),
     ],
     "examples": [5, ["a", None], {"$datetime": "2026-03-02T12:00:00+00:00"}, {"$tuple": [1, 2]}],

@@ -20,7 +20,7 @@ MOST_FIRES = 1000
 MOST_AT_ONCE = 100
 
 FIELDS: Mapping[str, Field] = {
-    "start": nullable(moment).about("The time of the first fire."),
+    "start": moment.about("The time of the first fire."),
     "end": nullable(moment).about("The time before which the last fire lies, not in the future; left out, now."),
     "dry_run": nullable(flag()).about("Show the fires, and run nothing."),
     "concurrency": nullable(whole(1, MOST_AT_ONCE)).about("Runs at once, at most.", default=1),
@@ -46,7 +46,6 @@ class BackfillRequest:
         Raises InvalidDefinition naming the key, the value and what was expected.
         """
         given = parse_fields(FIELDS, values)
-        given = {key: value for key, value in given.items() if value is not None}
         if "start" not in given:
             raise InvalidDefinition("start", "is missing; expected the time of the first fire, in ISO 8601")
         times = {

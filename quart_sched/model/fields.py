@@ -48,11 +48,14 @@ def unknown(key: str, value: Any, known: Iterable[str]) -> NoReturn:
 
 
 def parse_fields(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as their fields mean them. Raises InvalidDefinition, also for a key that has no field."""
+    """Return the values as their fields mean them, without those that are None, which stands for what is not given.
+
+    Raises InvalidDefinition, also for a key that has no field.
+    """
     for key in values:
         if key not in fields:
             unknown(key, values[key], fields)
-    return {key: fields[key](key, value) for key, value in values.items()}
+    return {key: fields[key](key, value) for key, value in values.items() if value is not None}
 
 
 # Builders
@@ -98,10 +101,10 @@ def flag() -> Field:
 
 
 def whole(low: int, high: int, *, text: bool = False, expected: str | None = None) -> Field:
-    """Return a field for a whole number; with `text` also in digits, as a query has it."""
+    """Return a field for a whole number, which JSON may write as 1.0; with `text` also in digits, as a query has it."""
 
     def take(value: Any) -> int:
-        number = int(value) if text and isinstance(value, str) and _DIGITS.fullmatch(value) else value
+        number = int(value) if text and isinstance(value, str) and _DIGITS.fullmatch(value) else without_point(value)
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
             raise ValueError
         return number
@@ -149,8 +152,13 @@ def choice(*choices: str, expected: str | None = None) -> Field:
     return field(take, expected or f"{', '.join(firsts)} or {last}", {"type": "string", "enum": [*choices]})
 
 
+def without_point(value: Any) -> Any:
+    """Return the whole number that a float is, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _DIGITS = re.compile(r"[0-9]{1,9}")
-_DECIMAL = re.compile(r"[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,2})?")
+_DECIMAL = re.compile(r"[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 # Schemas of what is more than one value
@@ -265,13 +273,16 @@ MOMENT_SCHEMA: Schema = {
 }
 
 
+ZONE_SCHEMA: Schema = {
+    "description": "A time zone by its name, or its offset from UTC.",
+    "anyOf": [
+        ref("TimeZoneName"),
+        {"type": "string", "pattern": r"^(UTC)?[+-]([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["+02:00"]},
+    ],
+}
+
+
 @cache
-def zone_schema() -> Schema:
-    """Return what TimeZone stands for. Reads the machine's time zone database: not for the event loop."""
-    return {
-        "description": "A time zone by its name in the IANA database, or its offset from UTC.",
-        "anyOf": [
-            {"type": "string", "enum": sorted(available_timezones())},
-            {"type": "string", "pattern": r"^(UTC)?[+-]([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["+02:00"]},
-        ],
-    }
+def zone_names() -> Schema:
+    """Return the schema TimeZoneName. Reads the machine's time zone database: not for the event loop."""
+    return {"description": "A time zone of the IANA database.", "enum": sorted(available_timezones())}

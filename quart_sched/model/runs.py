@@ -269,7 +269,7 @@ class RunQuery:
         None stands for what is not given; a naive time is read in `timezone`. Raises InvalidDefinition naming the key,
         the value and what was expected.
         """
-        given = parse_fields(QUERY, {key: value for key, value in values.items() if value is not None})
+        given = parse_fields(QUERY, values)
         for key in given.keys() & {"since", "until"}:
             given[key] = localize(key, localize(key, given[key], timezone), UTC)
         return cls(before=given.pop("cursor", None), **given)

@@ -94,6 +94,7 @@ def _at_least(key: str, kind: str, least: float) -> Schema:
 SCHEMAS: Mapping[str, Schema] = {
     "Moment": fields.MOMENT_SCHEMA,
     "Day": fields.DAY_SCHEMA,
+    "TimeZone": fields.ZONE_SCHEMA,
     "CrontabExpression": EXPRESSION_SCHEMA,
     "Trigger": {
         "description": f"One of the triggers that `and` and `or` combine; they may be nested {MAX_DEPTH} deep.",
@@ -107,7 +108,7 @@ SCHEMAS: Mapping[str, Schema] = {
         ],
     },
 }
-"""What the schemas of triggers refer to; TimeZone, which is missing here, is `fields.zone_schema`."""
+"""What the schemas of triggers refer to; TimeZoneName, which is missing here, is `fields.zone_names`."""
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _WHOLE: Schema = {"type": "integer"}

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 from .. import errors
 from ..auth import HTTPBasicAuth, HTTPBearerAuth
 from ..model.backfill import BACKFILL
-from ..model.fields import Field, Schema, record, zone_schema
+from ..model.fields import Field, Schema, record, zone_names
 from ..model.job_schema import SCHEMAS
 from . import forecast, runs, scheduler
 from .operations import Answer, Operation
@@ -49,7 +49,7 @@ def describe(operations: Iterable[Operation], *, prefix: str, root: str = "", au
     for operation in operations:
         path = paths.setdefault(prefix + operation.path or "/", {})
         path[operation.method.lower()] = _operation(operation, secured=auth is not None)
-    components: dict[str, Any] = {"schemas": {**SCHEMAS, "TimeZone": zone_schema(), **_ANSWERED}}
+    components: dict[str, Any] = {"schemas": {**SCHEMAS, "TimeZoneName": zone_names(), **_ANSWERED}}
     security: dict[str, Any] = {}
     if auth is not None:
         components["securitySchemes"] = {"login": _scheme(auth)}
