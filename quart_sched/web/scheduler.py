@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _STATES = {STATE_STOPPED: "stopped", STATE_RUNNING: "running", STATE_PAUSED: "paused"}
 _TEXT: Schema = {"type": "string"}
+_RUNNING: Schema = {"type": "object", "additionalProperties": _TEXT, "description": "Job ids by run id."}
 
 
 async def get_scheduler_info(front: APScheduler) -> dict[str, Any]:
@@ -69,7 +70,7 @@ INFO: Schema = record(
         "scope": {"enum": ["process", "cluster"], "description": "Who shares the jobs."},
         "worker": _TEXT | {"description": "The process that answers, as host:pid."},
         "timezone": _TEXT,
-        "running_jobs": {"type": "object", "additionalProperties": _TEXT, "description": "Job ids by run id."},
+        "running_jobs": _RUNNING,
         "jobstores": {
             "type": "object",
             "additionalProperties": record({"available": {"type": "boolean"}, "error": {"type": ["string", "null"]}}),
@@ -82,7 +83,7 @@ INFO: Schema = record(
                         "worker": _TEXT,
                         "started_at": ref("Moment"),
                         "heartbeat_at": ref("Moment"),
-                        "running_jobs": {"type": "integer"},
+                        "running_jobs": _RUNNING,
                     }
                 )
             )

@@ -171,8 +171,8 @@ def read(report: Path) -> tuple[Counter[str], dict[str, set[int]]]:
         [(event, content)] = json.loads(line).items()
         if event == "ScenarioFinished":
             recorder = content["recorder"]
-            tried[recorder["label"]] += len(recorder["cases"])
-            for interaction in recorder["interactions"].values():
+            tried[recorder["label"]] += len(recorder.get("cases", ()))
+            for interaction in recorder.get("interactions", {}).values():
                 if response := interaction.get("response"):
                     answered[recorder["label"]].add(response["status_code"])
     return tried, answered
