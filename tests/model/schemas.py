@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from typing import Any
 
@@ -56,7 +57,7 @@ def _of_type(kind: str, schema: Any, depth: int) -> st.SearchStrategy[Any]:
     if kind in ("integer", "number"):
         low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
         above = "exclusiveMinimum" in schema
-        whole = st.integers(None if low is None else int(low) + above, None if high is None else int(high))
+        whole = st.integers(low if low is None else math.ceil(low) + above, high if high is None else int(high))
         floats = st.floats(low, high, exclude_min=above, allow_nan=False, allow_infinity=False)
         return whole if kind == "integer" else whole | floats
     if kind == "string":

@@ -156,6 +156,7 @@ def test_everything_is_answered_as_it_is_described(store: str, functions: None, 
     assert done.returncode == 0, done.stdout + done.stderr
     tried, answered = read(report)
     labels = {f"{operation.method} /scheduler{operation.path}": operation for operation in OPERATIONS}
+    del labels["GET /scheduler/openapi.json"]  # of the description itself Schemathesis thinks that it has seen it
     assert set(tried) == set(labels)
     for label, operation in labels.items():
         if operation.body or operation.query:
