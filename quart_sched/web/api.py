@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
 
 from ..errors import AuthenticationRequired, ConfigError, SchedulerError
 from . import requests, security
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("quart_sched")
 
 
+class AnyPath(PathConverter):
+    """Werkzeug's path, in which there may be line feeds too, as in the id of a job."""
+
+    regex = "(?s:[^/].*?)"
+    part_isolating = False
+
+
+_ANY_PATH = "quart_sched_path"
+
+
 def register(app: Quart, front: APScheduler) -> None:
     """Add the API's routes to `app`, unless it has them. Raises ConfigError where an endpoint's name is taken."""
     prefix = front.endpoint_prefix
@@ -30,11 +41,13 @@ def register(app: Quart, front: APScheduler) -> None:
             f"SCHEDULER_ENDPOINT_PREFIX is {prefix!r}; expected one that keeps the API apart from the app's own "
             f"endpoint {foreign[0]!r}"
         )
+    app.url_map.converters[_ANY_PATH] = AnyPath
     for operation in OPERATIONS:
         if (endpoint := prefix + operation.endpoint) not in taken:
             # Slashes are not merged: what is asked of the job "/a" must not be redirected to the job "a".
-            path, methods = front.api_prefix + operation.rule or "/", [operation.method]
-            app.add_url_rule(path, endpoint, _guarded(front, operation), methods=methods, merge_slashes=False)
+            path = front.api_prefix + operation.rule.replace("<path:", f"<{_ANY_PATH}:") or "/"
+            view, methods = _guarded(front, operation), [operation.method]
+            app.add_url_rule(path, endpoint, view, methods=methods, merge_slashes=False)
 
 
 def warn_if_open(front: APScheduler) -> None:

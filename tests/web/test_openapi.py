@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 import types
 from typing import Any
@@ -118,7 +119,7 @@ def test_every_route_is_in_it_and_nothing_else(scheduler, app, prefix):
     routes = set()
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("scheduler."):
-            path = rule.rule.replace("<path:", "<").replace("<", "{").replace(">", "}")
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             routes |= {(path, method) for method in rule.methods - {"HEAD", "OPTIONS"}}
     document = openapi.describe(OPERATIONS, prefix=prefix)
     assert routes == {(path, method.upper()) for path, item in document["paths"].items() for method in item}
