@@ -172,7 +172,9 @@ PARSERS: dict[str, Field] = {
     "overlap": choice(*get_args(Overlap)).about(
         "What becomes of a fire while as many instances run as may be.", default="skip"
     ),
-    "max_queue": whole(1, _LONGEST_QUEUE).about("Fires that may wait where `overlap` is queue.", default=1),
+    "max_queue": whole(1, _LONGEST_QUEUE, expected=f"a whole number from 1 to {_LONGEST_QUEUE:,}").about(
+        "Fires that may wait where `overlap` is queue.", default=1
+    ),
     "on_crash": choice(*get_args(OnCrash)).about("What becomes of a run whose process died.", default="lost"),
     "timeout": nullable(
         number(0, LONGEST, above=True),
