@@ -135,6 +135,18 @@ def _float(text: str) -> float:
     return float(text)
 
 
+def _decimal(text: Any) -> Decimal:
+    if not isinstance(text, str):
+        raise TypeError(text)
+    return Decimal(text)
+
+
+def _timedelta(parts: Any) -> timedelta:
+    if not isinstance(parts, list) or len(parts) != 3 or any(isinstance(part, bool) for part in parts):
+        raise TypeError(parts)
+    return timedelta(*parts)
+
+
 _SCALAR = {"type": ["null", "boolean", "number", "string"]}
 _ARGUMENT = {"$ref": "#/components/schemas/Argument"}
 _ARGUMENTS = {"type": "array", "items": _ARGUMENT}
@@ -162,7 +174,7 @@ _TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any], dict[st
     "$timedelta": (
         timedelta,
         lambda delta: [delta.days, delta.seconds, delta.microseconds],
-        lambda parts: timedelta(*parts),
+        _timedelta,
         {
             "description": "Days, seconds and microseconds.",
             "type": "array",
@@ -171,7 +183,7 @@ _TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any], dict[st
             "minItems": 3,
         },
     ),
-    "$decimal": (Decimal, str, Decimal, _pattern(r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$")),
+    "$decimal": (Decimal, str, _decimal, _pattern(r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$")),
     "$uuid": (UUID, str, UUID, _pattern("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")),
     "$bytes": (
         bytes,

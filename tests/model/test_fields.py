@@ -159,6 +159,15 @@ def test_each_tag_of_arguments_is_in_the_schema() -> None:
     assert not is_valid(arguments.ARGUMENT, {"$repr": "<object>"})
 
 
+@pytest.mark.parametrize(
+    "wire", [{"$decimal": False}, {"$decimal": 1}, {"$timedelta": [1]}, {"$timedelta": [True, 0, 0]}]
+)
+def test_what_a_tag_cannot_hold_both_refuse(wire: Any) -> None:
+    assert not is_valid(arguments.ARGUMENT, wire)
+    with pytest.raises(InvalidDefinition):
+        arguments.decode(wire)
+
+
 @pytest.mark.parametrize("kind", TRIGGER_FIELDS)
 @given(st.data())
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -143,7 +143,7 @@ def test_everything_is_answered_as_it_is_described(store: str, functions: None, 
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         *("--config-file", "schemathesis.toml", "run"),
-        *("--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES), "--generation-deterministic"),
+        *("--phases", "coverage,fuzzing,stateful", "--max-examples", str(EXAMPLES), "--generation-deterministic"),
         *("--auth", "user:secret", "--continue-on-failure", "--no-shrink", "--no-color"),
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
     ]
