@@ -8,6 +8,7 @@ from .engine.performer import current_run
 from .engine.scheduler import Scheduler
 from .errors import SchedulerError
 from .extension import APScheduler
+from .model.overdue import Overdue
 from .model.policies import Retry
 from .model.runs import RunRecord
 
@@ -17,6 +18,7 @@ __all__ = [
     "STATE_RUNNING",
     "STATE_STOPPED",
     "APScheduler",
+    "Overdue",
     "Retry",
     "RunHandle",
     "RunRecord",

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 
+from .engine import listing
 from .engine.backfill import backfill
 from .engine.handles import RunHandle
 from .engine.threads import StoreThread
-from .errors import InvalidDefinition, JobNotFound
-from .model import forecast
+from .errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound
+from .model import explanation, forecast, inquiry
 from .model.backfill import Backfill, BackfillRequest
+from .model.changes import ChangePage, ChangeQuery
+from .model.circumstances import Circumstances
+from .model.explanation import Explanation
 from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
-from .model.jobs import JobChanges, JobDefinition
+from .model.inquiry import Evidence
+from .model.jobs import JobChanges, JobDefinition, tag_of
+from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
-from .model.runs import Cause, RunPage, RunQuery, RunRecord
+from .model.runs import LONGEST_PAGE, Cause, RunPage, RunQuery, RunRecord
+from .model.schedules import zone_of
+from .model.stretches import Stretch, StretchQuery
+from .model.triggers import TriggerSpec
 
 if TYPE_CHECKING:
     from .extension import APScheduler
     from .stores.sql.workers import Worker
 
 T = TypeVar("T")
+
+_AHEAD = 20
+"""Records behind a moment that are looked at, to find the one that covers it, and the run that stood for it."""
 
 
 class AioVerbs:
@@ -76,10 +89,28 @@ class AioVerbs:
         """Change a job: all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
         return await self.modify(id, JobChanges.parse(id, changes), jobstore)
 
-    async def modify(self, id: str, changes: JobChanges, jobstore: str | None = None) -> Job:
-        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition."""
+    async def modify(
+        self, id: str, changes: JobChanges, jobstore: str | None = None, *, seen: Container[str] | None = None
+    ) -> Job:
+        """Apply changes that have been parsed. Raises JobNotFound or InvalidDefinition.
+
+        With `seen`, entity tags as `tag` gives them, the job is changed only if it has one of them still: else this
+        raises JobChangedMeanwhile.
+        """
         scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.modify, id, jobstore, changes))
+        modify = partial(scheduler.catalogue.modify, id, jobstore, changes, check=self._unchanged(seen))
+        return await scheduler.call(modify)
+
+    def tag(self, job: Job) -> str:
+        """Return the entity tag of a job: another one whenever something of it was changed, its next fire aside."""
+        return tag_of(job, broken=self._front.scheduler.catalogue.broken_reason(job))
+
+    def _unchanged(self, seen: Container[str] | None) -> Callable[[Job], None]:
+        def check(job: Job) -> None:
+            if seen is not None and self.tag(job) not in seen:
+                raise JobChangedMeanwhile(job.id)
+
+        return check
 
     async def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
         """Return the job, or None."""
@@ -91,6 +122,24 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(partial(scheduler.catalogue.all, jobstore))
 
+    async def job_page(self, **query: Any) -> JobPage:
+        """Return a page of the jobs, light enough for many thousands of them.
+
+        `search` is looked for in id, name, function and tags; `state` is running, overdue, broken, paused, scheduled
+        or pending; `tag` is one of the jobs' tags; `outcome` that of the last run ("none": never ran). `sort` is next
+        (the default), name, id, state or outcome, `descending` turns it round; `limit` (50, at most 500) jobs from
+        `offset` on are returned, the ids in `first` before all others; with `ids`, these jobs alone; only
+        those with an id greater than `after`. Raises InvalidDefinition or StoreUnavailable.
+        """
+        parsed = JobQuery.parse(query)
+        scheduler = self._front.scheduler
+        running = await self._read(partial(listing.running_jobs, scheduler))
+        read = partial(listing.job_page, scheduler, parsed, running)
+        if scheduler.blocking or scheduler.histories.blocking:
+            return await scheduler.call(read, blocking=True)
+        # A memory store may be read from any thread, and many jobs take their time.
+        return await self._compute(read)
+
     async def pause_job(self, id: str, jobstore: str | None = None) -> Job:
         """Keep the job from firing until it is resumed. Raises JobNotFound."""
         scheduler = self._front.scheduler
@@ -101,10 +150,10 @@ class AioVerbs:
         scheduler = self._front.scheduler
         return await scheduler.call(partial(scheduler.catalogue.resume, id, jobstore))
 
-    async def remove_job(self, id: str, jobstore: str | None = None) -> None:
-        """Remove the job; a run under way goes on. Raises JobNotFound."""
+    async def remove_job(self, id: str, jobstore: str | None = None, *, seen: Container[str] | None = None) -> None:
+        """Remove the job; a run under way goes on. Raises JobNotFound; for `seen` see `modify`."""
         scheduler = self._front.scheduler
-        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore))
+        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
 
     async def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove the jobs of one store, or of all."""
@@ -169,7 +218,8 @@ class AioVerbs:
         SCHEDULER_TIMEZONE; without an `end` it is now. The records have the cause "backfill". With an SQL store what
         waits outlives this process and runs in any; with others it ends with it.
 
-        Fires of which a run waits or is under way are left out and, unless `rerun`, those that one has succeeded at.
+        Fires of which a run waits or is under way are left out, those that the schedule has yet to come to and, unless
+        `rerun`, those that one has succeeded at.
         With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
         values and for more than 1,000 fires, Draining, or StoreUnavailable.
         """
@@ -235,6 +285,26 @@ class AioVerbs:
         )
         return record
 
+    async def attempts(self, record: RunRecord) -> list[RunRecord]:
+        """Return the runs of the same fire, in the order in which they were attempted."""
+        return await self._read(partial(self._front.scheduler.histories.attempts, record))
+
+    async def latest_runs(self, job_ids: Sequence[str], count: int = 30) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        return await self._read(partial(self._front.scheduler.histories.latest, job_ids, count))
+
+    async def statistics(
+        self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
+    ) -> list[Stretch]:
+        """Return the runs that ended, counted and timed, in so many `buckets` (1 to 1,000) of equal length.
+
+        The runs are those of the fires at or after `since` and before `until`, both aware. With `job_ids` they are
+        those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
+        SchedulerError where a history is not available.
+        """
+        query = StretchQuery.parse(since, until, buckets, job_ids)
+        return await self._read(partial(self._front.scheduler.histories.stretches, query))
+
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
 
@@ -267,6 +337,63 @@ class AioVerbs:
             partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
         )
 
+    async def explain(self, job_id: str, at: datetime | str) -> Explanation:
+        """Say what happened, or is to happen, to the job's fire at a moment: `verdict` in a word, `description` in a
+        sentence, and the details, as `Explanation` says.
+
+        `at` is a datetime or ISO 8601 text. A naive one is read in the trigger's zone; where it comes twice it stands
+        for the time that is a fire, or the first if both are. One with whole seconds means the fire within that second,
+        and with a trigger that has jitter the nearest fire within that.
+
+        Raises InvalidDefinition for a wrong `at`, JobNotFound where neither a job nor a trace of one is there,
+        StoreUnavailable, or SchedulerError where a history is not available.
+        """
+        scheduler = self._front.scheduler
+        asked = explanation.parse_at(at, scheduler.clock.now())
+        job = await self.get_job(job_id)
+        trigger = None if job is None else job.trigger
+        if trigger is None:
+            trigger = await scheduler.call(partial(scheduler.ledger.last_trigger, job_id))
+        zone = zone_of(trigger) or scheduler.timezone
+        candidates = explanation.moments(asked, zone)
+        if not candidates:
+            await self._evidence(job_id, job, asked.replace(tzinfo=zone))  # Raises where there is no such job.
+            return await self._compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
+        answers = []
+        for moment in candidates:
+            evidence = await self._evidence(job_id, job, moment)
+            answers.append(await self._compute(partial(inquiry.explain, evidence)))
+        return next((answer for answer in answers if answer.verdict != "not_a_fire"), answers[0])
+
+    async def _evidence(self, job_id: str, job: Job | None, at: datetime) -> Evidence:
+        """Return what is known of a job around a moment. Raises JobNotFound."""
+        scheduler, histories = self._front.scheduler, self._front.scheduler.histories
+        now = scheduler.clock.now()
+        moment = min(at.astimezone(UTC), now.astimezone(UTC))
+        here = await scheduler.call(partial(scheduler.ledger.circumstances, job, job_id, moment))
+        trigger = job.trigger if job is not None and moment < at else here.trigger if here is not None else None
+        begin, end = explanation.window(at, trigger)
+        query = RunQuery(job_id, since=begin, until=end, limit=LONGEST_PAGE)
+
+        def read() -> tuple[list[RunRecord], list[RunRecord]]:
+            return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)
+
+        records, ahead = await scheduler.call(read, blocking=histories.blocking)
+        if here is None and not ahead and not (await self.runs(job_id, limit=1)).items:
+            raise JobNotFound(job_id)
+        broken = None if job is None else scheduler.catalogue.broken_reason(job)
+        return Evidence(job_id, at, now, job, here or Circumstances(), records, ahead, broken)
+
+    async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
+        """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
+
+        `cursor` is the `next` of the page before. An SQL store keeps its list for SCHEDULER_HISTORY_DAYS, for all
+        processes; of jobs elsewhere, and of its own start, stop and pauses, each process remembers the last 10,000
+        changes. Raises InvalidDefinition or StoreUnavailable.
+        """
+        scheduler = self._front.scheduler
+        return await scheduler.call(partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor)))
+
     async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
         """Return the fires of all jobs within so many `hours` (at most 8,784, which are 366 days), in order of time.
 
@@ -288,6 +415,37 @@ class AioVerbs:
             return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
 
         return await self._compute(compute)
+
+    async def outlook(self, jobs: Iterable[Job], hours: float, limit: int = 200) -> dict[str, Forecast]:
+        """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id.
+
+        As in `forecast`, paused and broken jobs have none.
+        """
+        scheduler = self._front.scheduler
+        now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+        sound = [job for job in jobs if not job.pending and not scheduler.catalogue.broken_reason(job)]
+
+        def compute() -> dict[str, Forecast]:
+            return {job.id: forecast.forecast([job], now, hours, limit, max_catch_up=catch_up) for job in sound}
+
+        return await self._compute(compute)
+
+    async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
+        """Return the trigger as a job that is added now would have it, and the fires that the job had.
+
+        Raises InvalidDefinition where the trigger cannot be built.
+        """
+        scheduler = self._front.scheduler
+        now = scheduler.clock.now()
+        built = trigger.build(scheduler.timezone, now)
+        return built, await self._compute(partial(forecast.preview, built, now, count))
+
+    async def _read(self, op: Callable[[], T]) -> T:
+        """Run `op`, which reads histories, beside the loop: where it does no I/O it may still take its time."""
+        histories = self._front.scheduler.histories
+        if histories.blocking:
+            return await self._front.scheduler.call(op, blocking=True)
+        return await self._compute(op)
 
     def _as_if_started(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Return the jobs, those that wait for the start with their first fire; without those that cannot start."""

@@ -64,6 +64,14 @@ def _interval(key: str, value: Any) -> float:
     return float(value)
 
 
+def _grace(key: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if _seconds(key, value) == 0:
+        raise _wrong(key, value, "seconds, a number above 0, or None to watch no job")
+    return float(value)
+
+
 def _days(key: str, value: Any) -> float:
     if not _is_number(value) or not 0 < value <= _LONGEST_HISTORY:
         raise _wrong(key, value, f"days, a number above 0 and at most {_LONGEST_HISTORY}")
@@ -305,12 +313,17 @@ class Settings:
     guard_workers: bool = _setting("SCHEDULER_GUARD_WORKERS", _flag, True)
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
+    dashboard_enabled: bool = _setting("SCHEDULER_DASHBOARD_ENABLED", _flag, False)
     history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
     history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None, repr=False)
     history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)
     log_bytes: int = _setting("SCHEDULER_LOG_BYTES", _bytes, 65_536)
     log_level: int = _setting("SCHEDULER_LOG_LEVEL", _level, logging.INFO)
     prune: Literal["pause", "remove", "keep"] = _setting("SCHEDULER_PRUNE", _choice("pause", "remove", "keep"), "pause")
+    overdue_grace: float | None = _setting("SCHEDULER_OVERDUE_GRACE", _grace, 60.0)
+    health_enabled: bool = _setting("SCHEDULER_HEALTH_ENABLED", _flag, True)
+    metrics_enabled: bool = _setting("SCHEDULER_METRICS_ENABLED", _flag, False)
+    traces_enabled: bool = _setting("SCHEDULER_TRACES_ENABLED", _flag, False)
     pretty_json: bool = _setting("JSONIFY_PRETTYPRINT_REGULAR", lambda _, value: bool(value), False)
 
     @classmethod

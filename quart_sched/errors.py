@@ -130,6 +130,16 @@ class DeclaredJob(SchedulerError):
         self.job_id = job_id
 
 
+class JobChangedMeanwhile(SchedulerError):
+    """The job is not any more as the caller saw it, who asked that it be changed only then."""
+
+    status = 412
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} has been changed meanwhile; read it again")
+        self.job_id = job_id
+
+
 class AlreadyRunning(SchedulerError, SchedulerAlreadyRunningError):
     """The scheduler has been started before."""
 

@@ -21,18 +21,21 @@ from .config import Settings
 from .engine.clock import Clock
 from .engine.declarations import Origin
 from .engine.history import HistoryRing
+from .engine.overdue import Hook as OverdueHook
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler
 from .engine.stream import Listener
 from .errors import AlreadyRunning, ConfigError, InvalidDefinition, NotRunning, SchedulerError
+from .integrations import Integrations
 from .lifespan import Lifespan
 from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
-from .web import api
+from .web import api, dashboard
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .metrics import Metrics
     from .testing import VirtualTime
 
 log = logging.getLogger("quart_sched")
@@ -70,6 +73,7 @@ class APScheduler:
         self._lifespan = Lifespan(self)
         self.authentication_callback: Callable[..., Any] | None = None
         self.settings = Settings.from_mapping({})
+        self._integrations = Integrations(self._scheduler)
         self.aio = AioVerbs(self)
         """The same verbs as coroutines."""
 
@@ -119,6 +123,16 @@ class APScheduler:
         """Whether a job that is added now belongs to an app, or outlives a change of app."""
         return "unbound" if self.app is None else "app"
 
+    @property
+    def is_allowed_host(self) -> bool:
+        """Whether this host may start the scheduler."""
+        return "*" in self.allowed_hosts or self.host_name in (host.lower() for host in self.allowed_hosts)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What counts for ``/metrics``; None without SCHEDULER_METRICS_ENABLED."""
+        return self._integrations.metrics
+
     # Set-up
 
     def init_app(self, app: Quart) -> None:
@@ -148,8 +162,12 @@ class APScheduler:
         )
         rebind = self.app is not None and self.app is not app
         if not self._scheduler.running:
+            integrations = Integrations.make(self._scheduler, settings, None if rebind else self._integrations)
             self._scheduler.install(settings, rebind=rebind)
             self._scheduler.catalogue.bound = True
+            self._integrations.remove()
+            self._integrations = integrations
+            integrations.install()
         self.settings = settings
         self.api_enabled, self.api_prefix = settings.api_enabled, settings.api_prefix
         self.endpoint_prefix, self.auth = settings.endpoint_prefix, settings.auth
@@ -162,8 +180,9 @@ class APScheduler:
         self._lifespan.hook(app)
         if "scheduler" not in app.cli.commands:  # an app may have a command of that name
             app.cli.add_command(cli.commands)
-        if self.api_enabled:
-            api.register(app, self)
+        api.register(app, self)
+        if settings.dashboard_enabled:
+            dashboard.register(app, self)
 
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.
@@ -202,6 +221,15 @@ class APScheduler:
     def after_run(self, hook: Hook) -> Hook:
         """Call `hook`, sync or async, after each run, also a failed one; the last registered is called first."""
         self._scheduler.performer.after_run.append(hook)
+        return hook
+
+    def on_overdue(self, hook: OverdueHook) -> OverdueHook:
+        """Call `hook`, sync or async, with an Overdue, when a job has not succeeded in time.
+
+        That is once until the job succeeds again; with a store that processes share, in one of them. The hook runs in
+        the app's context, a plain function in a thread of its own. See the job option `overdue_after`.
+        """
+        self._scheduler.watch.hooks.append(hook)
         return hook
 
     # Life cycle
@@ -278,7 +306,7 @@ class APScheduler:
 
     def may_start(self) -> bool:
         """Tell whether this host is among the allowed ones; says so in the log where it is not."""
-        if "*" in self.allowed_hosts or self.host_name in (host.lower() for host in self.allowed_hosts):
+        if self.is_allowed_host:
             return True
         log.info("Host %s may not start the scheduler; allowed: %s", self.host_name, ", ".join(self.allowed_hosts))
         return False
@@ -302,7 +330,8 @@ class APScheduler:
         `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
         misfire_grace_time (seconds), coalesce, max_instances, next_run_time, timeout (seconds), retry (a Retry, or its
         fields in a dict), overlap ("skip", "queue" with max_queue, or "replace"), run_on_start, on_crash ("lost", or
-        "rerun" to start a run again whose process died), description, tags, executor, jobstore, replace_existing.
+        "rerun" to start a run again whose process died), overdue_after (seconds after a fire within which the job is to
+        succeed), description, tags, executor, jobstore, replace_existing.
         Raises InvalidDefinition or DuplicateJob.
         """
         definition = JobDefinition.parse({**options, "id": id, "func": func})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +31,8 @@ class Lifespan:
         """The app that serves in this process."""
         self.requested: bool | None = None
         """The remembered start: whether paused; None where there was no call."""
+        self._starts: bool | None = None
+        """Whether the scheduler starts with the app; None: as its code and configuration say."""
         self._hooked: weakref.WeakSet[Quart] = weakref.WeakSet()
         self._generator: AsyncGenerator[None, None] | None = None
 
@@ -38,6 +41,27 @@ class Lifespan:
         if app not in self._hooked:
             self._hooked.add(app)
             app.before_serving(partial(self._before_serving, app))
+
+    @asynccontextmanager
+    async def without_server(self, *, start: bool) -> AsyncIterator[None]:
+        """Let the app live as if it were served: with its own start-up and shutdown, and the drain.
+
+        With `start` the scheduler runs, whatever start the app's code asked for; without it does not. Raises
+        SchedulerError where the start-up fails.
+        """
+        app = cast(Quart, self._front.app)
+        self._starts = start
+        try:
+            try:
+                await app.startup()
+            except Exception as error:  # the log shows it
+                raise SchedulerError(f"The app could not start: {type(error).__name__}: {error}") from error
+            try:
+                yield
+            finally:
+                await app.shutdown()
+        finally:
+            self._starts = None
 
     async def _before_serving(self, app: Quart) -> None:
         """Enter the lifespan behind everything that the app's own start-up does, and leave it before that is undone."""
@@ -82,9 +106,14 @@ class Lifespan:
 
     def _start_serving(self) -> None:
         """Carry out the remembered start, and say so where something looks forgotten."""
+        if self._starts is False:
+            return
         front, scheduler = self._front, self._front.scheduler
-        api.warn_if_open(front)
         requested = False if self.requested is None and front.settings.autostart else self.requested
+        if self._starts:
+            requested = False
+        else:
+            api.warn_if_open(front)
         if requested is not None and not scheduler.running and front.may_start():
             scheduler.start(requested)
         if requested is None and not scheduler.running and len(scheduler.catalogue.declarations):

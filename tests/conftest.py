@@ -1,4 +1,4 @@
-"""What the tests share: a clock that stands still until it is moved, and schedulers on it."""
+"""What the tests share: virtual time, and schedulers in it."""
 
 from __future__ import annotations
 
@@ -6,64 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
-from quart_sched.engine.clock import Clock
+from quart_sched.testing import VirtualClock, VirtualEventLoop, virtual_time
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-
-
-class ManualClock(Clock):
-    """Time that moves when a test says so."""
-
-    real = False
-
-    def __init__(self, start: datetime = START) -> None:
-        self._now = start
-        self._origin = start
-        self._waiting: list[tuple[datetime, asyncio.Event]] = []
-
-    def now(self) -> datetime:
-        return self._now
-
-    def monotonic(self) -> float:
-        return (self._now - self._origin).total_seconds()
-
-    async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
-        if timeout is None:
-            await event.wait()
-            return
-        if timeout <= 0:
-            event.set()
-            await asyncio.sleep(0)
-            return
-        entry = (self._now + timedelta(seconds=timeout), event)
-        self._waiting.append(entry)
-        try:
-            await event.wait()
-        finally:
-            self._waiting.remove(entry)
-
-    def jump(self, seconds: float) -> None:
-        """Move the time without telling anybody, as a process that was stopped would see it."""
-        self._now += timedelta(seconds=seconds)
-
-    async def advance(self, seconds: float) -> None:
-        """Move the time on, waking whoever waits at the moment that he waits for."""
-        target = self._now + timedelta(seconds=seconds)
-        await settle()
-        while due := [entry for entry in self._waiting if entry[0] <= target and not entry[1].is_set()]:
-            moment, event = min(due, key=lambda entry: entry[0])
-            self._now = max(self._now, moment)
-            event.set()
-            await settle()
-        self._now = target
-        await settle()
 
 
 async def settle() -> None:
@@ -77,13 +29,22 @@ async def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
+        await asyncio.to_thread(time.sleep, 0.005)
     return value
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+async def virtual_loop() -> AsyncIterator[VirtualEventLoop]:
+    """The test's own loop, made a virtual one."""
+    with VirtualEventLoop.adopt(asyncio.get_running_loop()) as loop:
+        yield loop
+
+
+@pytest.fixture
+async def clock(virtual_loop: VirtualEventLoop) -> AsyncIterator[VirtualClock]:
+    """Virtual time, from START on."""
+    async with virtual_time(start=START) as clock:
+        yield clock
 
 
 @pytest.fixture
@@ -92,9 +53,11 @@ def app() -> Quart:
 
 
 @pytest.fixture
-def scheduler(clock: ManualClock) -> APScheduler:
-    """A scheduler on the manual clock, in UTC, not bound to an app yet."""
-    return APScheduler(Scheduler(clock=clock, timezone="UTC"))
+def scheduler(clock: VirtualClock) -> APScheduler:
+    """A scheduler in virtual time, in UTC, not bound to an app yet."""
+    scheduler = APScheduler(Scheduler(timezone="UTC"))
+    clock.join(scheduler)
+    return scheduler
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ LAYERS = [
     {"model"},
     {"config", "stores", "auth"},
     {"engine"},
-    {"aio", "web", "cli", "testing"},
-    {"lifespan"},
+    {"aio", "web", "cli", "testing", "metrics", "tracing", "logs"},
+    {"lifespan", "integrations"},
     {"extension"},
     {"__init__"},
 ]

@@ -60,6 +60,7 @@ STARTED = {
     "app_context_database": script("app_context_database", DATABASE="{folder}/ticks.sqlite3"),
     "dynamic_jobs": script("dynamic_jobs"),
     "sync_and_async": script("sync_and_async"),
+    "monitoring": script("monitoring"),
     "several_workers": Example(
         command=(*HYPERCORN, "-w", "3", "--bind", "127.0.0.1:{port}", "several_workers:app"),
         cwd=EXAMPLES,
@@ -324,6 +325,20 @@ def test_sync_and_async(running: dict[str, Running]) -> None:
     assert (report["outcome"], report["result"]) == ("succeeded", "'all is well'")
     assert report["seconds"] >= 1
     example.stop()
+
+
+def test_monitoring(running: dict[str, Running]) -> None:
+    example = running["monitoring"]
+    example.prints(r"^job=works run=\S{36} all is well$")
+    example.prints(r"^hangs should have run at \d\d:\d\d:\d\d, last success: None$")
+    assert example.get("/scheduler/health/live")["status"] == "ok"
+    ready = example.get("/scheduler/health/ready")
+    assert ready["status"] == "degraded"
+    assert ready["reasons"][0].startswith('Job "hangs" is overdue')
+    metrics = example.request("GET", "/scheduler/metrics").text
+    assert re.search(r'^quart_sched_runs_total\{job="works",outcome="succeeded"\} [1-9]', metrics, re.MULTILINE)
+    assert re.search(r'^quart_sched_overdue\{worker="\S+"\} 1.0$', metrics, re.MULTILINE)
+    assert example.stop().count("hangs should have run") == 1
 
 
 def test_several_workers(running: dict[str, Running]) -> None:

@@ -172,7 +172,7 @@ async def test_jobs_begin_after_the_apps_own_startup_and_end_before_its_teardown
         order.append("after_serving")
 
     async with app.test_app():
-        await clock.advance(0)
+        await clock.run_due()
     assert order == ["before_serving", "pool opened", "job begins", "job ends", "pool closed", "after_serving"]
 
 
@@ -180,7 +180,7 @@ async def test_aio_start_runs_without_a_server(scheduler, clock):
     ran: list[int] = []
     scheduler.add_job("job", lambda: ran.append(1), trigger="interval", seconds=5)
     await scheduler.aio.start()
-    await clock.advance(5)
+    await clock.advance(seconds=5)
     await scheduler.aio.shutdown()
     assert ran == [1]
     with pytest.raises(NotRunning):
@@ -237,7 +237,7 @@ async def test_jobs_of_the_memory_store_survive_stop_and_start(scheduler, app, s
         await scheduler.aio.start()
         assert scheduler.get_job("added").next_run_time == before
     async with app.test_app():
-        await clock.advance(10)
+        await clock.advance(seconds=10)
         await asyncio.to_thread(lambda: None)
         assert scheduler.history.records("added")
 
@@ -255,7 +255,7 @@ async def test_restarting_right_after_shutdown_works(scheduler, app, serve, cloc
             assert not scheduler.running
             scheduler.start()
             assert scheduler.running
-        await clock.advance(10)
+        await clock.advance(seconds=10)
     assert runs == [1]
 
 
@@ -268,7 +268,7 @@ async def test_nothing_fires_after_shutdown(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", job, trigger="interval", seconds=10)
         await scheduler.aio.shutdown()
-        await clock.advance(60)
+        await clock.advance(seconds=60)
     assert runs == []
 
 
@@ -282,7 +282,7 @@ async def test_firing_stops_as_soon_as_shutdown_is_known(scheduler, app, serve, 
         scheduler.add_job("job", job, trigger="interval", seconds=10)
         app.shutdown_event.set()
         await asyncio.sleep(0)
-        await clock.advance(60)
+        await clock.advance(seconds=60)
         assert runs == []
 
 
@@ -298,7 +298,7 @@ async def test_shutdown_waits_for_running_jobs(scheduler, app, serve, clock):
 
     async with serve(scheduler, app):
         scheduler.add_job("job", job)
-        await clock.advance(0)
+        await clock.run_due()
         stopping = asyncio.create_task(scheduler.aio.shutdown())
         await asyncio.sleep(0.01)
         assert not stopping.done()
@@ -319,7 +319,7 @@ async def test_a_job_that_outlasts_the_deadline_is_cancelled_and_recorded_so(sch
 
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", job)
-        await clock.advance(0)
+        await clock.run_due()
     assert seen == ["cancelled"]
     assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
 
@@ -336,7 +336,7 @@ async def test_a_job_that_ignores_its_cancellation_does_not_hold_the_shutdown(sc
 
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", stubborn)
-        await clock.advance(0)
+        await clock.run_due()
     records = scheduler.history.records()
     assert [r.outcome for r in records] == ["cancelled"]
     assert "did not end" in records[0].error_message
@@ -346,7 +346,8 @@ async def test_a_job_that_ignores_its_cancellation_does_not_hold_the_shutdown(sc
     assert len(scheduler.history.records()) == 1
 
 
-async def test_a_function_stuck_in_its_thread_does_not_hold_the_shutdown(scheduler, app, serve, clock):
+async def test_a_function_stuck_in_its_thread_does_not_hold_the_shutdown(app, serve):
+    scheduler = APScheduler()
     release, stuck = threading.Event(), threading.Event()
 
     def job() -> None:
@@ -355,13 +356,13 @@ async def test_a_function_stuck_in_its_thread_does_not_hold_the_shutdown(schedul
 
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", job)
-        await clock.advance(0)
         await asyncio.to_thread(stuck.wait)
     assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
     release.set()
 
 
-async def test_a_function_that_looks_at_current_run_cancelled_ends_by_itself(scheduler, app, serve, clock):
+async def test_a_function_that_looks_at_current_run_cancelled_ends_by_itself(app, serve):
+    scheduler = APScheduler()
     looked, begun = [], threading.Event()
 
     def job() -> None:
@@ -372,7 +373,6 @@ async def test_a_function_that_looks_at_current_run_cancelled_ends_by_itself(sch
 
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", job)
-        await clock.advance(0)
         await asyncio.to_thread(begun.wait)
     assert looked == [True]
     assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
@@ -386,11 +386,11 @@ async def test_shutdown_without_waiting_leaves_the_jobs_running(scheduler, app, 
 
     async with serve(scheduler, app):
         scheduler.add_job("job", job)
-        await clock.advance(0)
+        await clock.run_due()
         await scheduler.aio.shutdown(wait=False)
         assert not scheduler.history.records()
         go.set()
-        await clock.advance(0)
+        await clock.run_due()
         assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
 
 
@@ -398,7 +398,7 @@ async def test_serving_leaves_no_thread_and_no_task_behind(scheduler, app, serve
     threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
     async with serve(scheduler, app):
         scheduler.add_job("job", noop)
-        await clock.advance(0)
+        await clock.run_due()
     for thread in set(threading.enumerate()) - threads:
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()
@@ -610,7 +610,7 @@ async def test_decorators_work_before_and_after_init_app_in_the_configured_zone(
 
 async def test_an_interval_counts_from_the_start_not_from_the_declaration(scheduler, app, serve, clock):
     scheduler.add_job("job", noop, trigger="interval", seconds=10)
-    clock.jump(100)
+    clock.suspend(seconds=100)
     async with serve(scheduler, app):
         assert (scheduler.get_job("job").next_run_time - clock.now()).total_seconds() == 10
 
@@ -673,7 +673,7 @@ async def test_replace_existing_with_an_equal_declaration_changes_nothing(schedu
     scheduler.add_job("job", noop, trigger="interval", seconds=10)
     async with serve(scheduler, app):
         before = scheduler.get_job("job").next_run_time
-        clock.jump(5)
+        clock.suspend(seconds=5)
         scheduler.add_job("job", noop, trigger="interval", seconds=10, replace_existing=True)
         assert scheduler.get_job("job").next_run_time == before
         scheduler.pause_job("job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import re
 import shlex
@@ -34,7 +35,7 @@ CURL.add_argument("url")
 CURL.add_argument("-X")
 CURL.add_argument("-d")
 # A block that is added to the README needs its test here.
-QUICK_START, FROM_CODE, POLICIES, CRONTAB, HOOKS, TESTING, CLUSTER, SECURITY = PYTHON_BLOCKS
+QUICK_START, FROM_CODE, POLICIES, BY_HAND, CRONTAB, HOOKS, TESTING, CLUSTER, SECURITY = PYTHON_BLOCKS
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -118,6 +119,17 @@ async def test_timeouts_and_retries(load: Any) -> None:
         [job] = await program.scheduler.aio.get_jobs()
         waits = [job.policy.retry.seconds_after(attempt) for attempt in (1, 2, 99)]
         assert all(least <= wait <= least + 5 for wait, least in zip(waits, (10, 20, 300), strict=True))
+
+
+async def test_runs_by_hand(load: Any) -> None:
+    program = load(BY_HAND)
+    async with program.app.test_app() as served:
+        answer = await served.test_client().post("/reports")
+        assert await answer.get_json() == {"runs": 31}
+        while (await program.scheduler.aio.runs("report", outcome="queued")).items:
+            await asyncio.sleep(0.01)
+        done = (await program.scheduler.aio.runs("report", outcome="succeeded")).items
+        assert [record.scheduled_at.day for record in reversed(done)] == list(range(1, 32))
 
 
 async def test_several_workers(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

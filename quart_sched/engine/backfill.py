@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
-from ..model.runs import LONGEST_PAGE, STATES, RunQuery, micros
+from ..model.backfill import jitter_of, remaining
+from ..model.events import RunWaits
+from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -24,29 +25,34 @@ async def backfill(
 ) -> Entered:
     """Run past fires of the job, in order, so many at once; return those that need a run, with their run_ids.
 
-    That is those of which none waits or is under way and, unless `rerun`, none has succeeded. Raises JobNotFound,
-    InvalidDefinition, Draining or StoreUnavailable.
+    That is those of which none waits or is under way and, unless `rerun`, none has succeeded; fires that the schedule
+    has yet to come to are left to it. Raises JobNotFound, InvalidDefinition, Draining or StoreUnavailable.
     """
     slot, job = await scheduler.runnable(job_id)
+    # More would only stand in each other's way.
+    lanes = min(concurrency, job.max_instances)
     if slot is not None and slot.shared:
-        enter = partial(
-            slot.store.backfill, job_id, fires, concurrency=concurrency, rerun=rerun, dry_run=dry_run
-        )  # fmt: skip
+        enter = partial(slot.store.backfill, job_id, fires, concurrency=lanes, rerun=rerun, dry_run=dry_run)
         entered: Entered = await scheduler.call(lambda: slot.do(lambda _: enter()))
+        for run in [Run(job, fire, "backfill", run_id=run_id) for fire, run_id in entered if run_id is not None]:
+            scheduler.stream.emit(RunWaits(standing(run, "queued", ""), slot.alias))
+        scheduler.wakeup()
         return entered
-    wanted = await _untaken(scheduler, job, fires, rerun=rerun)
+    taken = await _taken(scheduler, job, fires, rerun=rerun)
+    upcoming = getattr(job, "next_run_time", None)
+    wanted = remaining(fires, taken, jitter=jitter_of(job.trigger), upcoming=upcoming)
     if dry_run:
         return [(fire, None) for fire in wanted]
-    return list(zip(wanted, scheduler.runner.backfill(job, wanted, concurrency), strict=True))
+    return list(zip(wanted, scheduler.runner.backfill(job, wanted, lanes), strict=True))
 
 
-async def _untaken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, rerun: bool) -> list[datetime]:
-    """Return the fires that are to be run."""
+async def _taken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, rerun: bool) -> list[datetime]:
+    """Return when the fires were due that are not to be run again."""
     if not fires:
         return []
-    jitter = timedelta(seconds=getattr(job.trigger, "jitter", None) or 0)
+    jitter = jitter_of(job.trigger)
     over = STATES if rerun else (*STATES, "succeeded")
-    taken: list[int] = []
+    taken: list[datetime] = []
     histories = scheduler.histories
     query = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
     cursor = None
@@ -54,14 +60,6 @@ async def _untaken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *,
         given = {**query, "job_id": job.id, "limit": LONGEST_PAGE, "cursor": cursor}
         read = partial(histories.page, RunQuery.parse(given, timezone=scheduler.timezone))
         page = await scheduler.call(read, blocking=histories.blocking)
-        taken += [micros(record.scheduled_at) for record in page.items if record.outcome in over]
+        taken += [record.scheduled_at for record in page.items if record.outcome in over and record.cause not in BESIDE]
         if (cursor := page.next) is None:
-            break
-    taken.sort()
-    width = jitter // timedelta(microseconds=1)
-
-    def is_free(fire: datetime) -> bool:
-        place = bisect_left(taken, micros(fire) - width)
-        return place == len(taken) or taken[place] > micros(fire) + width
-
-    return [fire for fire in fires if is_free(fire)]
+            return taken

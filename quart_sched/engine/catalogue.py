@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -17,6 +17,8 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import DuplicateJob, InvalidDefinition, JobNotFound
 from ..model import arguments, state
+from ..model.actor import current_actor
+from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged
 from ..model.functions import check_call
 from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
@@ -29,10 +31,14 @@ from .claims import first_fire
 from .declarations import Declarations, Declared, Origin, check_executor, check_place, listed
 
 if TYPE_CHECKING:
+    from ..stores.sql.preview import Preview
     from ..stores.sql.reconcile import Declaration
     from ..stores.sql.workers import Session, Worker
 
 log = logging.getLogger("quart_sched")
+
+Check = Callable[[Job], None]
+Switched = Literal["paused", "resumed"] | None
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 
@@ -71,6 +77,8 @@ class Catalogue:
             self.apply(slot)
             job = self.declarations.pending(definition)
             job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            if self._scheduler.tracing is not None:
+                self._scheduler.tracing.note_added(job.id)
         else:
             if self.bound:
                 self.declarations.check_place(definition, self._scheduler.runner.executors, self.slots)
@@ -88,13 +96,17 @@ class Catalogue:
             if entries:
                 self.reconcile(slot)
             return
-        for entry in entries:
-            try:
-                self._store(slot, entry.definition, entry.job, replacing=True)
-            except InvalidDefinition as error:
-                # Only now is the store's opinion known. The other jobs must not suffer for it.
-                log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
-            self.declarations.applied(entry)
+        token = current_actor.set("deploy")
+        try:
+            for entry in entries:
+                try:
+                    self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
+                except InvalidDefinition as error:
+                    # Only now is the store's opinion known. The other jobs must not suffer for it.
+                    log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
+                self.declarations.applied(entry)
+        finally:
+            current_actor.reset(token)
 
     def join(self, slot: Slot) -> Session:
         """Open a shared store and take part in it as a process of its own. Raises StoreUnavailable."""
@@ -112,14 +124,14 @@ class Catalogue:
         with slot.lock:
             me = self.join(slot)
             entries = self.declarations.all(slot.alias)
-            declared = [declaration for entry in entries if (declaration := self._declaration(slot, entry)) is not None]
+            declared, invalid = self._declared(entries)
             done = slot.do(lambda store: store.reconcile(me, declared, self._scheduler.prune, starting=starting))
         for job_id in done.refused:
             log.error(
                 'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',
                 job_id,
             )
-        for job_id, reason in done.invalid.items():
+        for job_id, reason in (invalid | done.invalid).items():
             log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
         removed = self._scheduler.prune == "remove"
         for code, ids in (
@@ -134,19 +146,47 @@ class Catalogue:
         for entry in entries:
             self.declarations.applied(entry)
 
-    def _declaration(self, slot: Slot, entry: Declared) -> Declaration | None:
+    def preview(self, slot: Slot) -> Preview:
+        """Return what `reconcile` would come to in this process's hands; nothing is written. Raises StoreUnavailable.
+
+        The store need not be open.
+        """
+        declared, invalid = self._declared(self.declarations.all(slot.alias))
+        found: Preview = slot.do(
+            lambda store: store.preview(self._scheduler, slot.alias, declared, self._scheduler.prune)
+        )
+        found.result.invalid |= invalid
+        return found
+
+    def look_on(self, slot: Slot) -> None:
+        """Take what is stored for the jobs of a shared store, and bring nothing in. Raises StoreUnavailable.
+
+        Declared jobs that are not in there go on waiting for the start.
+        """
+        slot.open(self._scheduler)
+        missing = set(self.preview(slot).result.added)
+        for entry in self.declarations.of(slot.alias):
+            if entry.definition.id not in missing:
+                self.declarations.applied(entry)
+
+    def _declared(self, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
+        """Return the declarations as a shared store compares them, and why others cannot be stored."""
         from ..stores.sql.reconcile import Declaration
 
-        definition = entry.definition
-        try:
-            if entry.hashes is None:
-                zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
-                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
-        except InvalidDefinition as error:
-            log.error('Job "%s" cannot be scheduled: %s', definition.id, error)
-            return None
-        sets_next = definition.next_run_time is not UNSET
-        return Declaration(definition.id, *entry.hashes, partial(self._made, definition), sets_next)
+        zone, defaults = self._scheduler.timezone, self._scheduler._job_defaults
+        declared, invalid = [], {}
+        for entry in entries:
+            definition = entry.definition
+            try:
+                if entry.hashes is None:
+                    entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+            except InvalidDefinition as error:
+                invalid[definition.id] = str(error)
+            else:
+                sets_next = definition.next_run_time is not UNSET
+                make = partial(self._made, definition)
+                declared.append(Declaration(definition.id, *entry.hashes, make, sets_next))
+        return declared, invalid
 
     def _made(self, definition: JobDefinition) -> Job:
         """Return the declared job, resolved as of now. Raises InvalidDefinition."""
@@ -191,32 +231,45 @@ class Catalogue:
         slot = self.slots.get(job._jobstore_alias)
         return slot.broken_reason(job) if slot else None
 
-    def modify(self, job_id: str, alias: str | None, changes: JobChanges) -> Job:
-        """Change a job, all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
+    def modify(self, job_id: str, alias: str | None, changes: JobChanges, *, check: Check = lambda job: None) -> Job:
+        """Change a job, all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition.
+
+        `check` raises where the job, as it is found, is not to be changed.
+        """
         if (entry := self._waiting(job_id, alias)) is not None:
+            check(entry.job)
             return self._redeclare(entry, changes)
         for slot in self._slots(alias):
-            job = slot.perform(partial(self._modify, slot, job_id, changes))
+            job = slot.perform(partial(self._modify, slot, job_id, changes, check))
             if job is not None:
                 return job
         raise JobNotFound(job_id)
 
-    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, store: Any) -> Job | None:
+    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, check: Check, store: Any) -> Job | None:
         """Change a job within a transaction of its store; None where the store has no such job."""
         job: Job | None = store.lookup_job(job_id)
         if job is None:
             return None
+        job._jobstore_alias = slot.alias
+        check(job)
         fields = self._prepare(slot, job, changes)
         if not fields:
             return job
+        before = job.next_run_time
         if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
+        switched: Switched = None
+        if fields.keys() == {"next_run_time"} and (job.next_run_time is None) != (fields["next_run_time"] is None):
+            switched = "paused" if fields["next_run_time"] is None else "resumed"
         job._modify(**fields)
         slot.check(job)
         store.update_job(job)
         if slot.shared:
             job = store.lookup_job(job_id)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+        else:
+            keys = ", ".join(key for key in fields if key != "next_run_time")
+            self._scheduler.changes.note_update(job, before, keys or None)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched)
         return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
@@ -224,7 +277,7 @@ class Catalogue:
         for slot, _ in self._find(job_id, alias):
             if slot.shared:
                 slot.perform(lambda store: store.pause(job_id))
-                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias)
+                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
                 paused = self.get(job_id, slot.alias)
                 if paused is None:
                     break
@@ -244,30 +297,47 @@ class Catalogue:
             return self.modify(job_id, slot.alias, JobChanges(fields={"next_run_time": fire}))
         raise JobNotFound(job_id)
 
-    def remove(self, job_id: str, alias: str | None = None) -> None:
-        """Remove the job. Raises JobNotFound."""
+    def remove(self, job_id: str, alias: str | None = None, *, check: Check = lambda job: None) -> None:
+        """Remove the job. Raises JobNotFound; `check` raises where the job, as it is found, is to stay."""
         entry = self._waiting(job_id, alias)
         if entry is not None:
+            check(entry.job)
             self.declarations.drop(job_id)
+            self._scheduler.changes.note("remove", job_id)
             self._changed(aps.EVENT_JOB_REMOVED, job_id, entry.definition.jobstore)
             return
         for slot in self._slots(alias):
             try:
-                slot.perform(lambda store: store.remove_job(job_id))
+                slot.perform(partial(self._remove, slot, job_id, check))
             except JobLookupError:
                 continue
             slot.forget(job_id)
+            if not slot.shared:
+                self._scheduler.changes.note("remove", job_id)
             self._scheduler.mailbox.post(partial(self._scheduler.runner.waiting.drop, "the job was removed", job_id))
             self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias)
             return
         raise JobNotFound(job_id)
 
+    def _remove(self, slot: Slot, job_id: str, check: Check, store: Any) -> None:
+        job: Job | None = store.lookup_job(job_id)
+        if job is not None:
+            job._jobstore_alias = slot.alias
+            check(job)
+        store.remove_job(job_id)
+
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""
         for entry in self.declarations.of(alias):
             self.declarations.drop(entry.definition.id)
+            self._scheduler.changes.note("remove", entry.definition.id)
         for slot in self._slots(alias):
+            jobs = [] if slot.shared else slot.do(lambda store: store.get_all_jobs())
             slot.perform(lambda store: store.remove_all_jobs())
+            drop = partial(self._scheduler.runner.waiting.drop, "the job was removed", jobstore=slot.alias)
+            self._scheduler.mailbox.post(drop)
+            for job in jobs:
+                self._scheduler.changes.note("remove", job.id)
             slot.broken.clear()
             slot.consumed.clear()
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))
@@ -311,6 +381,10 @@ class Catalogue:
                 slot.open(self._scheduler)
                 slot.do(lambda store: store.set_paused(paused))
 
+    def ready_slots(self) -> list[Slot]:
+        """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""
+        return self._slots(None)
+
     # The parts of them
 
     def _slots(self, alias: str | None) -> list[Slot]:
@@ -340,12 +414,14 @@ class Catalogue:
                 yield slot, job
                 return
 
-    def _store(self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool) -> Job:
+    def _store(
+        self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action = "add"
+    ) -> Job:
         """Put a job into its store, or reconcile it with the one that is there."""
         check_place(definition, self._scheduler.runner.executors, self.slots)
         self._resolve(job, definition)
         slot.check(job)
-        put = partial(self._put, job, definition, replacing)
+        put = partial(self._put, job, definition, replacing, None if slot.shared else action)
         try:
             code = slot.perform(put)
         except DuplicateJob:
@@ -361,17 +437,25 @@ class Catalogue:
             self._changed(code, job.id, slot.alias)
         return self.get(job.id, slot.alias) or job if slot.shared else job
 
-    def _put(self, job: Job, definition: JobDefinition, replacing: bool, store: Any) -> int:
-        """Add or replace the job within a transaction of its store; return the code of the event, 0 for none."""
+    def _put(self, job: Job, definition: JobDefinition, replacing: bool, action: Action | None, store: Any) -> int:
+        """Add or replace the job within a transaction of its store; return the code of the event, 0 for none.
+
+        Where the store does not write down changes, the `action` is.
+        """
         existing = store.lookup_job(job.id)
         if existing is None:
             store.add_job(job)
+            if action is not None:
+                self._scheduler.changes.note_new(job, action)
             return int(aps.EVENT_JOB_ADDED)
         if not replacing:
             raise DuplicateJob(job.id)
         if not self._adopt(existing, job, definition):
             return 0
+        before = existing.next_run_time
         store.update_job(job)
+        if action is not None:
+            self._scheduler.changes.note_update(job, before, "replaced")
         return int(aps.EVENT_JOB_MODIFIED)
 
     def _resolve(self, job: Job, definition: JobDefinition) -> None:
@@ -461,16 +545,30 @@ class Catalogue:
         return getattr(job, "last_fire", None) or slot.consumed.get(job.id)
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
+        before = getattr(entry.job, "next_run_time", UNSET)
         self.declarations.modify(entry, changes)
-        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None)
+        self._note_pending(entry.job, before, changes)
+        switched: Switched = None
+        if changes.fields.keys() == {"next_run_time"}:
+            switched = {None: "paused", UNSET: "resumed"}.get(changes.fields["next_run_time"])  # type: ignore[assignment]
+        self._changed(aps.EVENT_JOB_MODIFIED, entry.definition.id, None, switched)
         return entry.job
+
+    def _note_pending(self, job: Job, before: Any, changes: JobChanges) -> None:
+        """Write down what was changed of a job that waits for the start, which has no next fire unless it was given."""
+        keys = [*(["trigger"] if changes.trigger is not None else []), *changes.fields]
+        if others := ", ".join(key for key in keys if key != "next_run_time"):
+            self._scheduler.changes.note("modify", job.id, detail=others, trigger=job.trigger)
+        after = getattr(job, "next_run_time", UNSET)
+        if (before is None) != (after is None):
+            self._scheduler.changes.note("pause" if after is None else "resume", job.id)
 
     def _refuse_unrestorable(self, job: Job) -> None:
         if (reason := unrestorable_reason(job)) is not None:
             raise InvalidDefinition("job", f"{job.id!r} is broken and can only be removed: {reason}")
 
-    def _changed(self, code: int, job_id: str, alias: str | None) -> None:
-        self._scheduler.stream.emit(JobChanged(code, job_id, alias))
+    def _changed(self, code: int, job_id: str, alias: str | None, switched: Switched = None) -> None:
+        self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
         self._scheduler.wakeup()
 
 

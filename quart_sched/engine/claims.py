@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,21 +34,28 @@ class Round:
 
 
 def claim(
-    store: BaseJobStore, due: Iterable[Job], now: datetime, max_catch_up: int, usable: Container[str], limit: int
+    store: BaseJobStore,
+    due: Iterable[Job],
+    now: datetime,
+    max_catch_up: int,
+    usable: Container[str],
+    limit: int,
+    seconds: float = float("inf"),
 ) -> Round:
     """Claim the fires of up to `limit` of the `due` jobs: move each on in the store, and only then let its fires run.
 
-    A job whose trigger raises, or whose executor is not among the `usable` ones, is paused and reported as broken. One
-    that the store fails on is reported as failed and stays due; one that was removed meanwhile is left alone.
+    After so many `seconds` no other job is begun; where there is one, there is more. A job whose trigger raises, or
+    whose executor is not among the `usable` ones, is paused and reported as broken. One that the store fails on is
+    reported as failed and stays due; one that was removed meanwhile is left alone.
     """
     outcome = Round()
-    taken = 0
+    taken, end = 0, time.perf_counter() + seconds
     for job in due:
         if (reason := unrestorable_reason(job)) is not None:
             outcome.broken.append((job, reason))
             outcome.stuck = True
             continue
-        if taken == limit:
+        if taken == limit or (taken and time.perf_counter() > end):
             outcome.more = True
             break
         taken += 1

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 # Unlike CLOCK_MONOTONIC it goes on while the machine is suspended, when leases run out all the same.
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+LONGEST_TIMER = 60.0
+"""Seconds after which who waits looks at the time again: the event loop's timers stand still while the machine does."""
 
 
 class Clock:
@@ -59,7 +61,10 @@ class Clock:
         self.offset = min(max(self.offset, earliest), latest)
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
-        """Return as soon as `event` is set, or after `timeout` seconds (None: no limit)."""
+        """Return as soon as `event` is set, or after `timeout` seconds (None: no limit).
+
+        Time in which the machine was suspended counts, and is noticed within LONGEST_TIMER of its waking up.
+        """
         if self._stand_in is not None:
             await self._stand_in.wait(event, timeout)
             return
@@ -67,7 +72,19 @@ class Clock:
             await event.wait()
             return
         # A timer that sets the event is several times cheaper than asyncio.wait_for, and this is the pump's own wait.
-        timer = asyncio.get_running_loop().call_later(timeout, event.set)
+        loop, deadline = asyncio.get_running_loop(), self.monotonic() + timeout
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            if (left := deadline - self.monotonic()) <= 0:
+                event.set()
+            else:
+                timer = loop.call_later(min(left, LONGEST_TIMER), look)
+
+        timer = (
+            loop.call_later(timeout, event.set) if timeout <= LONGEST_TIMER else loop.call_later(LONGEST_TIMER, look)
+        )
         try:
             await event.wait()
         finally:

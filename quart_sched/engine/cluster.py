@@ -22,7 +22,7 @@ from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned
+from ..model.events import Event, JobChanged, PumpFailed, RunEnded, RunLeft, RunReturned, RunWaits
 from ..model.idempotency import RunRequest
 from ..model.overrides import Overrides
 from ..model.planning import plan
@@ -32,6 +32,7 @@ from ..stores.sql.rounds import Round, Work
 from ..stores.sql.rows import micros
 from ..stores.sql.workers import SessionLost, Watch
 from .handles import RunHandle
+from .progress import Progress
 from .pulse import Pulse
 from .pump import BATCH, LONGEST_WAIT, SLICE
 from .threads import StoreThread
@@ -90,6 +91,7 @@ class ClusterPump:
     def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
         self.slot = slot
         self.errors = 0
+        self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._store: Any = slot.store
         self._thread = StoreThread(f"quart-sched-{slot.alias}")
@@ -176,8 +178,14 @@ class ClusterPump:
         self._scheduler.stream.unsubscribe(self._hear)
         self._thread.stop()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended though nobody told it to."""
+        return self._task is not None and self._task.done() and not self._closing
+
     async def _call(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses the store, in the pump's thread."""
+        self.progress.step()
         return await asyncio.wrap_future(self._thread.submit(partial(self.slot.do, lambda _: op())))
 
     def _beat_once(self) -> None:
@@ -198,6 +206,10 @@ class ClusterPump:
         elif isinstance(event, RunReturned) and event.run.run_id in self._own:
             self._returned.add(event.run.run_id)
             self._wake.set()
+
+    def is_unwritten(self, run_id: str) -> bool:
+        """Tell whether the run has ended here and is yet to be written down."""
+        return run_id in self._endings
 
     async def run_now(
         self, job_id: str, cause: Cause, overrides: Overrides, request: RunRequest | None
@@ -245,6 +257,7 @@ class ClusterPump:
         while not (self._closing and not self._endings and not self._returned and not self._left):
             self._wake.clear()
             self._round_done.clear()
+            self.progress.step()
             try:
                 try:
                     delay = await self._turn()
@@ -257,6 +270,7 @@ class ClusterPump:
                 delay = self._back_off(error)
             finally:
                 self._round_done.set()
+                self.progress.rest()
             if delay > 0:
                 await clock.wait(self._wake, min(delay, LONGEST_WAIT))
             else:
@@ -271,6 +285,7 @@ class ClusterPump:
         # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
         longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
+        self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
         report = log.error if self._failures == 1 else log.warning
         show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
         report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
@@ -321,6 +336,8 @@ class ClusterPump:
                     self._scheduler.runner.cancel(run_id)
             self._next_due, self._waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
+            followed = await self._call(self._store.events.followed) if poll.following else {}
+            self._scheduler.live.hear_store(self.slot.alias, listening=poll.listening, followed=followed)
             if self._members != poll.members:
                 await self._meet(poll.members)
         wait = self._look_at - self._scheduler.clock.monotonic()
@@ -404,8 +421,10 @@ class ClusterPump:
         """Wait for a round; what it claimed is this process's from then on."""
         scheduler, clock = self._scheduler, self._scheduler.clock
         done = await attempt.done
-        if done.queued:
+        if any(record.outcome == "queued" for record in done.waiting):
             self._waiting_due = self._waiting_due or self._now()
+        if done.advanced:
+            self._waiting_due = self._next_due = self._now()
         for at in (micros(record.retry_at) for record in attempt.work.endings if record.retry_at is not None):
             self._waiting_due = min(self._waiting_due or at, at)
             self._next_due = min(self._next_due or at, at)
@@ -451,12 +470,15 @@ class ClusterPump:
         runner, alias = self._scheduler.runner, self.slot.alias
         for record in done.records:
             if record.outcome == "skipped":
-                log.warning('Job "%s" skipped: it runs already, as often as its max_instances allows', record.job_id)
+                text = 'Job "%s" skipped: it runs already, as often as its max_instances allows'
+                log.warning(text, record.job_id, extra={"job_id": record.job_id, "run_id": record.run_id})
             runner.account(record, alias)
+        for record in done.waiting:
+            self._scheduler.stream.emit(RunWaits(record, alias))
         for job_id, reason in done.broken:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
         for job_id in done.ended:
-            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias, ended=True))
 
     # Life and death
 
@@ -476,6 +498,8 @@ class ClusterPump:
             log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
             for record in records:
                 scheduler.runner.account(record, self.slot.alias)
+            # What it wrote down at last, it may not have told.
+            scheduler.live.lose()
         if self._wakeups is None and clock.monotonic() >= self._listen_at:
             await self._listen()
 
@@ -488,6 +512,7 @@ class ClusterPump:
         self._left.clear()
         self.slot.session = None
         self._scheduler.runner.disown(own)
+        self._scheduler.live.lose()
 
     async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()
@@ -504,6 +529,7 @@ class ClusterPump:
             if session is not None and await in_threads(partial(self._store.keep_house, session, 2 * HOUSE_INTERVAL)):
                 before = scheduler.clock.now() - timedelta(days=scheduler.history_days)
                 await in_threads(partial(self._store.clear_up, before))
+                await in_threads(self._store.tallies.compact)
                 prune = partial(in_threads, partial(self._store.history.prune, before))
                 while not self._closing and await prune():  # noqa: ASYNC110  # lets others in
                     await asyncio.sleep(_HOUSE_PAUSE)

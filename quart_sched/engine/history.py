@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
 from collections import OrderedDict
@@ -15,7 +16,8 @@ from itertools import islice
 from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord
+from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_time, standing
+from ..model.stretches import Stretch, StretchQuery, merge
 from .clock import Clock
 from .runner import Runner
 from .threads import StoreThread
@@ -47,6 +49,22 @@ class Source(Protocol):
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
 
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most.
+
+        Of fires that were attempted several times the first attempt is there. Records of several fires stand where the
+        last of them does.
+        """
+
 
 class Histories:
     """Several sources, read as one."""
@@ -77,6 +95,32 @@ class Histories:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return sorted(_latest(source.attempts(record) for source in self.sources), key=_by_attempt)
 
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
+        return merge(source.stretches(query) for source in self.sources)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        parts = [source.latest(job_ids, count) for source in self.sources]
+        everything = RunQuery(job_id=None, limit=count)
+        return {
+            job_id: replace(everything, job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
+            for job_id in job_ids
+        }
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        found: dict[str, str] = {}
+        # The first source has what is newest.
+        for source in reversed(self.sources):
+            found |= source.last_outcomes(job_ids)
+        return found
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        found = _latest(source.fires_from(job_id, begin, limit) for source in self.sources)
+        return sorted(found, key=in_time)[:limit]
+
 
 def _latest(parts: Iterable[Iterable[RunRecord]]) -> list[RunRecord]:
     """Return each run once: as it was seen last, and never as under way when it was seen to have ended."""
@@ -96,28 +140,14 @@ Keeps = Callable[[str | None], bool]
 def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunRecord]:
     """Return what stands on the books of this process for runs that have not ended."""
     return [
-        RunRecord(
-            run.run_id,
-            run.fire_id,
-            run.job_id,
-            run.scheduled_at,
-            "queued" if run.started_at is None else "running",
-            run.cause,
-            runner.worker,
-            run.attempt,
-            run.started_at,
-            final=False,
-        )
+        standing(run, "queued" if run.started_at is None else "running", runner.worker)
         for run in runner.running()
         if keeps(run.job._jobstore_alias)
     ] + [
-        RunRecord(
-            run.run_id, run.fire_id, run.job_id, run.scheduled_at, "retry_wait" if run.cause == "retry" else "queued",
-            run.cause, runner.worker, run.attempt, final=False,
-        )
+        standing(run, "retry_wait" if run.cause == "retry" else "queued", runner.worker)
         for run in runner.waiting.runs()
         if keeps(run.job._jobstore_alias)
-    ]  # fmt: skip
+    ]
 
 
 class HistoryRing:
@@ -175,6 +205,33 @@ class HistoryRing:
         fire = (record.job_id, record.fire_id)
         return sorted((other for other in self._all() if (other.job_id, other.fire_id) == fire), key=_by_attempt)
 
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        return query.stretches(self.records())
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        found: dict[str, list[RunRecord]] = {job_id: [] for job_id in job_ids}
+        for record in self.records():
+            if record.job_id in found:
+                found[record.job_id].append(record)
+        return {job_id: RunQuery(job_id=job_id, limit=count).select(records) for job_id, records in found.items()}
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        wanted = set(job_ids)
+        last: dict[str, RunRecord] = {}
+        for record in self.records():
+            known = last.get(record.job_id)
+            if record.job_id in wanted and (known is None or known.scheduled_at <= record.scheduled_at):
+                last[record.job_id] = record
+        return {job_id: record.outcome for job_id, record in last.items()}
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        own = (record for record in self._all() if record.job_id == job_id and record.cause == "schedule")
+        return heapq.nsmallest(limit, (record for record in own if record.scheduled_at >= begin), key=in_time)
+
     def _all(self) -> list[RunRecord]:
         # In this order, a run that ends in between is seen, and as what it is then.
         under_way, records = list(self._under_way()), self.records()
@@ -189,7 +246,7 @@ class HistoryRing:
         """Take a record in; return how many older ones had to go."""
         if record.outcome in ("missed", "coalesced"):
             previous = self._records.get(self._lapses.get(record.job_id, ""))
-            if previous is not None and previous.outcome == record.outcome:
+            if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)
             self._lapses[record.job_id] = record.run_id
         else:
@@ -216,6 +273,11 @@ class HistoryRing:
         """Let the record take up no more lapses."""
         if self._lapses.get(record.job_id) == record.run_id:
             del self._lapses[record.job_id]
+
+
+def _was_over(earlier: RunRecord, later: RunRecord) -> bool:
+    """Tell whether lapses had been accounted for before the later ones were due: how late they were differs."""
+    return earlier.finished_at is not None and earlier.finished_at < (later.first_scheduled_at or later.scheduled_at)
 
 
 def _merge(earlier: RunRecord, later: RunRecord) -> RunRecord:
@@ -281,6 +343,11 @@ class HistoryWriter:
             self._dropped += self._waiting.add(event.record)
             self._begin()
 
+    @property
+    def away(self) -> bool:
+        """Whether the database could not be written to when that was last tried."""
+        return self._away
+
     def __len__(self) -> int:
         """Return how many records are still to be written."""
         return len(self._waiting)
@@ -296,6 +363,22 @@ class HistoryWriter:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         return self._waiting.attempts(record)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        return self._waiting.stretches(query)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        return self._waiting.latest(job_ids, count)
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        return self._waiting.last_outcomes(job_ids)
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        return self._waiting.fires_from(job_id, begin, limit)
 
     async def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds; the log says what could not be written."""

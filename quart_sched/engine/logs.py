@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,11 +20,12 @@ class RunLog:
     """The log lines that one run wrote, at most `limit` bytes of UTF-8. Safe from any thread.
 
     `level` stands in for the root logger's: a logger that has no level of its own, nor from an ancestor below the root,
-    brings what is at `level` or above.
+    brings what is at `level` or above. `fields` become attributes of the records, for handlers and formatters.
     """
 
-    def __init__(self, limit: int, level: int) -> None:
+    def __init__(self, limit: int, level: int, fields: Mapping[str, object] | None = None) -> None:
         self.level = level
+        self._fields = fields or {}
         self._limit = limit
         self._lines: list[bytes] = []
         self._size = 0
@@ -33,6 +34,11 @@ class RunLog:
         self._admitted: set[tuple[Logger, int]] = set()
         # Reentrant: a signal handler or a finalizer may write a line while its thread is in here.
         self._lock = threading.RLock()
+
+    def stamp(self, record: LogRecord) -> None:
+        """Let the record say of which run it is, unless it does already."""
+        for name, value in self._fields.items():
+            record.__dict__.setdefault(name, value)
 
     def append(self, record: LogRecord) -> None:
         """Add the line, formatted now, as its arguments may change later. It is counted alone once the log is full."""
@@ -56,6 +62,12 @@ class RunLog:
             lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
             # A character that was cut in half is left off here.
             return b"\n".join(lines)[: self._limit].decode(errors="ignore") or None
+
+    def lines(self, start: int) -> list[str]:
+        """Return the lines that there are by now, without the first `start` of them; one may have several rows."""
+        with self._lock:
+            lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
+            return [line.decode(errors="ignore") for line in lines[start:]]
 
     def close(self) -> None:
         """Take no more: what tasks and threads write that outlive the run goes nowhere."""
@@ -179,6 +191,7 @@ def _wrap() -> Callable[[], None]:
         if run_log is None or not live:
             call_handlers(logger, record)
             return
+        run_log.stamp(record)
         # Meanwhile nothing is captured: the arguments' own code may log while they are formatted, and the logger, whose
         # class may have a rule of its own, is to answer as it would without us.
         token = _run_log.set(None)

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from contextvars import ContextVar, copy_context
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextvars import Context, ContextVar, copy_context
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,16 @@ current_run: Run = LocalProxy(_current_run, unbound_message="Not within a job of
 """The run that the calling job is in, also inside its thread. RuntimeError outside of a job."""
 
 
+def run_in(context: Context) -> Run | None:
+    """Return the run that a context belongs to; None where it is none's."""
+    return context.get(_current_run)
+
+
+def the_run() -> Run | None:
+    """Return the run that the caller is in; None outside of jobs."""
+    return _current_run.get(None)
+
+
 class Holder(Protocol):
     """Lends its threads, and is told of the call that keeps one of them busy."""
 
@@ -54,18 +64,22 @@ class Performer:
         self.log_bytes = 0
         """What is kept of the lines that a run logs; 0 keeps none."""
         self.log_level = logging.INFO
+        self.span: Callable[[Run], AbstractContextManager[None]] | None = None
+        """What a run is performed in, for traces."""
         self._mailbox = mailbox
 
     async def perform(self, holder: Holder, run: Run) -> Any:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
         _current_run.set(run)
         if self.log_bytes:
-            run.log = RunLog(self.log_bytes, self.log_level)
+            fields = {"job_id": run.job_id, "run_id": run.run_id, "attempt": run.attempt}
+            run.log = RunLog(self.log_bytes, self.log_level, fields)
             attach(run.log)
-        if self.app is None:
-            return await self._call(holder, run)
-        async with self.app.app_context():
-            return await self._call(holder, run)
+        with nullcontext() if self.span is None else self.span(run):
+            if self.app is None:
+                return await self._call(holder, run)
+            async with self.app.app_context():
+                return await self._call(holder, run)
 
     async def _call(self, holder: Holder, run: Run) -> Any:
         job = run.job

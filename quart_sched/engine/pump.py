@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import closing
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING
 
 from apscheduler import events as aps
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import StoreUnavailable
-from ..model.events import JobChanged
+from ..model.events import JobChanged, PumpFailed
 from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .claims import Round, claim
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -26,7 +29,7 @@ log = logging.getLogger("quart_sched")
 BATCH = 100
 """Jobs that are claimed at once. A batch is lost if the process dies before it is submitted, so it is small."""
 SLICE = 0.002
-"""Seconds that submitting may hold the loop before others get their turn."""
+"""Seconds that claiming on the loop, and submitting, may hold it before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
 _LONGEST_BACKOFF = 30.0
@@ -38,6 +41,7 @@ class Pump:
     def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
         self.slot = slot
         self.errors = 0
+        self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._wake = asyncio.Event()
         self._stopping = False
@@ -63,6 +67,11 @@ class Pump:
             await asyncio.shield(self._task)
 
     @property
+    def ended(self) -> bool:
+        """Whether it has ended though nobody told it to."""
+        return self._task is not None and self._task.done() and not self._stopping
+
+    @property
     def _idle(self) -> bool:
         return self._stopping or self._scheduler.state != STATE_RUNNING or self._scheduler.held
 
@@ -70,12 +79,14 @@ class Pump:
         clock = self._scheduler.clock
         while not self._stopping:
             self._wake.clear()
+            self.progress.step()
             try:
                 delay = await self._turn()
                 self._failures, self.slot.failing = 0, None
             except Exception as error:
                 # Whatever a store, a trigger or we ourselves did wrong: the jobs must go on.
                 delay = self._back_off(error)
+            self.progress.rest()
             if not self._stopping:
                 await clock.wait(self._wake, min(delay, LONGEST_WAIT))
 
@@ -84,6 +95,7 @@ class Pump:
         self._failures += 1
         self.slot.failing = error
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), _LONGEST_BACKOFF)
+        self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
         report = log.error if self._failures == 1 else log.warning
         # The whole traceback only of the first failure: an outage is no reason to fill the disk.
         show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
@@ -96,8 +108,10 @@ class Pump:
         await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
             if runner.room == 0:
+                self.progress.rest()
                 await runner.wait_for_room(self._wake)
                 continue
+            self.progress.step()
             round_ = await scheduler.call(self._claim, blocking=self.slot.blocking)
             await self._submit(round_)
             if round_.failed:
@@ -123,15 +137,18 @@ class Pump:
         scheduler, slot = self._scheduler, self.slot
         now = scheduler.clock.now()
         limit = min(BATCH, scheduler.runner.room)
+        claim_up_to = partial(
+            claim, now=now, max_catch_up=scheduler.max_catch_up, usable=scheduler.runner.executors, limit=limit
+        )
         with slot.use() as store:
-            due = store.take_due(now, limit) if isinstance(store, MemoryStore) else store.get_due_jobs(now)
-            usable = scheduler.runner.executors
-            round_ = claim(store, due, now, scheduler.max_catch_up, usable, limit)
             if isinstance(store, MemoryStore):
+                with closing(store.due(now)) as due:
+                    round_ = claim_up_to(store, due, seconds=SLICE)
                 round_.next_due = store.next_due()
-                round_.more = len(due) == limit
-            elif (upcoming := store.get_next_run_time()) is not None:
-                round_.next_due = upcoming.timestamp()
+            else:
+                round_ = claim_up_to(store, store.get_due_jobs(now))
+                upcoming = store.get_next_run_time()
+                round_.next_due = None if upcoming is None else upcoming.timestamp()
         for job, plan in round_.claims:
             job._jobstore_alias = slot.alias
             last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
@@ -141,6 +158,7 @@ class Pump:
         for job, reason in round_.broken:
             if slot.broken.get(job.id) != reason:
                 slot.broken[job.id] = reason
+                scheduler.changes.note("broken", job.id, detail=reason)
                 log.error('Job "%s" is broken and does not run: %s', job.id, reason)
         return round_
 
@@ -161,5 +179,7 @@ class Pump:
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + SLICE
+        for job, _ in round_.broken:
+            self._scheduler.watch.note_broken(job.id, alias)
         for job_id in round_.ended:
-            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias))
+            self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias, ended=True))

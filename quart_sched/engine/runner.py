@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Container, Sequence
 from contextvars import Context
@@ -18,13 +19,14 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
+from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted, RunWaits
+from ..model.jobs import copy_with
 from ..model.policies import policy_of
-from ..model.runs import Cause, Outcome, Run, RunRecord, new_run_id
+from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, overlap_error, standing
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .handles import RunHandle
-from .performer import Performer, ThreadCall
+from .performer import Performer, ThreadCall, run_in
 from .stream import EventStream, Mailbox
 from .threads import WorkerThreads
 from .waiting import Waiting, WaitingRuns
@@ -96,6 +98,8 @@ class Runner:
         self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
         stream.subscribe(self.waiting.hear)
+        self.origin: Callable[[], Any] | None = None
+        """Returns what stands for the caller of a run by hand, in traces."""
         self.held: Callable[[], bool] = lambda: False
         """Whether nothing may start at the moment."""
 
@@ -129,6 +133,16 @@ class Runner:
         batches = list(self._active.get(job_id, [])) if job_id else [batch for some in every for batch in some]
         return [batch.current for batch in batches]
 
+    def job_of(self, task: asyncio.Task[Any]) -> str | None:
+        """Return the id of the job at which a task is, be it one that the job started; safe from any thread."""
+        for batch in [batch for some in list(self._active.values()) for batch in list(some)]:
+            if batch.task is task:
+                return str(batch.job.id)
+        if sys.version_info < (3, 12):
+            return None  # There is no way to the context of a task.
+        run = run_in(task.get_context())
+        return None if run is None else run.job_id
+
     # Submission
 
     def submit(self, job: Job, runs: list[Run], *, claimed: bool = False) -> None:
@@ -157,14 +171,24 @@ class Runner:
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
+            under_way = [batch.current.run_id for batch in self._active[job.id]]
             for run in left_out:
-                self._emit_end(run, job._jobstore_alias, "skipped")
+                self._emit_end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
-            self.waiting.add(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0, self.clock)
+            self._let_wait(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0)
+
+    def _let_wait(self, entry: Waiting, seconds: float) -> None:
+        self.waiting.add(entry, seconds, self.clock)
+        self._tell_of_waiting(entry)
+
+    def _tell_of_waiting(self, entry: Waiting) -> None:
+        state: State = "retry_wait" if entry.run.cause == "retry" else "queued"
+        self._stream.emit(RunWaits(standing(entry.run, state, self.worker), entry.jobstore))
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
-        log.warning('Job "%s" skipped: already running %d time(s), its max_instances', job.id, job.max_instances)
+        text = 'Job "%s" skipped: already running %d time(s), its max_instances'
+        log.warning(text, job.id, job.max_instances, extra={"job_id": str(job.id)})
 
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
@@ -186,6 +210,8 @@ class Runner:
         entries = [Waiting(run, job._jobstore_alias, self.executors[job.executor]) for run in runs]
         for number in range(concurrency):
             self.waiting.add_lane(entries[number::concurrency], self.clock)
+        for entry in entries:
+            self._tell_of_waiting(entry)
         return [run.run_id for run in runs]
 
     def _refuse_while_draining(self, job: Job) -> None:
@@ -196,6 +222,8 @@ class Runner:
         assert self._loop is not None
         batch.waiter = self._loop.create_future()
         run = batch.current
+        if self.origin is not None:
+            run.origin = self.origin()
         self._begin(batch)
         return RunHandle(run, batch.waiter)
 
@@ -203,15 +231,18 @@ class Runner:
         """Account for fires that will not run: missed, or coalesced into a later one."""
         run_id = new_run_id()
         record = RunRecord(
-            run_id, run_id, job.id, last, outcome, "schedule", self.worker, first_scheduled_at=first, fires=fires
-        )
+            run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self.clock.now(),
+            first_scheduled_at=first, fires=fires,
+        )  # fmt: skip
         self.account(record, job._jobstore_alias)
 
     def account(self, record: RunRecord, jobstore: str | None) -> None:
         """Tell of fires that are accounted for without a run here."""
         if record.outcome == "missed":
             fires = record.fires or "many"
-            log.warning('Job "%s" missed its fire at %s (%s in all)', record.job_id, record.scheduled_at, fires)
+            fields = {"job_id": record.job_id, "run_id": record.run_id}
+            text = 'Job "%s" missed its fire at %s (%s in all)'
+            log.warning(text, record.job_id, record.scheduled_at, fires, extra=fields)
         self._stream.emit(RunEnded(record, jobstore))
 
     def _begin(self, batch: _Batch) -> None:
@@ -228,8 +259,10 @@ class Runner:
         self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
+            # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
+            job = copy_with(batch.job, misfire_grace_time=None)
             try:
-                batch.executor.submit(batch.job, run.scheduled_at)
+                batch.executor.submit(job, run.scheduled_at)
             except Exception as error:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self._finish(batch, run, "failed", error=error)
@@ -266,9 +299,9 @@ class Runner:
             return  # The drain has given this run up and recorded it.
         batch.ended = True
         if outcome == "failed" and not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error)
+            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=_of_run(run))
         elif outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error)
+            log.error('Job "%s" timed out: %s', run.job_id, error, extra=_of_run(run))
         seconds = self._seconds_to_retry(batch, run, outcome)
         call = batch.call
         # A function that is still busy in its thread holds its place.
@@ -277,7 +310,7 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self.waiting.add(Waiting(again, batch.jobstore, batch.executor), seconds, self.clock)
+            self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
         for dropped in batch.runs if batch.given_up else ():
             self._drop(batch, dropped)
         batch.runs = [] if batch.given_up else batch.runs
@@ -392,8 +425,12 @@ class Runner:
         error: BaseException | None = None,
         retry_in: float | None = None,
         busy: bool = False,
+        why: tuple[str, str] | None = None,
     ) -> RunEnded:
         now = self.clock.now()
+        kind, message = why or (None, None)
+        if error is not None:
+            kind, message = type(error).__name__, str(error)
         record = RunRecord(
             run.run_id,
             run.fire_id,
@@ -404,9 +441,9 @@ class Runner:
             self.worker,
             run.attempt,
             run.started_at,
-            now if run.started_at is not None else None,
-            type(error).__name__ if error is not None else None,
-            str(error) if error is not None else None,
+            now,
+            kind,
+            message,
             _format(error) if error is not None else None,
             bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
             final=retry_in is None,
@@ -484,6 +521,8 @@ class Runner:
 
     async def _wait(self, batches: list[_Batch], timeout: float) -> bool:
         """Wait for the batches to end; tell whether any is left."""
+        if not batches:
+            return False
         assert self._loop is not None
         waiters = []
         for batch in batches:
@@ -494,6 +533,11 @@ class Runner:
             return False
         _, pending = await asyncio.wait(waiters, timeout=timeout)
         return bool(pending)
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """Return the attributes by which a log record says of which run it is."""
+    return {"job_id": run.job_id, "run_id": run.run_id, "attempt": run.attempt}
 
 
 def _format(error: BaseException) -> str:

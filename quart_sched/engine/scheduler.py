@@ -6,9 +6,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from apscheduler import events as aps
@@ -29,7 +30,10 @@ from .executors import ForeignExecutor
 from .handles import RepeatedRun, RunHandle
 from .history import HistoryRing
 from .idempotency import IdempotencyKeys
+from .ledger import ChangeLog, Ledger
+from .live import Live
 from .logs import LogCapture
+from .overdue import OverdueWatch
 from .performer import Performer
 from .pump import Pump
 from .runner import Runner
@@ -49,6 +53,29 @@ _BOOKS_GRACE = 2.0
 """Seconds that the ends of the last runs get to be written down in when the process ends."""
 _STORE_GRACE = 0.5
 """Seconds that a blocking store gets at least to finish what it is at when the scheduler stops."""
+
+
+class Companion(Protocol):
+    """Something that goes along with the scheduler, such as its metrics."""
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin, on the loop that the scheduler is bound to from now on."""
+
+    async def close(self) -> None:
+        """End, after the last run, while the stores are still there."""
+
+
+class Tracing(Protocol):
+    """What makes spans."""
+
+    def span(self, run: Run) -> AbstractContextManager[None]:
+        """Return the span in which to perform the run."""
+
+    def origin(self) -> Any:
+        """Return what stands for the span that the caller is in; None where it is in none."""
+
+    def note_added(self, job_id: str) -> None:
+        """Take note that the caller has added a job."""
 
 
 class Scheduler(SetUp):
@@ -75,7 +102,16 @@ class Scheduler(SetUp):
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
         self.keys = IdempotencyKeys()
+        self.changes = ChangeLog(clock)
+        self.ledger = Ledger(self)
+        self.live = Live(self)
+        self.stream.subscribe(self.live.hear)
         self.catalogue = Catalogue(self)
+        self.watch = OverdueWatch(self)
+        self.stream.subscribe(self.watch)
+        self.tracing: Tracing | None = None
+        self.companions: list[Companion] = []
+        """What lives and ends with the scheduler's ties to the loop."""
         self.held = False
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
@@ -128,6 +164,12 @@ class Scheduler(SetUp):
         )
         self.catalogue.add(definition, origin="unbound")
 
+    def trace(self, tracing: Tracing | None) -> None:
+        """Let `tracing` make a span of each run; None makes none."""
+        self.tracing = tracing
+        self.performer.span = None if tracing is None else tracing.span
+        self.runner.origin = None if tracing is None else tracing.origin
+
     # Where verbs run
 
     async def call(self, op: Callable[[], T], *, blocking: bool | None = None) -> T:
@@ -146,10 +188,13 @@ class Scheduler(SetUp):
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
         self.runner.open(loop)
+        self.live.allow()
         if self.performer.log_bytes:
             self._capture.install()
         for alias, executor in self.runner.executors.items():
             executor.start(self, alias)
+        for companion in self.companions:
+            companion.open(loop)
 
     def start(self, paused: bool = False) -> None:
         """Start in the running event loop. Raises AlreadyRunning, or NoEventLoop where no loop runs."""
@@ -168,6 +213,9 @@ class Scheduler(SetUp):
         self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
         self.catalogue.started = True
         log.info("Scheduler started%s", ", paused" if paused else "")
+        self.changes.note("start")
+        if self.state == STATE_PAUSED:
+            self.changes.note("pause", elsewhere=not paused)
         self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_STARTED))
         # The pumps apply the declarations too; the memory store's at once, so that the jobs are seen right away.
         self._pumps = [self._pump(slot) for slot in self.catalogue.slots.values()]
@@ -179,6 +227,7 @@ class Scheduler(SetUp):
             elif not pump.slot.shared:
                 log.info('Job store "%s" (%r) is safe with one process only', pump.slot.alias, pump.slot.store)
             pump.start(loop)
+        self.watch.start(loop)
 
     def _run_on_start(self, slot: Slot) -> None:
         if self.state != STATE_RUNNING:
@@ -200,6 +249,10 @@ class Scheduler(SetUp):
             pump = self._clusters[slot.alias] = ClusterPump(self, slot)
             pump.open(self._eventloop)
         return pump
+
+    def is_unwritten(self, run_id: str) -> bool:
+        """Tell whether the run has ended and is yet to be written down."""
+        return any(pump.is_unwritten(run_id) for pump in self._clusters.values())
 
     def shutdown(self, wait: bool = True) -> None:
         """Begin the shutdown and return; from another thread than the loop's, wait for its end."""
@@ -224,11 +277,13 @@ class Scheduler(SetUp):
     def _halt(self) -> tuple[list[Pump | ClusterPump], int]:
         """Take no more fires, from this moment on; return the pumps, which may be in the middle of a round."""
         pumps, self._pumps = self._pumps, []
+        self.watch.stop()
         for pump in pumps:
             pump.stop()
         if self.state != STATE_STOPPED:
             self.state = STATE_STOPPED
             log.info("Scheduler has been shut down")
+            self.changes.note("stop")
             self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_SHUTDOWN))
         return pumps, self.runner.generation
 
@@ -244,16 +299,26 @@ class Scheduler(SetUp):
     def hold(self) -> None:
         """Take no more fires because the process is about to end; runs go on."""
         self.held = True
+        self.live.end()
 
     async def close(self, timeout: float | None = None) -> None:
         """Stop, drain, and free everything that is bound to the loop or the process."""
         self.runner.draining = True
+        self.live.end()
         await self.stop(timeout=timeout)
         if self._ending:
             await asyncio.wait(set(self._ending))
+        await self.watch.close()
+        for companion in self.companions:
+            try:
+                await companion.close()
+            except Exception:
+                # What goes along must not keep the rest from being ended in order.
+                log.exception("%r could not be ended in order", companion)
         clusters, self._clusters = list(self._clusters.values()), {}
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
+        await self.live.close(_BOOKS_GRACE)
         self._paused_in.clear()
         if self.history_writer is not None:
             await self.history_writer.close(_BOOKS_GRACE)
@@ -301,18 +366,24 @@ class Scheduler(SetUp):
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
         (self._paused_in.add if paused else self._paused_in.discard)(alias)
-        self._show_state()
+        self._show_state(elsewhere=True)
 
-    def _show_state(self) -> None:
+    def _show_state(self, *, elsewhere: bool = False) -> None:
         if self.state == STATE_STOPPED:
             return
         before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
         if before != self.state:
             paused = self.state == STATE_PAUSED
             log.info("Scheduler %s", "paused" if paused else "resumed")
+            self.changes.note("pause" if paused else "resume", elsewhere=elsewhere)
             code = aps.EVENT_SCHEDULER_PAUSED if paused else aps.EVENT_SCHEDULER_RESUMED
             self.stream.emit(SchedulerChanged(code))
             self.wakeup()
+
+    @property
+    def pumps(self) -> list[Pump | ClusterPump]:
+        """The pumps at work in this process, claiming or not."""
+        return list({*self._pumps, *self._clusters.values()})
 
     def _check_running(self) -> None:
         if self.state == STATE_STOPPED:
@@ -375,6 +446,7 @@ class Scheduler(SetUp):
                 asked: bool | RunRecord = await self.call(partial(self.catalogue.cancel_run, slot, run_id))
                 if isinstance(asked, RunRecord):
                     self.runner.account(asked, slot.alias)
+                    self.wakeup()  # for what waited for it
                 if asked:
                     return
         record = await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)

@@ -18,6 +18,7 @@ from ..stores.slot import Slot
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
 from .history import Histories, HistoryRing, HistoryWriter, Keeps, Source, under_way
+from .live import Live
 from .performer import Performer
 from .runner import Runner
 from .verbs import Verbs
@@ -29,6 +30,7 @@ class SetUp(Verbs):
     runner: Runner
     performer: Performer
     clock: Clock
+    live: Live
     history: HistoryRing
     history_writer: HistoryWriter | None = None
     histories: Histories
@@ -40,6 +42,7 @@ class SetUp(Verbs):
     heartbeat = 5.0
     lease = 20.0
     history_days = 30.0
+    overdue_grace: float | None = 60.0
     prune: Literal["pause", "remove", "keep"] = "pause"
     _own_stores: dict[str, Any]
     _own_executors: dict[str, Any]
@@ -72,6 +75,7 @@ class SetUp(Verbs):
         self.shutdown_timeout = settings.shutdown_timeout
         self.heartbeat, self.lease = settings.heartbeat, settings.lease
         self.history_days, self.prune = settings.history_days, settings.prune
+        self.overdue_grace = settings.overdue_grace
         self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
         self.runner.max_runs = settings.max_runs
         keeps, runs = self._keeps(slots)
@@ -83,6 +87,7 @@ class SetUp(Verbs):
         self.histories = Histories([*own, *(slot.store.history for slot in slots.values() if slot.shared)])
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
+        self.live.bind(slots)
         self.catalogue.begin(settings.jobs, rebind=rebind)
 
     def _keeps(self, slots: dict[str, Slot]) -> tuple[Keeps, Callable[[], list[RunRecord]]]:

@@ -13,7 +13,18 @@ from typing import Any
 
 from apscheduler import events as aps
 
-from ..model.events import Event, JobChanged, RunEnded, RunLeft, RunReturned, RunSubmitted, SchedulerChanged
+from ..model.events import (
+    Event,
+    JobChanged,
+    JobOverdue,
+    PumpFailed,
+    RunEnded,
+    RunLeft,
+    RunReturned,
+    RunSubmitted,
+    RunWaits,
+    SchedulerChanged,
+)
 
 log = logging.getLogger("quart_sched")
 
@@ -158,7 +169,7 @@ def translate(event: Event) -> aps.SchedulerEvent | None:
             return aps.JobEvent(code, job_id, jobstore)
         case SchedulerChanged(code, alias):
             return aps.SchedulerEvent(code, alias)
-        case RunReturned() | RunLeft():
+        case RunReturned() | RunWaits() | RunLeft() | JobOverdue() | PumpFailed():
             return None
 
 

@@ -83,9 +83,10 @@ class WaitingRuns:
         """Give up this run, if it waits here; tell whether it does."""
         return self._drop([entry for entry in self._entries if entry.run.run_id == run_id], why)
 
-    def drop(self, why: str, job_id: str | None = None) -> None:
-        """Give up the runs that wait, of one job or of all."""
-        self._drop([entry for entry in self._entries if job_id in (None, entry.run.job_id)], why)
+    def drop(self, why: str, job_id: str | None = None, *, jobstore: str | None = None) -> None:
+        """Give up the runs that wait: all, or those of one job or of one job store."""
+        chosen = (entry for entry in self._entries if job_id in (None, entry.run.job_id))
+        self._drop([entry for entry in chosen if jobstore in (None, entry.jobstore)], why)
 
     def _drop(self, entries: list[Waiting], why: str) -> bool:
         for entry in entries:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
 
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
 from .fields import Field, Schema, flag, listing, moment, nullable, parse_fields, record, ref, whole
-from .forecast import following_fire, without_jitter
-from .planning import first_fire
+from .planning import take_up
+from .schedules import following, without_jitter
 from .triggers import localize
 
 MOST_FIRES = 1000
 """Fires that one backfill may have."""
 MOST_AT_ONCE = 100
+_MARGIN = timedelta(milliseconds=1)
+"""An interval counts with floats, and may take itself for past a fire that comes at the very moment."""
 
 FIELDS: Mapping[str, Field] = {
     "start": moment.about("The time of the first fire."),
     "end": nullable(moment).about("The time before which the last fire lies, not in the future; left out, now."),
     "dry_run": nullable(flag()).about("Show the fires, and run nothing."),
-    "concurrency": nullable(whole(1, MOST_AT_ONCE)).about("Runs at once, at most.", default=1),
+    "concurrency": nullable(whole(1, MOST_AT_ONCE, text=True)).about("Runs at once, at most.", default=1),
     "rerun": nullable(flag()).about("Also run the fires that one has succeeded at."),
 }
 """By key of a request."""
@@ -65,10 +68,10 @@ class BackfillRequest:
         found: list[datetime] = []
         try:
             trigger = without_jitter(trigger)
-            fire = first_fire(trigger, self.start)
+            fire = take_up(trigger, self.start - _MARGIN)
             while fire is not None and fire.astimezone(UTC) < self.end and len(found) <= MOST_FIRES:
                 found += [fire] if fire.astimezone(UTC) >= self.start else []
-                fire = following_fire(trigger, fire)
+                fire = following(trigger, fire)
         except Exception as error:
             # The trigger may be the user's own code, or a combination that has no common fire.
             raise InvalidDefinition("trigger", f"raised {type(error).__name__}: {error}") from error
@@ -81,7 +84,8 @@ class BackfillRequest:
 class Backfill:
     """The fires of a backfill, in order of time, each with its run_id: None where it is a dry run.
 
-    `left_out` counts the fires that need no run: one waits or is under way already, or has succeeded.
+    `left_out` counts the fires that need no run: one waits or is under way already, or has succeeded, or the schedule
+    has yet to come to it.
     """
 
     job_id: str
@@ -105,9 +109,42 @@ BACKFILL: Schema = record(
         "dry_run": {"type": "boolean"},
         "left_out": {
             "type": "integer",
-            "description": "Fires that need no run: one waits, is under way, or succeeded.",
+            "description": "Fires that need no run: one waits, is under way or succeeded, or the schedule has "
+            "yet to come to it.",
         },
         "items": listing(record({"scheduled_at": ref("Moment"), "run_id": {"type": ["string", "null"]}})),
     }
 )
 """The JSON Schema of what `Backfill.to_wire` returns."""
+
+
+def jitter_of(trigger: BaseTrigger) -> timedelta:
+    """Return how far from its fire a run may have been due, to either side."""
+    parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
+    return timedelta(seconds=getattr(trigger, "jitter", None) or 0) + max(parts, default=timedelta())
+
+
+def remaining(
+    fires: Sequence[datetime], taken: Iterable[datetime], *, jitter: timedelta, upcoming: datetime | None
+) -> list[datetime]:
+    """Return the `fires`, in order of time, but for those of which a run was due at one of the times `taken`.
+
+    With a `jitter` that may have been so far from the fire; each time stands for one fire alone. Those that the
+    schedule may yet come to, the next at `upcoming`, are left out as well.
+    """
+    exact = {fire.astimezone(UTC) for fire in taken}
+    free = [fire for fire in fires if fire.astimezone(UTC) not in exact]
+    if upcoming is not None:
+        free = [fire for fire in free if fire.astimezone(UTC) < upcoming.astimezone(UTC) - jitter]
+    if not jitter:
+        return free
+    near = deque(sorted(exact - {fire.astimezone(UTC) for fire in fires}))
+    left = []
+    for fire in free:
+        while near and near[0] < fire.astimezone(UTC) - jitter:
+            near.popleft()
+        if near and near[0] <= fire.astimezone(UTC) + jitter:
+            near.popleft()
+        else:
+            left.append(fire)
+    return left

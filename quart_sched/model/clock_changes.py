@@ -36,13 +36,14 @@ def change_around(wall: datetime, zone: tzinfo) -> ClockChange | None:
     before, after = (_offset(wall.replace(tzinfo=zone, fold=fold)) for fold in (0, 1))
     if before == after:
         return None
-    first, last = sorted(wall.replace(tzinfo=UTC, fold=0) - offset for offset in (before, after))
+    first, last = sorted(wall.replace(tzinfo=UTC, fold=0, microsecond=0) - offset for offset in (before, after))
     return _narrowed(first, last, zone)
 
 
 def changes_between(begin: datetime, end: datetime, zone: tzinfo) -> Iterator[ClockChange]:
     """Return the clock changes of `zone` after `begin` and up to `end`, of which each is an aware time."""
-    first, stop = begin.astimezone(UTC).replace(microsecond=0), end.astimezone(UTC)
+    # Offsets change at whole seconds.
+    first, stop = (moment.astimezone(UTC).replace(microsecond=0) for moment in (begin, end))
     while first < stop:
         last = min(first + _STRIDE, stop)
         if _offset(first.astimezone(zone)) != _offset(last.astimezone(zone)):
@@ -51,7 +52,7 @@ def changes_between(begin: datetime, end: datetime, zone: tzinfo) -> Iterator[Cl
 
 
 def _narrowed(first: datetime, last: datetime, zone: tzinfo) -> ClockChange:
-    """Return the one change after `first` and up to `last`, which are in UTC. Offsets change at whole seconds."""
+    """Return the one change after `first` and up to `last`, whole seconds in UTC."""
     before, after = (_offset(moment.astimezone(zone)) for moment in (first, last))
     while last - first > _SECOND:
         middle = first + (last - first) // (2 * _SECOND) * _SECOND

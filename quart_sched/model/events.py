@@ -1,10 +1,11 @@
-"""What happens in a scheduler, as frozen events. History and listeners are readers of this one stream."""
+"""What happens in a scheduler, as frozen events. Its history, listeners and metrics are readers of this one stream."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from .overdue import Overdue
 from .runs import Run, RunRecord
 
 
@@ -18,11 +19,17 @@ class SchedulerChanged:
 
 @dataclass(frozen=True, slots=True)
 class JobChanged:
-    """A job was added, modified or removed; `code` is APScheduler's event code."""
+    """A job was added, modified or removed; `code` is APScheduler's event code.
+
+    `ended` tells that it was removed because its last fire has been claimed.
+    """
 
     code: int
     job_id: str
     jobstore: str | None
+    switched: Literal["paused", "resumed"] | None = None
+    """What became of it with a modification that concerns whether it fires."""
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,14 @@ class RunReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class RunWaits:
+    """A run waits for its time or its place; `record` says how it stands."""
+
+    record: RunRecord
+    jobstore: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunLeft:
     """The function of a run that ended `busy` has left its thread."""
 
@@ -59,4 +74,21 @@ class RunLeft:
     jobstore: str | None
 
 
-Event = SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned | RunLeft
+@dataclass(frozen=True, slots=True)
+class JobOverdue:
+    """A job did not succeed in time. Each process that watches tells of it once, until the job has succeeded."""
+
+    overdue: Overdue
+
+
+@dataclass(frozen=True, slots=True)
+class PumpFailed:
+    """The pump of a job store could not do its turn, and is going to try again."""
+
+    jobstore: str
+    error: Exception
+
+
+Event = (
+    SchedulerChanged | JobChanged | RunSubmitted | RunEnded | RunReturned | RunWaits | RunLeft | JobOverdue | PumpFailed
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -214,13 +215,21 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
     return shown
 
 
-def with_arguments(job: Job, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
-    """Return a job that is the same but for its arguments, for a run of its own: no store knows it."""
+def tag_of(job: Job, *, broken: str | None = None) -> str:
+    """Return a text that stands for the job as `to_wire` shows it, its next fire left out: the job's entity tag."""
+    shown = to_wire(job, broken=broken)
+    shown.pop("next_run_time", None)
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def copy_with(job: Job, **attributes: Any) -> Job:
+    """Return a job that is the same but for these attributes, for a run of its own: no store knows it."""
     copied: Job = object.__new__(type(job))
     for slot in {slot for kind in type(job).__mro__ for slot in getattr(kind, "__slots__", ())} - {"__weakref__"}:
         if hasattr(job, slot):
             setattr(copied, slot, getattr(job, slot))
-    copied.args, copied.kwargs = args, kwargs
+    for name, value in attributes.items():
+        setattr(copied, name, value)
     return copied
 
 

@@ -13,7 +13,7 @@ from . import jobs
 from .arguments import decode
 from .fields import Field, unknown
 from .functions import check_call
-from .jobs import from_wire, keywords, positional, with_arguments
+from .jobs import copy_with, from_wire, keywords, positional
 from .state import kept
 
 
@@ -47,7 +47,7 @@ class Overrides:
         if not self:
             return job
         args = job.args if self.args is None else self.args
-        return with_arguments(job, args, job.kwargs if self.kwargs is None else self.kwargs)
+        return copy_with(job, args=args, kwargs=job.kwargs if self.kwargs is None else self.kwargs)
 
     def check(self, job: Job) -> None:
         """Raise InvalidDefinition where the job's function does not take these arguments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,26 +10,32 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
-from apscheduler.triggers.combining import OrTrigger
+from apscheduler.triggers.combining import AndTrigger, BaseCombiningTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from .calendar_intervals import fire_behind, first_from
 from .combining import EarliestOrTrigger
 
 if TYPE_CHECKING:
     from .runs import Outcome
 
-WALK_LIMIT = 1000
-"""Due fires that are walked one by one. Behind them the schedule is taken up again near the present."""
+WALK_LIMIT = 100
+"""Due fires that are walked one by one and counted. Behind them the schedule is taken up again near the present."""
 
-_SLACK = 100
+_LEAST_WALK = 10
+_ASKED = 2 * WALK_LIMIT
+"""About how often the parts of a trigger are asked in one plan: those of a combined one each for each fire."""
+_SLACK = 4
 """Fires more than expected that one look back may bring up."""
 _LOOKS = 500
-"""Looks back after which a trigger is taken for one that cannot be taken up; a cron trigger needs a hundred at most."""
+"""Looks back after which a trigger is taken for one that cannot be taken up; a cron trigger needs fifty at most."""
 _TICK = timedelta(microseconds=1)
 
 _CRON_HORIZON = timedelta(days=50 * 365)
+_LAST_BOUNDED = 9948
+"""The last year of which that horizon lies within the calendar."""
 
 
 class TriggerStuck(Exception):
@@ -73,29 +80,61 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
     fires are left out. A date in the past stays what it is: a fire that was missed. A cron expression is searched for
     50 years: for one that never comes true, APScheduler searches eight thousand, which takes it a second.
     """
-    if type(trigger) is CronTrigger and trigger.end_date is None:
-        bounded: BaseTrigger = object.__new__(CronTrigger)
-        bounded.__setstate__(trigger.__getstate__() | {"end_date": now + _CRON_HORIZON})
-        trigger = bounded
-    fire: datetime | None = trigger.get_next_fire_time(None, now)
     if isinstance(trigger, CalendarIntervalTrigger):
-        while fire is not None and fire < now:
-            fire = trigger.get_next_fire_time(fire, now)
+        return first_from(trigger, now)
+    if type(trigger) in (OrTrigger, EarliestOrTrigger):
+        return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
+    fire: datetime | None = _bounded(trigger, now).get_next_fire_time(None, now)
     return fire
+
+
+def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
+    """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises.
+
+    Where APScheduler would search to the end of the calendar or beyond it gives up, as `first_fire` does.
+    """
+    following: datetime | None
+    if type(trigger) in (OrTrigger, EarliestOrTrigger):
+        following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
+    elif isinstance(trigger, CalendarIntervalTrigger):
+        following = fire_behind(trigger, fire, now)
+    else:
+        following = _bounded(trigger, fire).get_next_fire_time(fire, now)
+    if following is not None and following.timestamp() <= fire.timestamp():
+        raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
+    return following
+
+
+def _earliest(trigger: BaseTrigger, fires: Iterable[datetime | None], now: datetime) -> datetime | None:
+    """Return what an or-trigger makes of the `fires` of its parts."""
+    # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
+    key = None if type(trigger) is OrTrigger else datetime.timestamp
+    earliest = min((fire for fire in fires if fire is not None), key=key, default=None)
+    jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, now)
+    return jittered
+
+
+def _bounded(trigger: BaseTrigger, begin: datetime) -> BaseTrigger:
+    """Return the trigger, or a cron trigger that is to be searched from `begin` on with an end."""
+    if type(trigger) is not CronTrigger or trigger.end_date is not None or begin.year > _LAST_BOUNDED:
+        return trigger
+    bounded: BaseTrigger = object.__new__(CronTrigger)
+    bounded.__setstate__(trigger.__getstate__() | {"end_date": begin + _CRON_HORIZON})
+    return bounded
 
 
 def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
     """Decide on the due fires of `job`. Whether a fire is too late is judged here and nowhere else.
 
     A coalescing job runs its latest fire; otherwise the latest `max_catch_up` that are in time. However far behind, it
-    asks the trigger a few thousand times at most beyond what runs. A trigger of the user's own that cannot be taken up
+    asks the trigger a few hundred times at most beyond what runs. A trigger of the user's own that cannot be taken up
     near the present is worked off in several plans: the `next` of all but the last is due as well. Raises TriggerStuck,
     and whatever the trigger raises.
     """
     # Between two zones moments are compared as moments, within one as times on the wall, of which some come twice.
     now = now.astimezone(UTC)
     first: datetime = job.next_run_time
-    following = _after(job.trigger, first, now)
+    following = fire_after(job.trigger, first, now)
     if following is None or following > now:
         if _is_late(job, first, now):
             return Plan((), (Lapse("missed", first, first, 1),), following)
@@ -104,8 +143,7 @@ def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
     wanted = 1 if job.coalesce else max_catch_up
     if type(job.trigger) is IntervalTrigger and not job.trigger.jitter:
         return _judge(job, now, wanted, _calculate(job, now, wanted))
-    # The steps of a calendar interval are days at least: even years of them are soon walked.
-    most = None if type(job.trigger) is CalendarIntervalTrigger else WALK_LIMIT
+    most = _walk_limit(job.trigger, wanted) - 1
     fires, following = _walk(job.trigger, following, now, until=now, most=most)
     walked = [first, *fires]
     if following is None or following > now:
@@ -146,20 +184,33 @@ def _calculate(job: Job, now: datetime, wanted: int) -> _Due:
 
 
 def _walk(
-    trigger: BaseTrigger, fire: datetime | None, now: datetime, *, until: datetime, most: int | None
+    trigger: BaseTrigger, fire: datetime | None, now: datetime, *, until: datetime, most: int
 ) -> tuple[list[datetime], datetime | None]:
     """Return the fires from `fire` on, up to `until` or `most` of them, and the one that follows."""
     fires: list[datetime] = []
-    while fire is not None and fire <= until and (most is None or len(fires) < most):
+    while fire is not None and fire <= until and len(fires) < most:
         fires.append(fire)
-        fire = _after(trigger, fire, now)
+        fire = fire_after(trigger, fire, now)
     return fires, fire
+
+
+def _walk_limit(trigger: BaseTrigger, wanted: int) -> int:
+    """Return how many due fires are walked at most, of which `wanted` are looked for at the other end."""
+    asked = _ASKED // _parts(trigger) - min(wanted, WALK_LIMIT)
+    return max(_LEAST_WALK, min(WALK_LIMIT, asked))
+
+
+def _parts(trigger: BaseTrigger) -> int:
+    if not isinstance(trigger, BaseCombiningTrigger):
+        return 1
+    # Those of an and-trigger are asked until they agree, mostly twice.
+    return sum(map(_parts, trigger.triggers)) * (2 if isinstance(trigger, AndTrigger) else 1)
 
 
 def _look_back(job: Job, walked: list[datetime], following: datetime, now: datetime, wanted: int) -> _Due | None:
     """Return the latest due fires, one more than can run, behind those that were `walked` and the one `following` them.
 
-    Looks at one span before the other, back from `now`: a longer one where few fires were found, a shorter one where
+    Looks at one span before the other, back from `now`: a longer one where few fires were found, half of one in which
     there are too many. Where that reaches what was walked, nothing is left out. Returns None where the trigger cannot
     be taken up.
     """
@@ -170,17 +221,19 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
     if job.misfire_grace_time is not None:
         seconds = min(seconds, job.misfire_grace_time + gap)
     span, expected = timedelta(seconds=seconds), wanted + 1
+    too_long: datetime | None = None
     latest: list[datetime] = []
     following_now: datetime | None = None
     for _ in range(_LOOKS):
         span = min(span, until - begin)
         at = until - span
-        fire = following if at == begin else _take_up(job.trigger, at)
+        fire = following if at == begin else take_up(job.trigger, at)
         if fire is not None and fire < at:
             return None
         most = _SLACK + min(expected, wanted + 1 - len(latest))
         found, fire = _walk(job.trigger, fire, now, until=until, most=most)
         if fire is not None and fire <= until:
+            too_long = at
             span, expected = span / 2, expected // 2
             continue
         if until == now:
@@ -191,26 +244,21 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
         if len(latest) > wanted or (latest and _is_late(job, latest[0], now)):
             return _Due(latest, following_now, None)
         until = at - _TICK
-        span, expected = 2 * span + _TICK, 2 * len(found)
+        expected = 2 * len(found)
+        between = not found and too_long is not None and too_long < until
+        span = (until - too_long) / 2 if between and too_long is not None else 2 * span + _TICK
     return None
 
 
-def _take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
+def take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
-        fires = [fire for part in trigger.triggers if (fire := _take_up(part, at)) is not None]
+        fires = [fire for part in trigger.triggers if (fire := take_up(part, at)) is not None]
         earliest = min(fires, key=datetime.timestamp, default=None)
         jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)
         return jittered
     fire = first_fire(trigger, at)
     return None if type(trigger) is DateTrigger and fire is not None and fire < at else fire
-
-
-def _after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
-    following: datetime | None = trigger.get_next_fire_time(fire, now)
-    if following is not None and following.timestamp() <= fire.timestamp():
-        raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
-    return following
 
 
 def _is_late(job: Job, fire: datetime, now: datetime) -> bool:

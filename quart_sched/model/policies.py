@@ -76,9 +76,10 @@ class Retry:
 class Policy:
     """What a job asks for beyond APScheduler's options; each field is a key of the job's definition and JSON.
 
-    `timeout` is in seconds, None for no limit. `run_on_start` runs the job once beside its schedule when a scheduler
-    starts; with a store that processes share, only when it is the first of them. At most `max_queue` fires wait where
-    `overlap` is "queue". `description` and `tags` are for those who look at the job.
+    `timeout` is in seconds, None for no limit. A job that has not succeeded `overdue_after` seconds after one of its
+    fires is overdue; None leaves it to SCHEDULER_OVERDUE_GRACE. `run_on_start` runs the job once beside its schedule
+    when a scheduler starts; with a store that processes share, only when it is the first of them. At most `max_queue`
+    fires wait where `overlap` is "queue". `description` and `tags` are for those who look at the job.
     """
 
     run_on_start: bool = False
@@ -87,6 +88,7 @@ class Policy:
     on_crash: OnCrash = "lost"
     timeout: float | None = None
     retry: Retry | None = None
+    overdue_after: float | None = None
     description: str | None = None
     tags: tuple[str, ...] = ()
 
@@ -183,6 +185,12 @@ PARSERS: dict[str, Field] = {
     "retry": Field(parse_retry, or_null(record(RETRY, optional=RETRY.keys() - {"attempts"}))).about(
         "How a run that failed or timed out is tried again.", default=None
     ),
+    "overdue_after": nullable(
+        number(1, LONGEST), expected=f"seconds from 1 to {LONGEST:,.0f}, or null for SCHEDULER_OVERDUE_GRACE"
+    ).about(
+        "Seconds after a fire within which the job is to have succeeded; null for SCHEDULER_OVERDUE_GRACE.",
+        default=None,
+    ),
     "description": nullable(text(0, _TEXT_LIMIT, expected=f"a text of at most {_TEXT_LIMIT:,} characters")).about(
         "For those who look at the job.", default=None
     ),
@@ -190,5 +198,5 @@ PARSERS: dict[str, Field] = {
 }
 """By key of the job's definition and JSON."""
 DEFAULT = Policy()
-DESCRIPTIVE = ("description", "tags")
+DESCRIPTIVE = ("overdue_after", "description", "tags")
 """Keys that change nothing about how the job runs."""

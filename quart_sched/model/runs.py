@@ -8,7 +8,7 @@ import heapq
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from operator import attrgetter
@@ -24,6 +24,8 @@ Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "sk
 State = Literal["queued", "running", "retry_wait"]
 """How a run stands that has not ended."""
 Cause = Literal["schedule", "start", "manual", "api", "retry", "rerun", "backfill"]
+BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
+"""Causes of runs that belong to no fire of the schedule."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500
@@ -59,7 +61,9 @@ class Run:
     has been asked to stop: a coroutine is cancelled as well, a plain function has to look.
     """
 
-    __slots__ = ("attempt", "cancelled", "cause", "fire_id", "job", "log", "run_id", "scheduled_at", "started_at")
+    __slots__ = (
+        "attempt", "cancelled", "cause", "fire_id", "job", "log", "origin", "run_id", "scheduled_at", "started_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class Run:
         self.cancelled = False
         self.started_at: datetime | None = None
         self.log: Any = None
+        self.origin: Any = None
 
     @property
     def job_id(self) -> str:
@@ -93,6 +98,8 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """What became of a fire. Times are aware; `traceback`, `result` and `log` are bounded texts.
+
+    `finished_at` is when the run ended, or when a fire that did not run was accounted for.
 
     A run that has not ended has its state for an outcome, and is not `final`; nor is an attempt that another one
     follows.
@@ -126,10 +133,43 @@ class RunRecord:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to finish; None for a fire that never started."""
+        """Seconds from start to finish, 0 if the clock was set back by more meanwhile; None if it never started."""
         if self.started_at is None or self.finished_at is None:
             return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+
+
+_OVERLAP = "RunsAlready"
+_NAMED = 20
+"""Runs that are named where a fire was skipped."""
+_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def overlap_error(run_ids: Sequence[str]) -> tuple[str, str]:
+    """Return the type and message of the error of a fire that is skipped because of the runs under way."""
+    more = f" and {len(run_ids) - _NAMED} more" if len(run_ids) > _NAMED else ""
+    return _OVERLAP, f"Its job runs already, as often as max_instances allows: {', '.join(run_ids[:_NAMED])}{more}"
+
+
+def blocking_runs(record: RunRecord) -> tuple[str, ...]:
+    """Return the runs because of which a fire was skipped, as `overlap_error` has named them."""
+    return tuple(_RUN_ID.findall(record.error_message or "")) if record.error_type == _OVERLAP else ()
+
+
+def standing(run: Run, state: State, worker: str) -> RunRecord:
+    """Return what is to be said of a run that has not ended."""
+    return RunRecord(
+        run.run_id,
+        run.fire_id,
+        run.job_id,
+        run.scheduled_at,
+        state,
+        run.cause,
+        worker,
+        run.attempt,
+        run.started_at,
+        final=False,
+    )
 
 
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
@@ -223,6 +263,7 @@ class Cursor(NamedTuple):
 _CURSOR = re.compile(r"(-?[0-9]{1,18}) ([!-~]{1,36})")
 
 
+PAGE_LIMIT = whole(1, LONGEST_PAGE, text=True).about("Entries to a page, at most.", default=50)
 QUERY: Mapping[str, Field] = {
     "job_id": text(0, expected="the id of a job").about("Runs of this job alone."),
     "outcome": choice(*OUTCOMES, *STATES, expected=f"one of {', '.join((*OUTCOMES, *STATES))}").about(
@@ -230,7 +271,7 @@ QUERY: Mapping[str, Field] = {
     ),
     "since": moment_of_query.about("Runs that were due at this time or later."),
     "until": moment_of_query.about("Runs that were due before this time."),
-    "limit": whole(1, LONGEST_PAGE, text=True).about("Runs to a page, at most.", default=50),
+    "limit": PAGE_LIMIT,
     "cursor": Field(lambda _, value: Cursor.decode(value), {"type": "string", "minLength": 1}).about(
         "The `next` of the page before."
     ),
@@ -294,14 +335,15 @@ class RunQuery:
         if self.by_time:
             if self.before is not None:
                 end = (self.before.scheduled_us / 1_000_000, self.before.run_id)
-                chosen = [record for record in chosen if _place(record) < end]
-            return heapq.nlargest(self.limit, chosen, key=_place)
+                chosen = [record for record in chosen if in_time(record) < end]
+            return heapq.nlargest(self.limit, chosen, key=in_time)
         if self.before is not None:
             chosen = [record for record in chosen if record.run_id < self.before.run_id]
         return heapq.nlargest(self.limit, chosen, key=attrgetter("run_id"))
 
 
-def _place(record: RunRecord) -> tuple[float, str]:
+def in_time(record: RunRecord) -> tuple[float, str]:
+    """Return what sorts records by the time of their fires."""
     # A float of seconds is exact to the microsecond for times that are ours; times of one zone, compared with each
     # other, would be those of the clock on the wall, which is put back once a year.
     return record.scheduled_at.timestamp(), record.run_id

@@ -19,6 +19,7 @@ from apscheduler.triggers.base import BaseTrigger
 from ..errors import InvalidDefinition
 from . import arguments
 from .arguments import bounded_repr
+from .changes import changed_keys
 from .functions import JobFunction, main_module_name, resolve
 from .jobs import UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
@@ -137,13 +138,30 @@ def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | No
     """
     state = _parse(text)
     func = resolve(state["func"])
-    # What was written leaves nothing open that zone and time would have to fill.
-    trigger = parse_trigger(state["trigger"], where="trigger.").build(UTC, _EPOCH)
+    trigger = _built(state)
     policy = Policy.parse({key: state[key] for key in PARSERS if key in state})
     job = _assembled(job_id, state, scheduler, func, trigger, arguments.decode)
     job.policy = policy
     job.next_run_time = next_run_time
     return job
+
+
+def trigger_of(text: str) -> BaseTrigger:
+    """Return the trigger of the job that `dump` wrote, whose function need not be there. Raises InvalidDefinition."""
+    return _built(_parse(text))
+
+
+def differences(before: str, after: str) -> str | None:
+    """Return the keys in which two jobs that `dump` wrote differ, for a person; None where they do not."""
+    try:
+        return changed_keys(_parse(before), _parse(after))
+    except InvalidDefinition:
+        return None
+
+
+def _built(state: Mapping[str, Any]) -> BaseTrigger:
+    # What was written leaves nothing open that zone and time would have to fill.
+    return parse_trigger(state["trigger"], where="trigger.").build(UTC, _EPOCH)
 
 
 def sketch(job_id: str, text: str, scheduler: Any, *, trigger: BaseTrigger) -> ScheduledJob:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Generator
 from datetime import datetime
 from itertools import count
 
@@ -26,17 +27,37 @@ class MemoryStore(BaseJobStore):
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def take_due(self, now: datetime, limit: int) -> list[Job]:
-        """Return up to `limit` jobs due at `now`, earliest first.
+    def due(self, now: datetime) -> Generator[Job, None, None]:
+        """Yield the jobs due at `now`, earliest first, each once.
 
-        They are out of the order of fires until `update_job` or `remove_job` is called for each.
+        They may be changed and removed meanwhile. Until the iterator is closed those that it has yielded and that are
+        due still are not in the order of fires.
         """
+        timestamp, newest, last = now.timestamp(), next(self._numbers), -1
+        aside: list[tuple[float, int, str]] = []
+        try:
+            while (head := self._head()) is not None and head[0] <= timestamp:
+                if head[1] > newest or head[1] == last:
+                    aside.append(heapq.heappop(self._heap))
+                    continue
+                last = head[1]
+                yield self._jobs[head[2]]
+        finally:
+            for entry in aside:
+                heapq.heappush(self._heap, entry)
+
+    def peek_due(self, now: datetime) -> list[Job]:
+        """Return the jobs due at `now`, in no order, and leave them there; the others are not looked at."""
         due: list[Job] = []
         timestamp = now.timestamp()
-        while len(due) < limit and (head := self._head()) is not None and head[0] <= timestamp:
-            heapq.heappop(self._heap)
-            del self._entries[head[2]]
-            due.append(self._jobs[head[2]])
+        places = [0]
+        while places:
+            place = places.pop()
+            if place < len(self._heap) and self._heap[place][0] <= timestamp:
+                _, number, job_id = self._heap[place]
+                if self._entries.get(job_id) == number:
+                    due.append(self._jobs[job_id])
+                places += (2 * place + 1, 2 * place + 2)
         return due
 
     def next_due(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -46,6 +47,8 @@ class Slot:
         """Why the store is not available; None when its last use went well."""
         self.failing: Exception | None = None
         """What the store's pump failed with; None when its last turn went well. Reading may work all the same."""
+        self.observe: Callable[[str, float], None] | None = None
+        """To be told of how many seconds a use of the store took, in whatever thread it was."""
         self.session: Session | None = None
         """This process among those that share the store, once it takes part."""
         self._opened = False
@@ -81,6 +84,7 @@ class Slot:
     @contextmanager
     def use(self) -> Iterator[BaseJobStore]:
         """Use the store; what its driver raises comes out as StoreUnavailable."""
+        begin = time.perf_counter()
         try:
             with nullcontext() if self.shared else self.lock:
                 yield self.store
@@ -91,6 +95,9 @@ class Slot:
             raise StoreUnavailable(self.alias, error) from error
         else:
             self.error = None
+        finally:
+            if self.observe is not None:
+                self.observe(self.alias, time.perf_counter() - begin)
 
     def perform(self, op: Callable[[Any], T], *, write: bool = True) -> T:
         """Return `op(store)`, as one transaction where the store has any; without `write` it only reads."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import warnings
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
 from ..aio import AioVerbs
+from ..engine.clock import Clock
 from ..engine.performer import current_run
 from ..engine.scheduler import Scheduler
 from ..model.fields import moment
@@ -38,8 +40,6 @@ class VirtualTime:
     def __init__(
         self, fronts: tuple[APScheduler, ...], start: datetime | str | None, *, inline: bool, patience: float
     ) -> None:
-        if not fronts:
-            raise TypeError("virtual_time needs at least one scheduler")
         self._fronts = fronts
         self._engines = [front.scheduler for front in fronts]
         self._start = start
@@ -49,7 +49,15 @@ class VirtualTime:
 
     async def __aenter__(self) -> VirtualClock:
         loop = asyncio.get_running_loop()
-        self._check(loop)
+        if current_run:
+            raise VirtualTimeError(f"virtual_time was entered within job {current_run.job_id!r}; enter it in the test")
+        for engine in self._engines:
+            self._check(engine, loop)
+        if isinstance(loop, VirtualEventLoop) and loop.frozen:
+            raise VirtualTimeError(
+                "Another virtual_time block holds this event loop's time; give it both schedulers: "
+                "quart_sched.testing.virtual_time(one, other)"
+            )
         clock = self._clock(loop)
         if not isinstance(loop, VirtualEventLoop):
             warnings.warn(
@@ -74,57 +82,57 @@ class VirtualTime:
     ) -> None:
         await self._stack.aclose()
 
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        if current_run:
-            raise VirtualTimeError(f"virtual_time was entered within job {current_run.job_id!r}; enter it in the test")
-        for engine in self._engines:
-            if not engine.clock.real:
-                raise VirtualTimeError(
-                    "The scheduler is in a virtual_time block already, or was given a clock of its own; "
-                    "blocks cannot be nested"
-                )
-            if engine.running and engine._eventloop is not loop:
-                raise VirtualTimeError("The scheduler runs in another event loop; enter virtual_time in that one")
-        if isinstance(loop, VirtualEventLoop) and loop.frozen:
+    def _check(self, engine: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
+        if not engine.clock.real:
             raise VirtualTimeError(
-                "Another virtual_time block holds this event loop's time; give it both schedulers: "
-                "quart_sched.testing.virtual_time(one, other)"
+                "The scheduler is in a virtual_time block already, or was given a clock of its own; "
+                "blocks cannot be nested"
             )
-        if self._start is not None and any(
-            engine.running and any(slot.blocking for slot in engine.catalogue.slots.values())
-            for engine in self._engines
-        ):
+        if engine.running and engine._eventloop is not loop:
+            raise VirtualTimeError("The scheduler runs in another event loop; enter virtual_time in that one")
+        blocking = any(slot.blocking for slot in engine.catalogue.slots.values())
+        if self._start is not None and engine.running and blocking:
             raise VirtualTimeError(
                 "The scheduler runs already, and its job store keeps when jobs fire next, so that it cannot be taken "
                 "to another time; enter virtual_time before it starts, or leave start= out"
             )
 
     def _clock(self, loop: asyncio.AbstractEventLoop) -> VirtualClock:
-        engine = self._engines[0]
+        real = self._engines[0].clock if self._engines else Clock()
+        timezone: tzinfo = self._engines[0].timezone if self._engines else UTC
         if self._start is not None:
-            start = localize("start", moment("start", self._start), engine.timezone)
+            start = localize("start", moment("start", self._start), timezone)
         elif any(engine.running for engine in self._engines):
-            start = engine.clock.now()
+            start = real.now()
         else:
-            start = engine.clock.now().replace(microsecond=0)
-        return VirtualClock(self._engines, loop, start, timezone=engine.timezone, patience=self._patience)
+            start = real.now().replace(microsecond=0)
+        return VirtualClock(self._engines, loop, start, timezone=timezone, patience=self._patience)
 
     def _put(self, clock: VirtualClock, stack: AsyncExitStack) -> None:
         """Put the clock in place of the real one, and have it taken away again by `stack`."""
         for engine in self._engines:
-            stack.callback(_meet, engine)
-            engine.clock.replace(clock)
-            stack.callback(engine.clock.replace, None)
-            engine.stream.subscribe(clock.hear)
-            stack.callback(engine.stream.unsubscribe, clock.hear)
-            if self._start is not None:
-                _meet(engine)
-            engine.wakeup()
-        clock.begin()
+            self._put_into(engine, clock, stack)
+        clock.begin(partial(self._join, clock))
         stack.callback(clock.end)
         for front in self._fronts if self._inline else ():
             stack.callback(setattr, front, "aio", front.aio)
             front.aio = InlineVerbs(front, clock)
+
+    def _put_into(self, engine: Scheduler, clock: VirtualClock, stack: AsyncExitStack) -> None:
+        stack.callback(_meet, engine)
+        engine.clock.replace(clock)
+        stack.callback(engine.clock.replace, None)
+        engine.stream.subscribe(clock.hear)
+        stack.callback(engine.stream.unsubscribe, clock.hear)
+        if self._start is not None:
+            _meet(engine)
+        engine.wakeup()
+
+    def _join(self, clock: VirtualClock, front: APScheduler) -> None:
+        engine = front.scheduler
+        self._check(engine, clock._loop)
+        self._put_into(engine, clock, self._stack)
+        self._engines.append(engine)
 
 
 class InlineVerbs(AioVerbs):
@@ -178,7 +186,7 @@ def virtual_time(
     """Let schedulers live in virtual time for a block: ``async with virtual_time(scheduler) as clock``.
 
     See `APScheduler.virtual_time`; this takes several schedulers, such as two that share an SQL store, which then go by
-    one clock.
+    one clock. With none the block has its time all the same, and schedulers made in it take part by `clock.join`.
     """
     return VirtualTime(schedulers, start, inline=inline, patience=patience)
 

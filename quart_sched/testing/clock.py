@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import count
+from typing import TYPE_CHECKING
 
 from ..engine.clock import Clock
 from ..engine.performer import current_run
@@ -20,6 +19,10 @@ from ..model.runs import RunRecord
 from ..model.triggers import localize
 from .activity import Activity, VirtualTimeError
 from .loop import VirtualEventLoop
+from .timers import Timers
+
+if TYPE_CHECKING:
+    from ..extension import APScheduler
 
 _DRAIN_PATIENCE = 0.5
 """Real seconds that a shutdown waits for a thread that is stuck before its own deadlines come."""
@@ -28,19 +31,6 @@ _LOOK = 0.005
 _ROUNDS = 25
 """Turns of an ordinary loop within which one callback is taken to have led to all that it leads to."""
 _NOTHING_SEEN = (-1, "")
-_FOREVER = 1e10
-"""Seconds that nobody waits."""
-
-
-@dataclass(order=True, slots=True)
-class _Waiting:
-    """Who waits for a moment, in microseconds since the start; in the order in which they came."""
-
-    us: int
-    number: int
-    wake: Callable[[], None] = field(compare=False)
-    in_thread: bool = field(default=False, compare=False)
-    over: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -49,6 +39,11 @@ class _Advance:
 
     until: int
     done: asyncio.Future[None]
+
+
+def _check_distance(verb: str, by: object) -> None:
+    if by is not None and not isinstance(by, timedelta):
+        raise VirtualTimeError(f"{verb}() got {by!r}; expected a timedelta, such as {verb}(seconds=5)")
 
 
 class VirtualClock(Clock):
@@ -75,15 +70,15 @@ class VirtualClock(Clock):
         self._timezone = timezone
         self._patience = patience
         self._us = 0
-        self._monotonic = max(scheduler.clock.monotonic() for scheduler in schedulers)
+        clocks = [scheduler.clock for scheduler in schedulers] or [Clock()]
+        self._monotonic = max(clock.monotonic() for clock in clocks)
         self._loop_start = 0.0
-        self._waiting: list[_Waiting] = []
-        self._numbers = count()
-        self._lock = threading.Lock()
+        self._timers = Timers()
         self._blocked: set[str] = set()
         self._activity = Activity(schedulers, loop, self._blocked)
         self._advance: _Advance | None = None
         self._over = False
+        self._join: Callable[[APScheduler], None]
         self._seen = _NOTHING_SEEN
         self._silent_since = 0.0
         self._ended: list[tuple[int, RunRecord]] = []
@@ -139,8 +134,7 @@ class VirtualClock(Clock):
         parts = timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)
         if sum((by is not None, to is not None, bool(parts))) > 1:
             raise VirtualTimeError("advance() got several distances; expected a timedelta, its parts, or to=")
-        if by is not None and not isinstance(by, timedelta):
-            raise VirtualTimeError(f"advance() got {by!r}; expected a timedelta, such as advance(seconds=5)")
+        _check_distance("advance", by)
         try:
             target = self.now() + (by or parts) if to is None else self._moment(to)
         except OverflowError:
@@ -158,6 +152,53 @@ class VirtualClock(Clock):
         for scheduler in self._schedulers:
             scheduler.wakeup()
         await self._go_on(self._us)
+
+    def step(
+        self,
+        by: timedelta | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+    ) -> None:
+        """Set the machine's clock, forward or back (negative), as an administrator or NTP does, and let no time pass.
+
+        Nobody is told of that: what has become due is noticed when the scheduler next looks, within 60 seconds, so
+        advance the time after it. What has been fired already is not due again when the clock is set back.
+
+        Raises VirtualTimeError where it leads out of the calendar, and after the block.
+        """
+        self._set("step", by, timedelta(days, seconds, 0, 0, minutes, hours))
+
+    def suspend(
+        self,
+        by: timedelta | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+    ) -> None:
+        """Let the machine be suspended for so long: time passes, and nothing runs in it, nor does any timer.
+
+        What was due meanwhile is noticed within 60 seconds of virtual time after it, so advance the time by as much.
+
+        Raises VirtualTimeError for a negative distance, where it leads out of the calendar, and after the block.
+        """
+        distance = self._set("suspend", by, timedelta(days, seconds, 0, 0, minutes, hours), least=0)
+        self._monotonic += distance / 1e6
+        self._timers.sleep(self._us, distance)
+
+    def join(self, scheduler: APScheduler) -> None:
+        """Let a scheduler that was made after the block began live in its time too, until the block ends.
+
+        It is neither started nor stopped by that. Raises VirtualTimeError, as entering a block with it would, and after
+        the block.
+        """
+        if self._over:
+            raise VirtualTimeError("join() was called after the end of its virtual_time block")
+        self._join(scheduler)
 
     @property
     def advancing(self) -> bool:
@@ -183,11 +224,11 @@ class VirtualClock(Clock):
             event.set()
             await asyncio.sleep(0)
         else:
-            entry = self._enter(timeout, event.set)
+            timer = self._timers.enter(self._us, timeout, event.set)
             try:
                 await event.wait()
             finally:
-                entry.over = True
+                timer.over = True
 
     def block(self, seconds: float) -> None:
         """Hold up the calling thread, a plain function's, for so many virtual seconds; time may go on meanwhile."""
@@ -201,8 +242,8 @@ class VirtualClock(Clock):
             self._blocked.discard(run_id)
             woken.set()
 
-        self._enter(seconds, wake, in_thread=True)
-        # Behind the entry: until here the thread counts as busy, and time stands still.
+        self._timers.enter(self._us, seconds, wake, in_thread=True)
+        # Behind the timer: until here the thread counts as busy, and time stands still.
         self._blocked.add(run_id)
         self._loop.call_soon_threadsafe(lambda: None)
         woken.wait()
@@ -211,21 +252,25 @@ class VirtualClock(Clock):
 
     # The parts of it
 
+    def _set(self, verb: str, by: timedelta | None, parts: timedelta, least: int | None = None) -> int:
+        """Move the wall clock alone; return how far, in microseconds."""
+        _check_distance(verb, by)
+        if by is not None and parts:
+            raise VirtualTimeError(f"{verb}() got several distances; expected a timedelta or its parts")
+        if self._over:
+            raise VirtualTimeError(f"{verb}() was called after the end of its virtual_time block")
+        distance = by or parts
+        if least is not None and distance < timedelta(least):
+            raise VirtualTimeError(f"{verb}() got {distance}; expected a time that is not negative")
+        try:
+            self.now() + distance
+            self._start += distance
+        except OverflowError:
+            raise VirtualTimeError(f"{verb}() by {distance} from {self.now()} leads out of the calendar") from None
+        return distance // timedelta(microseconds=1)
+
     def _moment(self, value: datetime | str) -> datetime:
         return localize("to", moment("to", value), self._timezone)
-
-    def _enter(self, seconds: float, wake: Callable[[], None], *, in_thread: bool = False) -> _Waiting:
-        us = self._us + max(1, round(min(seconds, _FOREVER) * 1e6))
-        entry = _Waiting(us, next(self._numbers), wake, in_thread)
-        with self._lock:
-            heapq.heappush(self._waiting, entry)
-        return entry
-
-    def _next_own(self) -> int | None:
-        with self._lock:
-            while self._waiting and self._waiting[0].over:
-                heapq.heappop(self._waiting)
-            return self._waiting[0].us if self._waiting else None
 
     async def _go_on(self, until: int) -> None:
         """Move the time on to `until`, in microseconds, with all that happens on the way."""
@@ -313,7 +358,7 @@ class VirtualClock(Clock):
         """Move on to the next moment for which somebody waits; False where there is none until `until`."""
         moments = []
         at = 0.0
-        if (own := self._next_own()) is not None:
+        if (own := self._timers.next()) is not None:
             moments.append(own)
         if timer is not None:
             at = self._loop.time() + timer
@@ -329,18 +374,16 @@ class VirtualClock(Clock):
         self._us = max(self._us, us)
         if isinstance(self._loop, VirtualEventLoop):
             self._loop.move(max(self._loop_start + us / 1e6, loop_time))
-        due = []
-        with self._lock:
-            while self._waiting and self._waiting[0].us <= self._us:
-                due.append(heapq.heappop(self._waiting))
-        for entry in due:
-            if not entry.over:
-                entry.wake()
+        for timer in self._timers.due(self._us):
+            # One may have been given up by what an earlier one has led to.
+            if not timer.over:
+                timer.wake()
 
     # For the block
 
-    def begin(self) -> None:
-        """Hold the loop's time, where it can be held."""
+    def begin(self, join: Callable[[APScheduler], None]) -> None:
+        """Hold the loop's time, where it can be held; `join` is what lets another scheduler into the block."""
+        self._join = join
         if isinstance(self._loop, VirtualEventLoop):
             self._loop.freeze(self.at_idle)
         self._loop_start = self._loop.time()
@@ -356,11 +399,10 @@ class VirtualClock(Clock):
     def end(self) -> None:
         """Let who waits still go on in real time."""
         self._over = True
-        for entry in sorted(self._waiting):
-            if entry.in_thread:
-                entry.wake()
-            elif not entry.over:
-                self._loop.call_later((entry.us - self._us) / 1e6, entry.wake)
-        self._waiting.clear()
+        for timer in self._timers.clear():
+            if timer.in_thread:
+                timer.wake()
+            else:
+                self._loop.call_later((timer.us - self._us) / 1e6, timer.wake)
         if isinstance(self._loop, VirtualEventLoop):
             self._loop.thaw()

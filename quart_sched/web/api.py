@@ -13,7 +13,7 @@ from werkzeug.routing import PathConverter
 from ..errors import AuthenticationRequired, ConfigError, SchedulerError
 from . import requests, security
 from .answers import as_error, as_json
-from .endpoints import OPERATIONS
+from .endpoints import offered
 from .operations import Operation, View
 
 if TYPE_CHECKING:
@@ -33,16 +33,19 @@ _ANY_PATH = "quart_sched_path"
 
 
 def register(app: Quart, front: APScheduler) -> None:
-    """Add the API's routes to `app`, unless it has them. Raises ConfigError where an endpoint's name is taken."""
-    prefix = front.endpoint_prefix
-    taken = app.view_functions.keys() & {prefix + operation.endpoint for operation in OPERATIONS}
+    """Add the routes that the settings ask for to `app`, unless it has them.
+
+    Raises ConfigError where an endpoint's name is taken.
+    """
+    prefix, operations = front.endpoint_prefix, offered(front)
+    taken = app.view_functions.keys() & {prefix + operation.endpoint for operation in operations}
     if foreign := sorted(name for name in taken if app.view_functions[name].__module__ != __name__):
         raise ConfigError(
             f"SCHEDULER_ENDPOINT_PREFIX is {prefix!r}; expected one that keeps the API apart from the app's own "
             f"endpoint {foreign[0]!r}"
         )
     app.url_map.converters[_ANY_PATH] = AnyPath
-    for operation in OPERATIONS:
+    for operation in operations:
         if (endpoint := prefix + operation.endpoint) not in taken:
             # Slashes are not merged: what is asked of the job "/a" must not be redirected to the job "a".
             path = front.api_prefix + operation.rule.replace("<path:", f"<{_ANY_PATH}:") or "/"
@@ -53,9 +56,11 @@ def register(app: Quart, front: APScheduler) -> None:
 def warn_if_open(front: APScheduler) -> None:
     """Say so if anybody who can reach the app can steer the scheduler."""
     app = front.app
-    if front.api_enabled and front.auth is None and app is not None and not (app.debug or app.testing):
+    enabled = "API" if front.api_enabled else "dashboard" if front.settings.dashboard_enabled else None
+    if enabled and front.auth is None and app is not None and not (app.debug or app.testing):
         log.warning(
-            "The scheduler's API is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers"
+            "The scheduler's %s is enabled without authentication: set SCHEDULER_AUTH, or keep it from strangers",
+            enabled,
         )
 
 

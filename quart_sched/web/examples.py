@@ -59,6 +59,7 @@ JOB: dict[str, Any] = {
     "on_crash": "lost",
     "timeout": None,
     "retry": None,
+    "overdue_after": None,
     "description": None,
     "tags": [],
     "executor": "default",
@@ -144,3 +145,63 @@ FORECAST: dict[str, Any] = {
     "truncated": False,
     "items": [{"job_id": "report", **_FIRE}],
 }
+EXPLANATION: dict[str, Any] = {
+    "job_id": "tick",
+    "at": "2026-03-02T12:00:03+01:00",
+    "verdict": "ran",
+    "description": "It ran and succeeded.",
+    "outcome": "succeeded",
+    "run_ids": [_RUN_ID],
+    "late": 0.0012,
+    "from": None,
+    "to": None,
+    "fires": None,
+    "blocked_by": None,
+    "into": None,
+    "cause": None,
+    "pause": None,
+    "down": None,
+    "clock_change": None,
+    "previous": None,
+    "next": None,
+}
+CHANGES_MADE: dict[str, Any] = {
+    "items": [
+        {
+            "at": "2026-03-02T11:00:00+00:00",
+            "actor": "alice",
+            "action": "modify",
+            "job_id": "tick",
+            "version": 2,
+            "detail": "trigger, seconds",
+        }
+    ],
+    "next": None,
+}
+EVENTS = """retry: 500
+
+event: job
+id: 7c1d2f.1772449203001200.41...
+data: {"action": "paused", "job_id": "tick"}
+
+"""
+HEALTHY: dict[str, Any] = {"status": "ok"}
+STUCK: dict[str, Any] = {
+    "status": "failing",
+    "reasons": ['The pump of job store "default" has been at one step for 75 s'],
+    "worker": "web1:4711",
+}
+DEGRADED: dict[str, Any] = {
+    "status": "degraded",
+    "reasons": ['Job store "default" is not available: connection refused'],
+    "worker": "web1:4711",
+}
+NOT_RUNNING: dict[str, Any] = {
+    "status": "failing",
+    "reasons": ["The scheduler is not running"],
+    "worker": "web1:4711",
+}
+METRICS = """# HELP quart_sched_runs_total Runs, and fires without one, by outcome
+# TYPE quart_sched_runs_total counter
+quart_sched_runs_total{job="tick",outcome="succeeded"} 42.0
+"""

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from ..extension import APScheduler
 
 
-async def get_next_fires(front: APScheduler, job_id: str, **asked: Any) -> Response | dict[str, Any]:
+async def get_next_fires(front: APScheduler, job_id: str, **asked: Any) -> Response:
     """Answer GET /jobs/<id>/next?count=10 with `job_id`, `state`, `paused`, `reason` and `items`.
 
-    What they mean says `scheduler.aio.next_fires`.
+    What they mean says `scheduler.aio.next_fires`. An item is `{"at": ..., "clock_change": null}`, or has there
+    `direction` (forward, back), `at` (the first moment of the new time), `wall` (the time that is skipped or comes
+    twice), `effect` (moved, left_out, both, once; null where that is not known) and `description`.
     """
     try:
         found = await front.aio.next_fires(job_id, **asked)
     except JobNotFound as error:
         return await by_whole_id(front, f"{job_id}/next", error)
-    head = {"job_id": found.job_id, "state": found.state, "paused": found.paused, "reason": found.reason}
-    return await as_listing(front, head, (fire.to_wire() for fire in found.items))
+    return await as_listing(front, found.head(), (fire.to_wire() for fire in found.items))
 
 
 async def get_forecast(front: APScheduler, **asked: Any) -> Response:

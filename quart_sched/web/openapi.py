@@ -15,9 +15,10 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 from .. import errors
 from ..auth import HTTPBasicAuth, HTTPBearerAuth
 from ..model.backfill import BACKFILL
+from ..model.explanation import EXPLANATION
 from ..model.fields import Field, Schema, record, zone_names
 from ..model.job_schema import SCHEMAS
-from . import forecast, runs, scheduler
+from . import explain, forecast, health, jobs, runs, scheduler
 from .operations import Answer, Operation
 
 if TYPE_CHECKING:
@@ -29,8 +30,15 @@ _made: WeakKeyDictionary[APScheduler, tuple[Any, str]] = WeakKeyDictionary()
 
 async def document(front: APScheduler, operations: Iterable[Operation]) -> str:
     """Return the document as JSON text; it is made once for each place at which the app is mounted."""
+    operations = tuple(operations)
     root = request.root_path.rstrip("/")
-    about = (root, front.api_prefix, front.auth, front.settings.pretty_json)
+    about = (
+        [operation.endpoint for operation in operations],
+        root,
+        front.api_prefix,
+        front.auth,
+        front.settings.pretty_json,
+    )
 
     def make() -> str:
         made = describe(operations, prefix=front.api_prefix, root=root, auth=front.auth)
@@ -48,7 +56,7 @@ def describe(operations: Iterable[Operation], *, prefix: str, root: str = "", au
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = paths.setdefault(prefix + operation.path or "/", {})
-        path[operation.method.lower()] = _operation(operation, secured=auth is not None)
+        path[operation.method.lower()] = _operation(operation, auth is not None)
     components: dict[str, Any] = {"schemas": {**SCHEMAS, "TimeZoneName": zone_names(), **_ANSWERED}}
     security: dict[str, Any] = {}
     if auth is not None:
@@ -73,20 +81,32 @@ _ANSWERED: Mapping[str, Schema] = {
     "Backfill": BACKFILL,
     "NextFires": forecast.NEXT_FIRES,
     "Forecast": forecast.FORECAST,
+    "JobPage": jobs.PAGE,
+    "Explanation": EXPLANATION,
+    "Changes": explain.CHANGES,
+    "Health": health.HEALTH,
     "Runs": runs.PAGE,
     "Run": runs.RUN_DETAIL,
     "Error": record({"error_message": {"type": "string"}}),
 }
 
 
-def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:
+def _operation(operation: Operation, authenticated: bool) -> dict[str, Any]:
+    secured = authenticated and operation.right is not None
     described: dict[str, Any] = {"operationId": operation.endpoint, "summary": operation.summary}
     right = f"Needs the right {operation.right}." if secured else ""
     if text := " ".join(filter(None, (operation.description, right))):
         described["description"] = text
+    if authenticated and not secured:
+        described["security"] = [{}, {"login": []}]  # It tells more to those who may read.
     described["tags"] = [operation.rule.split("/")[1] if operation.rule.count("/") > 1 else "scheduler"]
     places = (("path", operation.path_parameters), ("query", operation.query), ("header", operation.headers))
-    if parameters := [_parameter(name, where, field) for where, some in places for name, field in (some or {}).items()]:
+    parameters = [
+        _parameter(name, where, field, needed=where == "path" or name in operation.needed)
+        for where, some in places
+        for name, field in (some or {}).items()
+    ]
+    if parameters:
         described["parameters"] = parameters
     if body := operation.body:
         examples = {name: {"value": value} for name, value in body.examples.items()}
@@ -99,17 +119,22 @@ def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:
     return described
 
 
-def _parameter(name: str, where: str, field: Field) -> dict[str, Any]:
+def _parameter(name: str, where: str, field: Field, *, needed: bool) -> dict[str, Any]:
     schema = {key: value for key, value in field.schema.items() if key != "description"}
     described = {"description": field.schema["description"]} if "description" in field.schema else {}
-    return {"name": name, "in": where, "required": where == "path", **described, "schema": schema}
+    return {"name": name, "in": where, "required": needed, **described, "schema": schema}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    if answer.schema is None:
-        return {"description": answer.description}
-    example = {} if answer.example is None else {"example": answer.example}
-    return {"description": answer.description, "content": {answer.media_type: {"schema": answer.schema, **example}}}
+    described: dict[str, Any] = {"description": answer.description}
+    if answer.headers:
+        described["headers"] = {
+            name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in answer.headers.items()
+        }
+    if answer.schema is not None:
+        example = {} if answer.example is None else {"example": answer.example}
+        described["content"] = {kind: {"schema": answer.schema, **example} for kind in answer.media_types}
+    return described
 
 
 # Errors
@@ -124,6 +149,7 @@ _SAMPLES: tuple[errors.SchedulerError, ...] = (
     errors.JobNotFound("tick"),
     errors.DuplicateJob("tick"),
     errors.DeclaredJob("tick"),
+    errors.JobChangedMeanwhile("tick"),
     errors.FunctionNotAllowed("'os:system' may not be scheduled over REST"),
     errors.OverlapForbidden("tick", ["019cb17b-7a00-7a3c-9c1e-5b1d2f0a4e11"]),
     errors.IdempotencyKeyReused(),

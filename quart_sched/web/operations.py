@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quart import Response
@@ -32,31 +32,38 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an operation answers with: JSON, unless `media_type` is another one, or nothing where there is no schema."""
+    """What an operation answers with: JSON unless `media_types` are others, or nothing where there is no schema.
+
+    `headers` are those that it may have, by name with what they say.
+    """
 
     description: str
     schema: Schema | None = None
     example: Any = None
-    media_type: str = "application/json"
+    media_types: tuple[str, ...] = ("application/json",)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One endpoint of the API.
 
-    `query` holds the parameters that it takes, and any other is refused; None leaves a query aside, as
-    Flask-APScheduler's endpoints do. `raises` are the errors that it answers with, besides those of everyone: a caller
-    that may not, and a request that cannot be understood.
+    `right` is None where it answers everybody. `query` holds the parameters that it takes, and any other is refused;
+    None leaves a query aside, as Flask-APScheduler's endpoints do, and `lenient` one that has none of the parameters.
+    `needed` are those that the view cannot do without. `raises` are the errors that it answers with, besides those of
+    everyone: a caller that may not, and a request that cannot be understood.
     """
 
     endpoint: str
     method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
     rule: str
-    right: Right
+    right: Right | None
     view: View
     summary: str
     description: str = ""
     query: Mapping[str, Field] | None = None
+    lenient: bool = False
+    needed: tuple[str, ...] = ()
     headers: Mapping[str, Field] | None = None
     body: Body | None = None
     answers: Mapping[int, Answer]
@@ -82,6 +89,9 @@ class Operation:
             unreadable += (BadRequest,)
         return tuple(dict.fromkeys(unreadable + self.raises))
 
+
+DONE: Mapping[int, Answer] = {204: Answer("Done")}
+"""What one answers with that has nothing to say."""
 
 PATH_PARAMETERS: Mapping[str, Field] = {
     "job_id": Field(text().parse, {"type": "string", "pattern": "^[^/]", "examples": ["tick"]}).about(

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, cast
 
 from quart import request
 
 from ..errors import BadRequest, InvalidDefinition
-from ..model.fields import parse_fields
+from ..model.fields import Field, parse_fields
 from .operations import Operation
 
 
 async def arguments(operation: Operation) -> dict[str, Any]:
     """Return what the request under way gives to the view, by name. Raises InvalidDefinition or BadRequest."""
-    given: dict[str, Any] = {}
-    if operation.query is not None:
-        given |= parse_fields(operation.query, _query())
-    for name, field in (operation.headers or {}).items():
-        if (value := request.headers.get(name)) is not None:
-            given[name.lower().replace("-", "_")] = field(name, value)
+    query = operation.query
+    if operation.lenient and query is not None and not request.args.keys() & query.keys():
+        query = None
+    given = parameters(query, operation.headers)
     if operation.body is not None:
         given["body"] = operation.body.parse(await _object(optional=not operation.body.required))
+    return given
+
+
+def parameters(query: Mapping[str, Field] | None, headers: Mapping[str, Field] | None = None) -> dict[str, Any]:
+    """Return what the query and the headers give, by name; no query is looked at where `query` is None.
+
+    Raises InvalidDefinition.
+    """
+    given = {} if query is None else parse_fields(query, _query())
+    for name, field in (headers or {}).items():
+        if (value := request.headers.get(name)) is not None:
+            given[name.lower().replace("-", "_")] = field(name, value)
     return given
 
 

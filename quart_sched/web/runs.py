@@ -9,7 +9,7 @@ from quart import Response
 
 from ..errors import JobNotFound, RunNotFound
 from ..model.fields import Schema, listing, record
-from ..model.runs import DETAIL, RUN, RunPage, to_wire
+from ..model.runs import DETAIL, RUN, to_wire
 from .jobs import by_whole_id
 
 if TYPE_CHECKING:
@@ -18,27 +18,20 @@ if TYPE_CHECKING:
 
 async def get_runs(front: APScheduler, **asked: Any) -> dict[str, Any]:
     """Answer GET /runs."""
-    return _shown(await front.aio.runs(**asked))
+    return await page(front, **asked)
 
 
-async def get_job_runs(front: APScheduler, job_id: str, **asked: Any) -> dict[str, Any]:
+async def get_job_runs(front: APScheduler, job_id: str, **asked: Any) -> Response | dict[str, Any]:
     """Answer GET /jobs/<id>/runs, also for a job that is gone and has left records."""
-    page = await front.aio.runs(job_id, **asked)
-    if not page.items and await front.aio.get_job(job_id) is None:
-        anything = await front.aio.runs(job_id, limit=1)
-        if not anything.items:
-            return await by_whole_id(front, f"{job_id}/runs", JobNotFound(job_id))
-    return _shown(page)
+    try:
+        return await page_of_job(front, job_id, **asked)
+    except JobNotFound as error:
+        return await by_whole_id(front, f"{job_id}/runs", error)
 
 
 async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
     """Answer GET /runs/<run_id>, with the ids of all runs of the same fire."""
-    record = await front.aio.run(run_id)
-    if record is None:
-        raise RunNotFound(run_id)
-    histories = front.scheduler.histories
-    attempts = await front.scheduler.call(partial(histories.attempts, record), blocking=histories.blocking)
-    return to_wire(record, detail=True) | {"attempts": [attempt.run_id for attempt in attempts]}
+    return await detail(front, run_id)
 
 
 async def cancel_run(front: APScheduler, run_id: str) -> Response:
@@ -47,8 +40,30 @@ async def cancel_run(front: APScheduler, run_id: str) -> Response:
     return Response(status=202)
 
 
-def _shown(page: RunPage) -> dict[str, Any]:
-    return {"items": [to_wire(record) for record in page.items], "next": page.next}
+async def page(front: APScheduler, job_id: str | None = None, **query: Any) -> dict[str, Any]:
+    """Return a page of runs as JSON; `query` is that of `aio.runs`."""
+    found = await front.aio.runs(job_id, **query)
+    return {"items": [to_wire(record) for record in found.items], "next": found.next}
+
+
+async def page_of_job(front: APScheduler, job_id: str, **query: Any) -> dict[str, Any]:
+    """Return a page of a job's runs as JSON. Raises JobNotFound where there is neither the job nor a record of it."""
+    found = await page(front, job_id, **query)
+    if not found["items"] and await front.aio.get_job(job_id) is None:
+        anything = await front.aio.runs(job_id, limit=1)
+        if not anything.items:
+            raise JobNotFound(job_id)
+    return found
+
+
+async def detail(front: APScheduler, run_id: str) -> dict[str, Any]:
+    """Return a run as JSON, with what it put out and the ids of all runs of its fire. Raises RunNotFound."""
+    record = await front.aio.run(run_id)
+    if record is None:
+        raise RunNotFound(run_id)
+    histories = front.scheduler.histories
+    attempts = await front.scheduler.call(partial(histories.attempts, record), blocking=histories.blocking)
+    return to_wire(record, detail=True) | {"attempts": [attempt.run_id for attempt in attempts]}
 
 
 PAGE: Schema = record({"items": listing(record(RUN)), "next": {"type": ["string", "null"]}})

@@ -12,6 +12,7 @@ from quart import Response
 from ..errors import StoreUnavailable
 from ..model.fields import Schema, listing, or_null, record, ref
 from ..model.triggers import zone_name
+from . import health
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -38,9 +39,7 @@ async def get_scheduler_info(front: APScheduler) -> dict[str, Any]:
         "timezone": zone_name(scheduler.timezone),
         "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.running()},
         "jobstores": {alias: {"available": trouble is None, "error": trouble} for alias, trouble in troubles.items()},
-        "degraded": [
-            f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles.items() if trouble
-        ],
+        "degraded": health.degraded(front),
         "workers": workers,
     }
 

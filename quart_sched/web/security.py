@@ -6,7 +6,7 @@ import inspect
 import ipaddress
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
@@ -15,9 +15,10 @@ from weakref import WeakSet
 
 from quart import request
 
-from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed
+from ..errors import AuthenticationRequired, Forbidden, FunctionNotAllowed, InvalidDefinition
 from ..model.actor import current_actor
-from ..model.functions import JobFunction, main_module_name, resolve
+from ..model.functions import JobFunction, main_module_name, resolve, runs_on_loop
+from . import session
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -33,13 +34,20 @@ _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
 
-async def check_caller(front: APScheduler, right: Right) -> None:
-    """Raise AuthenticationRequired or Forbidden unless the request comes from where it may, with this right."""
-    current_actor.set("api")
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
-        _check_origin(front)
-    _rights_now.set(_ALL if front.auth is None else await _rights(front))
+async def check_caller(front: APScheduler, right: Right | None, *, actor: str = "api") -> frozenset[str]:
+    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless `right` is among them.
+
+    Changes are made in the name of the user, or of `actor` where the credentials have no name. Where `right` is None,
+    which lets everybody in, nobody is asked who he is, and has no rights.
+    """
+    current_actor.set(actor)
+    check_origin(front)
+    if right is None:
+        return frozenset()
+    rights = await rights_of_caller(front)
+    _rights_now.set(rights)
     check_right(right)
+    return rights
 
 
 def check_right(right: Right) -> None:
@@ -48,8 +56,14 @@ def check_right(right: Right) -> None:
         raise Forbidden(f"This needs the right {right!r}, which the credentials do not carry")
 
 
-async def _rights(front: APScheduler) -> frozenset[str]:
-    """Return what the request's credentials allow."""
+async def rights_of_caller(front: APScheduler) -> frozenset[str]:
+    """Return what the request's credentials allow: everything, where there is no authentication.
+
+    Raises AuthenticationRequired.
+    """
+    if front.auth is None:
+        return _ALL
+    session.recall(front)
     if front.authentication_callback is None:
         if front not in _without_judge:
             _without_judge.add(front)
@@ -77,8 +91,13 @@ async def _rights(front: APScheduler) -> frozenset[str]:
     return frozenset(verdict)
 
 
-def _check_origin(front: APScheduler) -> None:
-    """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours."""
+def check_origin(front: APScheduler) -> None:
+    """Refuse what a page of another site makes a browser send, and what reaches us under a name that is not ours.
+
+    Requests that change nothing may come from anywhere. Raises Forbidden.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
     host = request.host.lower()
     origin = request.headers.get("Origin")
     scheme, _, netloc = (origin or "").lower().partition("://")
@@ -153,6 +172,41 @@ def allowed_function(front: APScheduler, ref: str) -> JobFunction:
             "that is loaded has it"
         )
     return func  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def allowed_functions(front: APScheduler) -> list[str]:
+    """Return references to the functions that may be scheduled over REST, as far as they can be listed.
+
+    Private ones are left out, and what a pattern admits besides functions; those may be scheduled all the same.
+    """
+    patterns = front.settings.api_allowed_funcs
+    found = {
+        ref for ref in front.scheduler.catalogue.declarations.registered if patterns is None or _matches(ref, patterns)
+    }
+    for module_name, module in list(sys.modules.items()):
+        if not isinstance(module, ModuleType):
+            continue
+        if patterns is None and not _in_package(front, module_name):
+            continue
+        for name, func in list(vars(module).items()):
+            ref = f"{module_name}:{name}"
+            own = isinstance(func, FunctionType) and (func.__module__, func.__qualname__) == (module_name, name)
+            if own and not name.startswith("_") and (patterns is None or _matches(ref, patterns)) and _is_job(func):
+                found.add(ref)
+    return sorted(found)
+
+
+def _matches(ref: str, patterns: Collection[str]) -> bool:
+    # Everything is more than anybody can choose from.
+    return any(fnmatchcase(ref, pattern) for pattern in patterns if pattern != "*")
+
+
+def _is_job(func: FunctionType) -> bool:
+    try:
+        runs_on_loop(func)
+    except InvalidDefinition:
+        return False
+    return True
 
 
 def _in_package(front: APScheduler, module_name: str) -> bool:

@@ -54,11 +54,11 @@ async def outcomes(scheduler: Any, job_id: str = "job") -> list[str]:
 async def test_a_coroutine_is_cancelled_and_its_job_goes_on_firing(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", waits, **EVERY)
-        await clock.advance(11)
+        await clock.advance(seconds=11)
         await scheduler.aio.cancel_run(seen[0])
-        await clock.advance(0)
+        await clock.run_due()
         assert await outcomes(scheduler) == ["cancelled"]
-        await clock.advance(10)
+        await clock.advance(seconds=10)
         assert await outcomes(scheduler) == ["cancelled", "running"]
 
 
@@ -102,23 +102,23 @@ async def test_one_that_has_only_just_been_submitted_never_begins(scheduler, app
 async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", waits, **EVERY | {"misfire_grace_time": None, "coalesce": False})
-        clock.jump(35)
+        clock.suspend(seconds=35)
         scheduler.scheduler.wakeup()
-        await clock.advance(1)
+        await clock.advance(seconds=1)
         [batch] = scheduler.scheduler.runner._active["job"]
         await scheduler.aio.cancel_run(batch.runs[-1].run_id)
         await scheduler.aio.cancel_run(seen[0])
-        await clock.advance(0)
+        await clock.run_due()
         assert await outcomes(scheduler) == ["cancelled", "running", "cancelled"]
 
 
 async def test_an_attempt_that_waits_is_not_made(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
-        await clock.advance(11)
+        await clock.advance(seconds=11)
         [waiting] = (await scheduler.aio.runs("job", outcome="retry_wait")).items
         await scheduler.aio.cancel_run(waiting.run_id)
-        await clock.advance(7)
+        await clock.advance(seconds=7)
         assert len(seen) == 1
         record = await scheduler.aio.run(waiting.run_id)
         assert (record.outcome, record.final, record.attempt) == ("cancelled", True, 2)
@@ -127,7 +127,7 @@ async def test_an_attempt_that_waits_is_not_made(scheduler, app, serve, clock):
 async def test_what_is_over_or_was_never_there_is_said_so(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_API_ENABLED=True) as client:
         scheduler.add_job("job", fails, trigger="date", run_date=at(10))
-        await clock.advance(11)
+        await clock.advance(seconds=11)
         with pytest.raises(RunOver, match=f"Run {seen[0]} is over: failed"):
             await scheduler.aio.cancel_run(seen[0])
         with pytest.raises(RunNotFound, match="Run nothing not found"):

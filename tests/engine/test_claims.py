@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.base import BaseTrigger
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from quart_sched import Scheduler
 from quart_sched.engine.claims import claim
+from quart_sched.model import planning
 from quart_sched.stores.adapter import Unrestorable
 from quart_sched.stores.memory import MemoryStore
 
@@ -64,12 +66,12 @@ def ids(store: MemoryStore) -> list[str]:
 
 def test_a_claim_moves_each_job_on_before_it_runs_and_removes_what_has_ended() -> None:
     store = stored(make(every(10), NOW, id="a"), make(DateTrigger(NOW), NOW, id="b"))
-    outcome = claim(store, store.take_due(NOW, 10), NOW, 100, {"default"}, 10)
+    outcome = claim(store, store.due(NOW), NOW, 100, {"default"}, 10)
     assert [(job.id, planned.fires) for job, planned in outcome.claims] == [("a", (NOW,)), ("b", (NOW,))]
     assert outcome.ended == ["b"]
     assert store.lookup_job("b") is None
     assert store.lookup_job("a").next_run_time == NOW + 10 * SECOND
-    assert store.take_due(NOW, 10) == []
+    assert list(store.due(NOW)) == []
 
 
 def test_no_more_is_claimed_than_there_is_room_for() -> None:
@@ -111,6 +113,34 @@ def test_a_job_whose_trigger_raises_is_paused_and_named() -> None:
     assert jobs[0].next_run_time is None
 
 
+def test_when_its_time_is_over_a_claim_leaves_the_rest_due() -> None:
+    jobs = [make(every(10), NOW - number * SECOND, id=str(number), misfire_grace_time=60) for number in range(3)]
+    store, claimed = stored(*jobs), []
+    for more in (True, True, False):
+        outcome = claim(store, store.due(NOW), NOW, 100, {"default"}, 10, seconds=0.0)
+        assert outcome.more == more
+        claimed += [job.id for job, _ in outcome.claims]
+    assert claimed == ["2", "1", "0"]
+    assert store.next_due() > NOW.timestamp()
+
+
+def test_a_job_that_is_due_again_after_its_claim_lets_the_others_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "WALK_LIMIT", 10)
+
+    class Listed(BaseTrigger):
+        """Does not look at the present, so that it is worked off plan by plan."""
+
+        def get_next_fire_time(self, previous: Any, now: Any) -> Any:
+            return NOW if previous is None else previous + SECOND
+
+    now = NOW + 35 * SECOND
+    behind = make(Listed(), NOW, id="behind", misfire_grace_time=None)
+    store, order = stored(behind, make(every(10, start=now), now, id="other")), []
+    while claims := claim(store, store.due(now), now, 100, {"default"}, 10).claims:
+        order += [(job.id, sum(lapse.fires or 0 for lapse in planned.lapses)) for job, planned in claims]
+    assert order == [("behind", 10), ("other", 0), ("behind", 10), ("behind", 10), ("behind", 5)]
+
+
 class Silent(BaseTrigger):
     def get_next_fire_time(self, previous: Any, now: Any) -> Any:
         raise ZeroDivisionError("in the trigger")
@@ -118,7 +148,7 @@ class Silent(BaseTrigger):
 
 def test_a_job_removed_between_taking_and_claiming_does_not_run() -> None:
     store = stored(make(every(10), NOW, id="a"), make(DateTrigger(NOW), NOW, id="b"), make(every(10), NOW, id="c"))
-    due = store.take_due(NOW, 10)
+    due = list(store.due(NOW))
     store.remove_job("a")
     store.remove_job("b")
     outcome = claim(store, due, NOW, 100, {"default"}, 10)
@@ -176,16 +206,19 @@ def test_without_room_nothing_is_claimed_and_nothing_lost() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 30)), min_size=1, max_size=8))
-def test_over_many_rounds_each_fire_is_claimed_once(steps: list[tuple[int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 30)), min_size=1, max_size=8),
+    st.sampled_from([0.0, float("inf")]),
+)
+def test_over_many_rounds_each_fire_is_claimed_once(steps: list[tuple[int, int]], slice_: float) -> None:
     """Whatever the pace of the rounds: what ran and what lapsed is the schedule, each fire once."""
     jobs = {f"{number}": seconds for number, (seconds, _) in enumerate(steps)}
     store = stored(*(make(every(seconds), NOW, id=job_id) for job_id, seconds in jobs.items()))
     now, seen = NOW, dict.fromkeys(jobs, 0)
     for _, wait in steps:
         now += wait * SECOND
-        while due := store.take_due(now, 3):
-            for job, planned in claim(store, due, now, 100, {"default"}, 3).claims:
+        while claims := claim(store, store.due(now), now, 100, {"default"}, 3, slice_).claims:
+            for job, planned in claims:
                 seen[job.id] += len(planned.fires) + sum(lapse.fires or 0 for lapse in planned.lapses)
     for job_id, seconds in jobs.items():
         assert seen[job_id] == (now - NOW) // (seconds * SECOND) + 1

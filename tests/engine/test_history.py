@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from quart_sched.engine.clock import Clock
 from quart_sched.engine.history import Histories, HistoryRing, HistoryWriter, under_way
 from quart_sched.model.events import RunEnded, SchedulerChanged
-from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, in_time
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.history import SqlHistory
-from tests.conftest import START, ManualClock, eventually
+from quart_sched.testing import VirtualClock
+from tests.conftest import START, eventually
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -76,6 +77,18 @@ def test_another_outcome_in_between_parts_them() -> None:
         ("r2", "coalesced"),
         ("r3", "succeeded"),
         ("r5", "missed"),
+    ]
+
+
+def test_lapses_that_were_decided_on_one_by_one_keep_their_own_delays() -> None:
+    ring = HistoryRing(10)
+    for number, accounted in ((1, 5), (2, 5), (9, 10)):
+        moment, decided = NOW + timedelta(seconds=number), NOW + timedelta(seconds=accounted)
+        lapse = RunRecord(f"r{number}", "f", "job", moment, "missed", "schedule", "host:1", finished_at=decided)
+        ring(RunEnded(lapse, "default"))
+    assert [(record.fires, record.finished_at) for record in ring.records()] == [
+        (2, NOW + timedelta(seconds=5)),
+        (1, NOW + timedelta(seconds=10)),
     ]
 
 
@@ -219,6 +232,10 @@ class Fixed:
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         return [r for r in self.records if r.fire_id == record.fire_id]
 
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        own = [r for r in self.records if r.job_id == job_id and r.scheduled_at >= begin]
+        return sorted(own, key=in_time)[:limit]
+
 
 @pytest.mark.parametrize("filters", [{}, {"job_id": "job"}], ids=["all", "of one job"])
 @given(st.lists(st.lists(st.integers(0, 30), max_size=12, unique=True), max_size=3), st.integers(1, 5))
@@ -256,6 +273,13 @@ def test_attempts_in_several_places_come_in_their_order() -> None:
     first, second = record(1, "lost", final=False), record(2, fire_id="r1", attempt=2)
     histories = Histories([Fixed(second), Fixed(first, record(3))])
     assert histories.attempts(second) == [first, second]
+
+
+def test_the_first_fires_from_a_moment_come_in_the_order_of_time_out_of_all_sources() -> None:
+    running, over = record(2, "running"), record(2)
+    histories = Histories([Fixed(record(4), running), Fixed(record(1), over, record(3)), Fixed(record(9))])
+    found = histories.fires_from("job", NOW + timedelta(seconds=2), 3)
+    assert found == [over, record(3), record(4)]
 
 
 def test_without_sources_there_is_nothing() -> None:
@@ -309,7 +333,7 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-async def writer(shelf: Shelf, clock: ManualClock) -> AsyncIterator[HistoryWriter]:
+async def writer(shelf: Shelf, clock: VirtualClock) -> AsyncIterator[HistoryWriter]:
     made = HistoryWriter(shelf, size=5, clock=clock, keeps=lambda alias: alias != "shared")
     yield made
     shelf.away = False
@@ -324,10 +348,10 @@ def over(writer: HistoryWriter, *numbers: int, alias: str = "default", **more: A
 
 async def test_records_are_written_together_in_another_thread(writer, shelf, clock) -> None:
     over(writer, 1, 2)
-    await clock.advance(0.05)
+    await clock.advance(seconds=0.05)
     over(writer, 3)
     assert shelf.attempts == 0
-    await clock.advance(0.06)
+    await clock.advance(seconds=0.06)
     await eventually(lambda: not len(writer))
     assert shelf.batches == [[record(1), record(2), record(3)]]
     assert threading.current_thread().name not in shelf.threads
@@ -337,32 +361,31 @@ async def test_runs_of_a_shared_store_and_other_events_are_not_written(writer, s
     over(writer, 1, alias="shared")
     writer(SchedulerChanged(aps.EVENT_SCHEDULER_PAUSED))
     assert len(writer) == 0
-    await clock.advance(60)
+    await clock.advance(seconds=60)
     assert shelf.attempts == 0
 
 
 async def test_a_record_is_shown_until_it_is_written(writer, shelf, clock) -> None:
     shelf.open.clear()
     over(writer, 1)
-    await clock.advance(1)
+    advancing = asyncio.create_task(clock.advance(seconds=1))
     await eventually(lambda: shelf.attempts)
     assert writer.find("r1") == record(1)
     assert writer.page(RunQuery()) == [record(1)]
     assert writer.attempts(record(1)) == [record(1)]
     shelf.open.set()
-    await eventually(lambda: not len(writer))
+    await advancing
     assert writer.find("r1") is None
 
 
 async def test_lapses_share_a_record_only_as_long_as_it_is_not_being_written(writer, shelf, clock) -> None:
     shelf.open.clear()
     over(writer, 1, 2, outcome="missed")
-    await clock.advance(1)
+    advancing = asyncio.create_task(clock.advance(seconds=1))
     await eventually(lambda: shelf.attempts)
     over(writer, 3, 4, outcome="missed")
     shelf.open.set()
-    await eventually(lambda: len(writer) == 1 and clock._waiting)
-    await clock.advance(1)
+    await advancing
     await eventually(lambda: not len(writer))
     assert [[(r.run_id, r.fires) for r in batch] for batch in shelf.batches] == [[("r1", 2)], [("r3", 2)]]
 
@@ -374,12 +397,12 @@ async def test_while_the_database_is_away_the_newest_records_wait_and_the_log_sa
     over(writer, 1, 2, 3)
     for _ in range(5):
         before = shelf.attempts
-        await clock.advance(31)
-        await eventually(lambda before=before: shelf.attempts > before and clock._waiting)
+        await clock.advance(seconds=31)
+        await eventually(lambda before=before: shelf.attempts > before)
     over(writer, 4, 5, 6, 7)
     assert len(writer) == 5
     shelf.away = False
-    await clock.advance(31)
+    await clock.advance(seconds=31)
     await eventually(lambda: not len(writer))
     assert shelf.written == ["r3", "r4", "r5", "r6", "r7"]
     messages = [entry.getMessage() for entry in caplog.records]
@@ -388,7 +411,7 @@ async def test_while_the_database_is_away_the_newest_records_wait_and_the_log_sa
         "The run history is being written again; 2 records had to be dropped",
     ]
     over(writer, 8)
-    await clock.advance(1)
+    await clock.advance(seconds=1)
     await eventually(lambda: not len(writer))
     assert len(caplog.records) == 2
 
@@ -417,12 +440,11 @@ async def test_records_that_made_room_while_they_were_written_do_not_count_as_dr
 ) -> None:
     shelf.open.clear()
     over(writer, 1, 2)
-    await clock.advance(1)
+    advancing = asyncio.create_task(clock.advance(seconds=1))
     await eventually(lambda: shelf.attempts)
     over(writer, 3, 4, 5, 6, 7)
     shelf.open.set()
-    await eventually(lambda: shelf.batches and clock._waiting)
-    await clock.advance(1)
+    await advancing
     await eventually(lambda: not len(writer))
     assert shelf.written == ["r1", "r2", "r3", "r4", "r5", "r6", "r7"]
     assert caplog.records == []
@@ -448,8 +470,8 @@ async def test_closing_tries_again_within_its_deadline(shelf) -> None:
     assert shelf.written == ["r1"]
 
 
-async def test_closing_gives_up_at_its_deadline_and_says_what_is_lost(shelf, clock, caplog) -> None:
-    writer = HistoryWriter(shelf, size=2, clock=clock, keeps=lambda alias: True)
+async def test_closing_gives_up_at_its_deadline_and_says_what_is_lost(shelf, caplog) -> None:
+    writer = HistoryWriter(shelf, size=2, clock=Clock(), keeps=lambda alias: True)
     shelf.open.clear()
     over(writer, 1, 2, 3)
     await writer.close(0.05)
@@ -505,13 +527,13 @@ async def test_the_records_of_a_memory_store_reach_a_database_and_are_read_as_on
     database.dispose()
 
 
-async def test_a_writer_deletes_what_is_too_old_once_an_hour_and_frees_its_connections() -> None:
-    clock, shelf = ManualClock(), Shelf()
+async def test_a_writer_deletes_what_is_too_old_once_an_hour_and_frees_its_connections(clock) -> None:
+    shelf = Shelf()
     writer = HistoryWriter(shelf, size=5, days=2, clock=clock, keeps=lambda alias: True)
     for number, seconds in enumerate((0, 1800, 1801)):
-        clock.jump(seconds)
+        clock.suspend(seconds=seconds)
         over(writer, number)
-        await clock.advance(0.2)
+        await clock.advance(seconds=0.2)
         await eventually(lambda: not len(writer))
         await eventually(lambda: writer._task is not None and writer._task.done())
     assert len(shelf.pruned) == 6  # twice, each until nothing was left

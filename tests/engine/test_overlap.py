@@ -43,30 +43,30 @@ async def outcomes(scheduler: Any) -> list[tuple[float, str]]:
 async def test_a_fire_waits_for_its_place_and_the_queue_is_bounded(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, overlap="queue", max_queue=2, **EVERY)
-        await clock.advance(41)
+        await clock.advance(seconds=41)
         assert begun == [10]
         assert await outcomes(scheduler) == [(10, "running"), (20, "queued"), (30, "queued"), (40, "skipped")]
         gates[0].set()
-        await clock.advance(0)
+        await clock.run_due()
         assert begun == [10, 20]
         gates[1].set()
-        await clock.advance(0)
+        await clock.run_due()
         gates[2].set()
-        await clock.advance(0)
+        await clock.run_due()
         assert await outcomes(scheduler) == [(10, "succeeded"), (20, "succeeded"), (30, "succeeded"), (40, "skipped")]
 
 
 async def test_what_waits_in_a_process_that_shuts_down_is_cancelled(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, overlap="queue", **EVERY)
-        await clock.advance(21)
+        await clock.advance(seconds=21)
     assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled")]
 
 
 async def test_a_fire_takes_the_place_of_the_run_before_it(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, overlap="replace", **EVERY)
-        await clock.advance(31)
+        await clock.advance(seconds=31)
         assert begun == [10, 20, 30]
         assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "running")]
         first = (await scheduler.aio.runs("job")).items[-1]
@@ -76,7 +76,7 @@ async def test_a_fire_takes_the_place_of_the_run_before_it(scheduler, app, serve
 async def test_of_several_instances_the_oldest_is_replaced(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, overlap="replace", max_instances=2, **EVERY)
-        await clock.advance(41)
+        await clock.advance(seconds=41)
         assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "running"), (40, "running")]
 
 

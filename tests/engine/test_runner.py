@@ -15,6 +15,7 @@ from quart import Quart, current_app, g
 
 from quart_sched import current_run
 from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, NoEventLoop, OverlapForbidden, RunCancelled
+from tests.conftest import eventually
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 seen: list[Any] = []
@@ -121,7 +122,7 @@ async def test_a_job_runs_in_the_apps_context_with_current_run(scheduler, app, s
     async with serve(scheduler, app):
         due = clock.now() + timedelta(seconds=10)
         scheduler.add_job("job", look if kind == "function" else look_async, trigger="date", run_date=due)
-        await clock.advance(10)
+        await clock.advance(seconds=10)
         while not scheduler.history.records():
             await asyncio.sleep(0.001)
     [record] = scheduler.history.records()
@@ -148,7 +149,7 @@ async def test_a_job_added_within_a_request_does_not_inherit_its_context(schedul
 
     async with serve(scheduler, app) as client:
         await client.get("/add")
-        await clock.advance(2)
+        await clock.advance(seconds=2)
     assert seen == ["clean", "clean"]
 
 
@@ -160,9 +161,9 @@ async def test_catch_up_runs_have_contexts_of_their_own(scheduler, app, serve, c
     async with serve(scheduler, app):
         scheduler.add_job("job", look, trigger="interval", seconds=1, coalesce=False, misfire_grace_time=None)
         scheduler.pause()
-        clock.jump(3)
+        clock.suspend(seconds=3)
         scheduler.resume()
-        await clock.advance(0)
+        await clock.run_due()
     assert seen == ["clean"] * 3
 
 
@@ -298,7 +299,7 @@ async def test_listeners_hear_of_a_run_from_submission_to_end(scheduler, app, se
     scheduler.add_listener(listener)
     async with serve(scheduler, app):
         scheduler.add_job("job", coroutine, trigger="date")
-        await clock.advance(0)
+        await clock.run_due()
         scheduler.remove_listener(listener)
     assert codes == [
         aps.EVENT_SCHEDULER_STARTED,
@@ -332,11 +333,11 @@ async def test_max_instances_skips_what_overlaps_and_records_it(scheduler, app, 
     scheduler.add_listener(events.append, aps.EVENT_JOB_MAX_INSTANCES)
     async with serve(scheduler, app):
         scheduler.add_job("job", job, trigger="interval", seconds=1, max_instances=2)
-        await clock.advance(4)
+        await clock.advance(seconds=4)
         assert len(scheduler.scheduler.runner.running("job")) == 2
         assert [r.outcome for r in scheduler.history.records()] == ["skipped", "skipped"]
         gate.set()
-        await clock.advance(0)
+        await clock.run_due()
     assert [event.job_id for event in events] == ["job", "job"]
 
 
@@ -348,8 +349,8 @@ async def test_a_slot_is_held_until_the_thread_truly_ends(scheduler, app, serve,
         release.wait(10)
 
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
-        scheduler.add_job("job", job, trigger="interval", seconds=1)
-        await clock.advance(1)
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        await scheduler.aio.run_job("job")
         await asyncio.to_thread(begun.wait)
         await scheduler.aio.shutdown(timeout=0)
         assert [r.outcome for r in scheduler.history.records()] == ["cancelled"]
@@ -357,8 +358,7 @@ async def test_a_slot_is_held_until_the_thread_truly_ends(scheduler, app, serve,
         with pytest.raises(OverlapForbidden):
             await scheduler.aio.run_job("job")
         release.set()
-        while scheduler.scheduler.runner.running("job"):
-            await asyncio.sleep(0.001)
+        await eventually(lambda: not scheduler.scheduler.runner.running("job"))
         record = await (await scheduler.aio.run_job("job"))
         assert record.outcome == "succeeded"
 
@@ -383,8 +383,7 @@ async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(schedule
         with pytest.raises(RunCancelled):
             await handle
         release.set()
-        while scheduler.scheduler.runner.running():
-            await asyncio.sleep(0.001)
+        await eventually(lambda: not scheduler.scheduler.runner.running())
     assert seen == []
 
 

@@ -312,7 +312,7 @@ def test_a_job_is_shown_with_flask_apschedulers_keys_in_its_order_then_ours() ->
     assert list(shown) == [
         *("id", "name", "func", "args", "kwargs", "trigger", "start_date", "seconds", "timezone"),
         *("misfire_grace_time", "max_instances", "next_run_time", "coalesce", "run_on_start", "overlap"),
-        *("max_queue", "on_crash", "timeout", "retry", "description", "tags", "executor", "jobstore"),
+        *("max_queue", "on_crash", "timeout", "retry", "overdue_after", "description", "tags", "executor", "jobstore"),
         *("trigger_description", "state"),
     ]
     assert (shown["id"], shown["name"], shown["func"]) == ("job", "a name", f"{__name__}:tick")
@@ -348,8 +348,19 @@ def test_what_only_a_shared_store_knows_is_shown_of_its_jobs_alone() -> None:
     assert not to_wire(job).keys() & {"source", "modified", "paused_by", "version"}
     job.version, job.source, job.modified, job.paused_by = 3, "declared", True, "prune"
     shown = to_wire(job)
-    assert list(shown)[-17:] == [
-        *("coalesce", "run_on_start", "overlap", "max_queue", "on_crash", "timeout", "retry", "description", "tags"),
+    assert list(shown)[-18:] == [
+        *(
+            "coalesce",
+            "run_on_start",
+            "overlap",
+            "max_queue",
+            "on_crash",
+            "timeout",
+            "retry",
+            "overdue_after",
+            "description",
+            "tags",
+        ),
         *("executor", "jobstore"),
         *("trigger_description", "state", "source", "modified", "paused_by", "version"),
     ]

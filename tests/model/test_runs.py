@@ -24,9 +24,11 @@ from quart_sched.model.runs import (
     Run,
     RunQuery,
     RunRecord,
+    blocking_runs,
     first_run_id,
     micros,
     new_run_id,
+    overlap_error,
     to_wire,
 )
 
@@ -300,3 +302,19 @@ def test_pages_follow_each_other_without_gap_or_repetition(
         seen += page
         before = Cursor.decode(Cursor.of(page[-1]).encode())
     assert seen == everything
+
+
+def test_a_skipped_fire_says_which_runs_were_in_its_way_as_far_as_there_is_room() -> None:
+    ids = [new_run_id() for _ in range(25)]
+    for number in (1, 2, 20, 25):
+        kind, message = overlap_error(ids[:number])
+        skipped = RunRecord(
+            "r", "f", "job", NOW, "skipped", "schedule", "host:1", error_type=kind, error_message=message
+        )
+        assert blocking_runs(skipped) == tuple(ids[: min(number, 20)])
+        assert message.endswith("and 5 more") == (number == 25)
+
+
+def test_the_message_of_another_error_names_no_runs() -> None:
+    other = RunRecord("r", "f", "job", NOW, "failed", "schedule", "host:1", error_message=new_run_id())
+    assert blocking_runs(other) == blocking_runs(replace(other, error_message=None)) == ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.stores.cluster import KINDS, Cluster, Tables, drop_tables, reachable
+from tests.stores.manual_clock import ManualClock
 
 
 @pytest.fixture(params=KINDS)
@@ -34,9 +34,20 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     made.drop()
 
 
+@pytest.fixture
+def cluster_clock() -> ManualClock:
+    """The time of the processes that share a store."""
+    return ManualClock()
+
+
+@pytest.fixture
+def clock(cluster_clock: ManualClock) -> ManualClock:
+    return cluster_clock
+
+
 @pytest.fixture(params=KINDS)
-async def cluster(request: pytest.FixtureRequest, tables: Tables, clock: Any) -> AsyncIterator[Cluster]:
+async def cluster(request: pytest.FixtureRequest, tables: Tables, cluster_clock: ManualClock) -> AsyncIterator[Cluster]:
     """Processes that share an SQL store, on each kind of database in turn."""
-    processes = Cluster(clock, tables.empty(request.param))
+    processes = Cluster(cluster_clock, tables.empty(request.param))
     yield processes
     await processes.close()

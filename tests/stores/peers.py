@@ -19,7 +19,8 @@ from quart_sched.stores.sql.database import Database, DatabaseFailure
 from quart_sched.stores.sql.rounds import Round, Work
 from quart_sched.stores.sql.rows import micros
 from quart_sched.stores.sql.store import SqlStore
-from tests.conftest import START, ManualClock
+from tests.conftest import START
+from tests.stores.manual_clock import ManualClock
 
 
 def tick(*args: Any) -> None: ...

@@ -26,6 +26,9 @@ from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_s
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.slot import Slot
 from quart_sched.stores.sql.store import SqlStore
+from tests.conftest import clock
+
+__all__ = ["clock"]
 
 PICKLING = "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore"
 
@@ -316,7 +319,9 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
     }
 
     def make() -> APScheduler:
-        return APScheduler(Scheduler(clock=clock, timezone="UTC"))
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        return scheduler
 
     first = make()
     async with serve(first, Quart("old_code"), **config):
@@ -329,7 +334,7 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
     second = make()
     async with serve(second, Quart("new_code"), **config) as client:
         for _ in range(3):
-            await clock.advance(10)
+            await clock.advance(seconds=10)
             await second.scheduler.call(lambda: None, blocking=True)
         [shown] = await (await client.get("/scheduler/jobs")).get_json()
         assert (shown["id"], shown["state"], shown["func"]) == ("report", "broken", "deployed_jobs:report")
@@ -345,7 +350,7 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
     third = make()
     async with serve(third, Quart("old_code_again"), **config):
         for _ in range(5):
-            await clock.advance(10)
+            await clock.advance(seconds=10)
             await third.scheduler.call(lambda: None, blocking=True)
         assert third.history.records("report")
 
@@ -362,7 +367,7 @@ async def test_a_job_that_cannot_even_be_unpickled_is_kept(scheduler, app, serve
         connection.execute("insert into apscheduler_jobs values (?, ?, ?)", ("newer", due, state))
     connection.close()
     async with app.test_app():
-        await clock.advance(5)
+        await clock.advance(seconds=5)
         jobs = {job.id: job for job in await scheduler.aio.get_jobs()}
         assert set(jobs) == {"?", "newer"}
         assert "version 99" in scheduler.scheduler.catalogue.broken_reason(jobs["newer"])
@@ -376,7 +381,8 @@ async def test_a_declaration_replaces_what_cannot_be_restored(scheduler, app, se
     async with serve(scheduler, app, **config):
         await scheduler.aio.add_job("report", "deployed_jobs:report", trigger="interval", seconds=10)
     del deployed.report
-    second = APScheduler(Scheduler(clock=clock, timezone="UTC"))
+    second = APScheduler(Scheduler(timezone="UTC"))
+    clock.join(second)
     second.task("interval", id="report", seconds=20)(tick)
     async with serve(second, Quart("redeclared"), **config):
         job = await second.aio.get_job("report")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import islice, zip_longest
 from typing import Any
 
 import pytest
@@ -55,7 +58,7 @@ def store(request: pytest.FixtureRequest) -> Any:
     made.shutdown()
 
 
-def ids(jobs: list[Job]) -> list[str]:
+def ids(jobs: Iterable[Job]) -> list[str]:
     return [job.id for job in jobs]
 
 
@@ -156,15 +159,31 @@ def test_jobs_outlive_the_shutdown() -> None:
     assert len(store) == 1
 
 
-def test_taking_is_bounded_and_what_is_taken_is_out_until_it_is_put_back() -> None:
+def test_what_is_due_and_not_moved_on_stays_due() -> None:
     store = MemoryStore()
     for number in range(5):
         store.add_job(make(str(number), number))
-    assert ids(store.take_due(at(9), 2)) == ["0", "1"]
-    assert store.next_due() == at(2).timestamp()
-    store.update_job(make("0", 1))
-    assert ids(store.take_due(at(9), 9)) == ["0", "2", "3", "4"]
-    assert store.next_due() is None
+    with closing(store.due(at(9))) as due:
+        assert ids(islice(due, 2)) == ["0", "1"]
+    assert store.next_due() == at(0).timestamp()
+    assert ids(store.due(at(2))) == ["0", "1", "2"]
+    assert ids(store.due(at(9))) == ["0", "1", "2", "3", "4"]
+
+
+def test_what_is_moved_on_while_the_due_jobs_are_gone_through_comes_once_and_in_its_place_afterwards() -> None:
+    store = MemoryStore()
+    for number in range(5):
+        store.add_job(make(str(number), number))
+    seen = []
+    with closing(store.due(at(9))) as due:
+        for job in due:
+            seen.append(job.id)
+            if job.id == "0":
+                store.update_job(make("0", 1))  # due again
+                store.update_job(make("3", 20))
+                store.remove_job("4")
+    assert seen == ["0", "1", "2"]
+    assert ids(store.due(at(30))) == ["1", "0", "2", "3"]
 
 
 def test_many_changes_leave_no_waste_behind() -> None:
@@ -179,25 +198,26 @@ def test_many_changes_leave_no_waste_behind() -> None:
 def test_taking_none_takes_none() -> None:
     store = MemoryStore()
     store.add_job(make("a", 5))
-    assert store.take_due(at(9), 0) == []
-    assert ids(store.take_due(at(9), 1)) == ["a"]
+    assert ids(islice(store.due(at(9)), 0)) == []
+    assert ids(store.due(at(9))) == ["a"]
 
 
-def test_what_is_taken_can_be_removed_and_added_anew() -> None:
+def test_what_is_due_can_be_removed_and_added_anew() -> None:
     store = MemoryStore()
     store.add_job(make("a", 5))
-    store.take_due(at(9), 1)
-    store.remove_job("a")
-    store.add_job(make("a", 7))
+    with closing(store.due(at(9))) as due:
+        for _ in due:
+            store.remove_job("a")
+            store.add_job(make("a", 7))
     assert store.next_due() == at(7).timestamp()
-    assert ids(store.take_due(at(9), 9)) == ["a"]
+    assert ids(store.due(at(9))) == ["a"]
 
 
 def test_jobs_due_at_one_moment_come_in_the_order_in_which_they_were_put() -> None:
     store = MemoryStore()
     for job_id in "cab":
         store.add_job(make(job_id, 5))
-    assert ids(store.take_due(at(5), 9)) == ["c", "a", "b"]
+    assert ids(store.due(at(5))) == ["c", "a", "b"]
 
 
 def test_no_fire_is_lost_when_the_waste_is_swept_out() -> None:
@@ -209,20 +229,19 @@ def test_no_fire_is_lost_when_the_waste_is_swept_out() -> None:
             due[str(number)] = (number * 37 + turn * 11) % 1000
             store.update_job(make(str(number), due[str(number)]))
     assert len(store._heap) <= 2 * 100 + 64
-    taken = store.take_due(at(1000), 1000)
+    taken = list(store.due(at(1000)))
     assert len(taken) == 100
     assert {job.id: job.next_run_time for job in taken} == {job_id: at(seconds) for job_id, seconds in due.items()}
     assert [job.next_run_time for job in taken] == sorted(map(at, due.values()))
 
 
 class MemoryStoreMachine(RuleBasedStateMachine):
-    """The store against a plain dict of id to seconds, with the jobs that were taken set apart."""
+    """The store against a plain dict of id to seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store = MemoryStore()
         self.model: dict[str, int | None] = {}
-        self.taken: set[str] = set()
 
     names = st.sampled_from("abcdef")
     times = st.none() | st.integers(0, 20)
@@ -241,7 +260,6 @@ class MemoryStoreMachine(RuleBasedStateMachine):
         if name in self.model:
             self.store.update_job(make(name, seconds))
             self.model[name] = seconds
-            self.taken.discard(name)
         else:
             with pytest.raises(JobLookupError):
                 self.store.update_job(make(name, seconds))
@@ -251,7 +269,6 @@ class MemoryStoreMachine(RuleBasedStateMachine):
         if name in self.model:
             self.store.remove_job(name)
             del self.model[name]
-            self.taken.discard(name)
         else:
             with pytest.raises(JobLookupError):
                 self.store.remove_job(name)
@@ -260,23 +277,26 @@ class MemoryStoreMachine(RuleBasedStateMachine):
     def remove_all(self) -> None:
         self.store.remove_all_jobs()
         self.model.clear()
-        self.taken.clear()
 
-    @rule(seconds=st.integers(0, 20), limit=st.integers(0, 7))
-    def take(self, seconds: int, limit: int) -> None:
-        waiting = self.waiting()
-        due = {name for name, value in waiting.items() if value <= seconds}
-        got = self.store.take_due(at(seconds), limit)
-        assert set(ids(got)) <= due
-        assert len(got) == len(set(ids(got))) == min(limit, len(due))
-        left = [waiting[name] for name in due - set(ids(got))]
-        times = [waiting[job.id] for job in got]
+    @rule(seconds=st.integers(0, 20), limit=st.integers(0, 7), moves=st.lists(times, max_size=7))
+    def go_through(self, seconds: int, limit: int, moves: list[int | None]) -> None:
+        waiting = {name: value for name, value in self.model.items() if value is not None and value <= seconds}
+        got = []
+        with closing(self.store.due(at(seconds))) as due:
+            for job, move in zip_longest(islice(due, limit), moves[:limit], fillvalue=...):
+                if job is ...:
+                    break
+                got.append(job.id)
+                if move is not ...:
+                    self.update(job.id, move)
+        assert len(got) == len(set(got)) == min(limit, len(waiting))
+        left = [waiting[name] for name in waiting.keys() - set(got)]
+        times = [waiting[name] for name in got]
         assert times == sorted(times)
         assert not times or not left or max(times) <= min(left)
-        self.taken |= set(ids(got))
 
     def waiting(self) -> dict[str, int]:
-        return {name: value for name, value in self.model.items() if value is not None and name not in self.taken}
+        return {name: value for name, value in self.model.items() if value is not None}
 
     @invariant()
     def it_agrees_with_the_dict(self) -> None:

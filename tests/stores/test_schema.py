@@ -111,7 +111,8 @@ def test_many_that_make_the_tables_at_once_all_succeed(database_url, table_prefi
         assert found(database_url, prefix) == sorted(TABLES)
         rows = execute(database_url, f"SELECT k, n FROM {prefix}meta ORDER BY k")
         assert [tuple(row) for row in rows] == [
-            ("janitor", 0), ("members", 0), ("paused", 0), ("reconcile", 0), ("schema", schema.VERSION),
+            ("janitor", 0), ("listening", 0), ("members", 0), ("paused", 0), ("reconcile", 0),
+            ("schema", schema.VERSION),
         ]  # fmt: skip
 
 

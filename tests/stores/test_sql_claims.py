@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from quart_sched.errors import InvalidDefinition, OverlapForbidden
 from quart_sched.model.jobs import JobChanges
 from quart_sched.model.runs import Run, new_run_id
+from quart_sched.stores.sql import rounds
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
-from tests.conftest import START, ManualClock
+from tests.conftest import START
 from tests.stores.cluster import KINDS, Tables
+from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -755,3 +757,18 @@ def test_a_pause_and_its_end_are_seen_by_the_next_look_of_every_process(peer, cl
     a.store.set_paused(False)
     assert not b.store.poll().paused
     assert fires(b.claim()) == [10]
+
+
+def test_a_round_whose_time_is_over_leaves_the_rest_due_and_tells_so(peer, clock, monkeypatch):
+    one = peer()
+    for number in range(4):
+        one.add(f"job{number}", trigger="interval", seconds=10, start_date=at(10 - number), misfire_grace_time=None)
+    clock.jump(12)
+    monkeypatch.setattr(rounds, "_DECIDING", 0.0)
+    claimed, more = [], True
+    while more:
+        done = one.round()
+        claimed += [run.job_id for claim in done.claimed for run in claim.runs]
+        more = done.more
+    assert claimed == ["job3", "job2", "job1", "job0"]
+    assert len(one.live()) == 4

@@ -176,6 +176,20 @@ def test_what_runs_or_waits_is_among_them_with_its_state(kept):
     assert kept.ids(limit=2) == [waiting.run_id, running.run_id]
 
 
+def test_the_first_fires_of_a_job_from_a_moment_come_in_order_of_time(kept):
+    missed = ended(
+        5, "missed", started_at=None, finished_at=NOW, first_scheduled_at=NOW + timedelta(seconds=3), fires=3
+    )
+    by_hand, again = ended(4, cause="manual"), ended(6, cause="retry")
+    late, others = ended(1, late=30), [ended(2, job_id="other"), ended(3, job_id="jo")]
+    running = under_way(7)
+    kept.add(ended(0), late, missed, by_hand, again, *others)
+    kept.add(running, under_way(8, cause="api"), under_way(9, "retry_wait", cause="retry"))
+    assert kept.history.fires_from("job", NOW + timedelta(seconds=1), 10) == [late, missed, running]
+    assert kept.history.fires_from("job", NOW + timedelta(seconds=1), 2) == [late, missed]
+    assert kept.history.fires_from("job", NOW + timedelta(seconds=8), 2) == []
+
+
 def test_an_outcome_can_be_asked_for(kept):
     kept.add(ended(1), ended(2, "failed"), ended(3), ended(4, "failed", "other"), under_way(5))
     assert kept.page(RunQuery(outcome="failed")) == [ended(4, "failed", "other"), ended(2, "failed")]

@@ -11,8 +11,8 @@ import pytest
 from quart_sched.model.runs import new_run_id
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import CRASH_LIMIT, SessionLost, Watch
-from tests.conftest import ManualClock
 from tests.stores.cluster import KINDS, Tables
+from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
 from quart_sched import APScheduler, RunRecord, Scheduler
-from quart_sched.testing import VirtualEventLoop
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def virtual_loop() -> AsyncIterator[VirtualEventLoop]:
-    """The test's own loop, made a virtual one."""
-    with VirtualEventLoop.adopt(asyncio.get_running_loop()) as loop:
-        yield loop
 
 
 @pytest.fixture

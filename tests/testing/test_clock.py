@@ -8,7 +8,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from quart_sched.engine.clock import Clock
-from tests.conftest import START, ManualClock
+from tests.conftest import START
+from tests.stores.manual_clock import ManualClock
 
 
 async def test_real_sleeps_and_blocks_take_their_time():

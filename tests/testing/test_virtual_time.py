@@ -23,7 +23,7 @@ from quart import Quart, current_app
 from quart_sched import STATE_PAUSED, APScheduler, Scheduler, current_run
 from quart_sched.errors import InvalidDefinition
 from quart_sched.testing import VirtualEventLoop, VirtualTimeError, inline, virtual_time
-from tests.conftest import ManualClock
+from tests.stores.manual_clock import ManualClock
 from tests.testing.conftest import START, seconds, told
 
 pytestmark = pytest.mark.usefixtures("virtual_loop")
@@ -139,8 +139,8 @@ async def test_missed_and_skipped_fires_are_listed_too(scheduler):
     async with scheduler.virtual_time(start=START) as clock:
         await clock.advance(seconds=40)
     assert told(clock.fires)[:3] == [
-        ("late", -HOUR, None, None, "missed"),
-        ("slow", 30, None, None, "skipped"),
+        ("late", -HOUR, None, 0, "missed"),
+        ("slow", 30, None, 30, "skipped"),
         ("slow", 15, 15, 35, "succeeded"),
     ]
 
@@ -718,8 +718,26 @@ async def test_blocks_cannot_be_nested(scheduler):
         assert scheduler.running
     with pytest.raises(VirtualTimeError, match="a clock of its own"):
         await APScheduler(Scheduler(clock=ManualClock())).virtual_time().__aenter__()
-    with pytest.raises(TypeError, match="at least one scheduler"):
-        virtual_time()
+
+
+async def test_a_scheduler_that_is_made_within_a_block_joins_it():
+    ran = []
+    async with virtual_time(start=START) as clock:
+        await clock.advance(seconds=5)
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        with pytest.raises(VirtualTimeError, match="already"):
+            clock.join(scheduler)
+        assert not scheduler.running
+        scheduler.add_job("job", lambda: ran.append(clock.now()), trigger="interval", seconds=10)
+        await scheduler.aio.start()
+        await clock.advance(seconds=20)
+        assert told(clock.fires) == [("job", 15, 15, 15, "succeeded"), ("job", 25, 25, 25, "succeeded")]
+        await scheduler.aio.shutdown()
+    assert len(ran) == 2
+    assert scheduler.scheduler.clock.real
+    with pytest.raises(VirtualTimeError, match="after the end of its virtual_time block"):
+        clock.join(scheduler)
 
 
 async def test_another_event_loop_is_refused(scheduler):

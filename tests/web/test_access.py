@@ -14,6 +14,7 @@ from quart import Quart, request
 
 from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import FunctionNotAllowed
+from quart_sched.web.dashboard.routes import RIGHTS
 from quart_sched.web.endpoints import OPERATIONS
 from quart_sched.web.security import allowed_function
 
@@ -168,9 +169,12 @@ async def test_a_verdict_that_means_nothing_is_a_bug_of_the_app(client, schedule
 
 
 def test_every_endpoint_has_its_right(scheduler, app):
+    app.config["SCHEDULER_METRICS_ENABLED"] = True
+    app.config["SCHEDULER_DASHBOARD_ENABLED"] = True
     scheduler.init_app(app)
     endpoints = {name.removeprefix("scheduler.") for name in app.view_functions if name.startswith("scheduler.")}
-    assert endpoints == {operation.endpoint for operation in OPERATIONS}
+    dashboard = {f"dashboard_{name}" for name in (*RIGHTS, "login", "logout", "static")}
+    assert endpoints == {operation.endpoint for operation in OPERATIONS} | dashboard
     assert len(endpoints) >= 17
 
 

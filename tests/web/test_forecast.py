@@ -144,7 +144,7 @@ async def test_a_job_that_waits_for_the_start_is_shown_as_if_that_were_now(sched
     scheduler.add_job("pending", tick, trigger="interval", hours=1)
     scheduler.add_job("on hold", tick, trigger="interval", hours=1, next_run_time=None)
     async with serve(scheduler, app, start=False):
-        clock.jump(60)
+        clock.suspend(seconds=60)
         found = await scheduler.aio.next_fires("pending", 1)
         assert (found.state, found.paused) == ("pending", False)
         assert found.items[0].at.isoformat() == "2026-03-02T13:01:00+00:00"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from sqlalchemy import Connection, text
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
 from ...model import state
 from ...model.actor import current_actor
+from ...model.changes import Action
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import RunRecord, new_run_id
@@ -24,7 +25,26 @@ NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
     "trig_hash", "decl_hash",
 )  # fmt: skip
-_CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition")
+_CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition", "detail")
+
+
+class Entry(NamedTuple):
+    """An entry of the list of changes; it has a `definition` where that is another one than before."""
+
+    action: Action
+    job_id: str | None
+    version: int | None
+    definition: str | None = None
+    detail: str | None = None
+
+
+def write_down(conn: Connection, dialect: Dialect, now: int, entries: Sequence[Entry]) -> None:
+    """Write changes to the list, with who makes them, and tell the other processes."""
+    if entries:
+        actor = clean(current_actor.get(), 191)
+        rows = [(now, actor, *entry[:4], clean(entry.detail)) for entry in entries]
+        dialect.insert(conn, "changes", _CHANGE, rows)
+        dialect.notify(conn)
 
 
 class Changes:
@@ -36,14 +56,15 @@ class Changes:
         self._p = dialect.prefix
         self._loader = loader
         self._now = now
-        self._lock = dialect.lock if writing else ""
+        self.lock = dialect.lock if writing else ""
+        """What a SELECT ends with that reads what is to be changed."""
 
     def _row(self, job_id: str) -> Any:
         try:
             state.check_id(job_id)
         except InvalidDefinition:
             return None  # Not in there, and some databases would take it for another or fail on it.
-        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._lock}"
+        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self.lock}"
         return self._conn.execute(text(query), {"id": job_id}).first()
 
     def _set(self, job_id: str, **values: Any) -> None:
@@ -60,14 +81,17 @@ class Changes:
         """Return the job of a row. Raises InvalidDefinition where this process cannot load it."""
         return self._loader.load(row)
 
+    def show(self, row: Any) -> ScheduledJob:
+        """Return the job of a row for a reader, also where this process cannot load it: then it is `broken`."""
+        return self._loader.show(row)
+
     def first_fire(self, job: ScheduledJob) -> datetime | None:
         """Return the first fire of a schedule that is taken up now."""
         return first_fire(job.trigger, moment(self._now))
 
-    def log(self, rows: Sequence[tuple[str, str | None, int | None, str | None]]) -> None:
-        """Write down changes: action, job, version and definition of each."""
-        self._dialect.insert(self._conn, "changes", _CHANGE, [(self._now, self.actor, *row) for row in rows])
-        self._dialect.notify(self._conn)
+    def log(self, entries: Sequence[Entry]) -> None:
+        """Write down changes."""
+        write_down(self._conn, self._dialect, self._now, entries)
 
     # What APScheduler's stores offer
 
@@ -99,7 +123,7 @@ class Changes:
             self._dialect.insert(self._conn, "jobs", NEW_JOB, [values])
         except IntegrityError:
             raise ConflictingIdError(job.id) from None
-        self.log([("add", job.id, 1, values[4])])
+        self.log(entries_of_new(values))
 
     def update_job(self, job: ScheduledJob) -> None:
         """Replace the job with the same id. Raises JobLookupError where there is none."""
@@ -112,11 +136,11 @@ class Changes:
         values: dict[str, Any] = {"definition": definition, "func": func, "next_us": next_us}
         if changed and row.source == "declared":
             values["modified"] = 1
-        action = "modify"
+        action: Action | None = None
         if next_us is None:
             # Without a next fire before, it is paused already, or pruned or broken: those are not the same.
             if row.next_us is not None:
-                action = "modify" if changed else "pause"
+                action = "pause"
                 values |= {"paused_us": self._now, "paused_by": self.actor}
                 values["held_us"] = row.next_us
         else:
@@ -126,11 +150,17 @@ class Changes:
                     "next_run_time", f"is {job.next_run_time.isoformat()}; expected a time after the last fire, {last}"
                 )
             if row.next_us is None:
-                action = "modify" if changed else "resume"
+                action = "resume"
             values |= dict.fromkeys(("paused_us", "paused_by", "held_us", "broken_us", "broken_reason"))
         self._loader.bad_jobs.pop(job.id, None)
         self._set(job.id, **values)
-        self.log([(action, job.id, row.version + 1, definition if changed else None)])
+        entries = []
+        if changed or action is None:
+            detail = state.differences(row.definition, definition) if changed else "next_run_time"
+            entries.append(Entry("modify", job.id, row.version + 1, definition if changed else None, detail))
+        if action is not None:
+            entries.append(Entry(action, job.id, row.version + 1))
+        self.log(entries)
 
     def pause(self, job_id: str) -> None:
         """Pause a job, also one that cannot be loaded here. Raises JobLookupError."""
@@ -140,7 +170,7 @@ class Changes:
         if row.paused_us is None:
             held = row.held_us if row.next_us is None else row.next_us
             self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=self.actor)
-            self.log([("pause", job_id, row.version + 1, None)])
+            self.log([Entry("pause", job_id, row.version + 1)])
 
     def remove_job(self, job_id: str) -> None:
         """Remove the job; what waits of it is cancelled. Raises JobLookupError, or DeclaredJob."""
@@ -150,14 +180,14 @@ class Changes:
         if row.source == "declared" and row.orphan_us is None:
             raise DeclaredJob(job_id)
         self.discard([job_id])
-        self.log([("remove", job_id, row.version, row.definition)])
+        self.log([Entry("remove", job_id, row.version, row.definition)])
 
     def remove_all_jobs(self) -> None:
         """Remove every job but those that the code declares."""
-        query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self._lock}"
+        query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self.lock}"
         ids = [row.id for row in self._conn.execute(text(query))]
         self.discard(ids)
-        self.log([("remove", job_id, None, None) for job_id in ids])
+        self.log([Entry("remove", job_id, None) for job_id in ids])
 
     def discard(self, ids: Sequence[str]) -> None:
         """Delete jobs, and cancel their runs that wait."""
@@ -176,6 +206,13 @@ class Changes:
             row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, "", row.attempt,
             finished_at=moment(self._now), error_type="JobRemoved", error_message="The job was removed before it ran",
         )  # fmt: skip
+
+
+def entries_of_new(values: Sequence[Any]) -> list[Entry]:
+    """Return the entries of a new job, whose row is `values` in the order of NEW_JOB."""
+    row = dict(zip(NEW_JOB, values, strict=True))
+    entries = [Entry("add", row["id"], row["version"], row["definition"])]
+    return entries if row["paused_us"] is None else [*entries, Entry("pause", row["id"], row["version"])]
 
 
 def new_row(

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -187,6 +188,16 @@ class Database:
         if version is None:
             version = self.upgrade()
         self._check(version)
+
+    def has_tables(self) -> bool:
+        """Tell whether the tables are there, without making anything. Raises SchemaProblem or DatabaseFailure."""
+        file = self.engine.url.database or ""
+        if self.dialect.name == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
+            return False  # To connect would make an empty one.
+        version = self._version()
+        if version is not None:
+            self._check(version)
+        return version is not None
 
     def upgrade(self) -> int:
         """Make the tables, or bring them up to date, whatever `create_tables` says; return their version."""

@@ -46,6 +46,10 @@ class Dialect:
         """Return a condition: `column` is among the packed list."""
         return f"{column} IN (SELECT value FROM json_each(:{parameter}))"
 
+    def listed(self, parameter: str) -> str:
+        """Return a FROM clause of the packed list itself, as `packed` with the column `v`."""
+        return f"(SELECT value AS v FROM json_each(:{parameter})) AS packed"
+
     def joined(self, table: str, key: str, parameter: str) -> str:
         """Return a FROM clause of the rows of `table` whose `key` is among the packed list."""
         return f"{self.prefix}{table} WHERE {self.within(key, parameter)} AND"
@@ -114,6 +118,9 @@ class PostgreSQL(Dialect):
     def within(self, column: str, parameter: str) -> str:
         return f"{column} = ANY(:{parameter})"
 
+    def listed(self, parameter: str) -> str:
+        return f"unnest(CAST(:{parameter} AS text[])) AS packed(v)"
+
     def _records(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
         # JSON, as the driver takes several times longer to write arrays.
         types = self.table(table).c
@@ -159,6 +166,9 @@ class MySQL(Dialect):
 
     def within(self, column: str, parameter: str) -> str:
         return f"{column} IN (SELECT v FROM {_json_table(parameter, ('v',))} AS packed)"
+
+    def listed(self, parameter: str) -> str:
+        return f"{_json_table(parameter, ('v',))} AS packed"
 
     def joined(self, table: str, key: str, parameter: str) -> str:
         source = _json_table(parameter, ("v",))

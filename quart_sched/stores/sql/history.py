@@ -13,7 +13,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
-from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, micros
+from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time, micros
+from ...model.stretches import Stretch, StretchQuery
+from . import statistics
 from .database import Database, DatabaseFailure
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
 
@@ -100,6 +102,37 @@ class SqlHistory:
             runs = conn.execute(text(f"SELECT {_RUN} FROM {self._runs} WHERE {condition}"), values)
             found |= {row.run_id: record_of(row) for row in runs}
             return sorted(found.values(), key=lambda record: (record.attempt, record.run_id))
+
+        return self._transact(read, write=False)
+
+    def stretches(self, query: StretchQuery) -> list[Stretch]:
+        """Count the runs that have ended and are asked for."""
+        count = partial(statistics.stretches, dialect=self._dialect, query=query)
+        return self._transact(count, write=False)
+
+    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
+        """Return the last `count` runs that ended of each of these jobs, newest first."""
+        read = partial(statistics.latest, dialect=self._dialect, job_ids=job_ids, count=count)
+        return self._transact(read, write=False)
+
+    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return how the last run of each of these jobs ended; those that never ran are left out."""
+        read = partial(statistics.last_outcomes, dialect=self._dialect, job_ids=job_ids)
+        return self._transact(read, write=False)
+
+    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
+        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
+        where = f"WHERE {self._first_is('r.job_id', 'job_id')} AND r.sched_us >= :begin AND r.cause = 'schedule'"
+        order = "ORDER BY r.job_id, r.sched_us, r.run_id LIMIT :limit"
+        values = {"job_id": _id(job_id), "begin": micros(begin), "limit": limit}
+        live = text(f"SELECT {_LIVE} FROM {self._live} {where} AND r.state <> '{LEAVING}' {order}")
+        runs = text(f"SELECT {_RUN} FROM {self._runs} {where} {order}")
+
+        def read(conn: Connection) -> list[RunRecord]:
+            # In this order, a run that ends in between is seen, and as what it is then.
+            found = {row.run_id: _live_record(row) for row in conn.execute(live, values)}
+            found |= {row.run_id: record_of(row) for row in conn.execute(runs, values)}
+            return sorted(found.values(), key=in_time)[:limit]
 
         return self._transact(read, write=False)
 

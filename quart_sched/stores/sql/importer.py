@@ -23,7 +23,7 @@ from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
 from ...model.jobs import JobDefinition, ScheduledJob
-from .changes import NEW_JOB, Changes, new_row
+from .changes import NEW_JOB, Changes, Entry, new_row
 from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
 from .loader import JobLoader
 from .rows import micros
@@ -190,7 +190,7 @@ def _insert(database: Database, jobs: Mapping[str, ScheduledJob], scheduler: Any
         rows = [new_row(job, now, "added", None, None) for job_id, job in jobs.items() if job_id not in taken]
         database.dialect.insert(conn, "jobs", NEW_JOB, rows)
         changes = Changes(conn, database.dialect, JobLoader(scheduler, ""), now, writing=True)
-        changes.log([("import", row[0], 1, row[4]) for row in rows])
+        changes.log([Entry("import", row[0], 1, row[4]) for row in rows])
         return taken
 
     token = current_actor.set("import")

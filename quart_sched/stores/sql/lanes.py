@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from ...model.backfill import jitter_of, remaining
 from ...model.jobs import ScheduledJob
-from ...model.runs import new_run_id
+from ...model.runs import BESIDE, new_run_id
 from .dialects import Dialect
-from .rows import LEAVING, LIVE_COLUMNS, live_row, micros
+from .rows import LEAVING, LIVE_COLUMNS, live_row, micros, moment
 
-_LOOKS = 3
-"""Looks for the next run of a lane, as another process may have cancelled the one that was found."""
+_BEHIND = "owner IS NULL AND due_us IS NULL"
+"""Runs that are not due until the ones before them in their lanes have ended."""
 
 
-def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int) -> None:
-    """Let the next run of each lane begin, unless one of it is under way or about to begin."""
-    query = text(
-        f"SELECT run_id, owner, due_us FROM {dialect.prefix}live WHERE lane = :lane AND state <> '{LEAVING}' "
-        f"ORDER BY CASE WHEN owner IS NULL AND due_us IS NULL THEN 1 ELSE 0 END, sched_us, run_id LIMIT 1{dialect.lock}"
-    )
-    ready = []
+def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int) -> bool:
+    """Let the next run of each lane begin; tell whether there is any.
+
+    To be called by the transaction that removes the run which was under way or due, and by it alone: a lane has one
+    such run, so that no two transactions are at the same lane.
+    """
+    begun = False
+    find = text(f"SELECT run_id FROM {dialect.prefix}live WHERE lane = :lane AND {_BEHIND} ORDER BY sched_us LIMIT 1")
+    begin = text(f"UPDATE {dialect.prefix}live SET due_us = :now WHERE run_id = :run_id AND {_BEHIND}")
     for lane in sorted(lanes):
-        for _ in range(_LOOKS):
-            if (row := conn.execute(query, {"lane": lane}).first()) is not None:
+        while (run_id := conn.scalar(find, {"lane": lane})) is not None:
+            # Somebody may just be cancelling it, for whom this waits.
+            if conn.execute(begin, {"run_id": run_id, "now": now}).rowcount:
+                begun = True
                 break
-        if row is not None and row.owner is None and row.due_us is None:
-            ready.append((row.run_id, now))
-    if ready:
-        dialect.update(conn, "live", "run_id", ("due_us",), ready)
+    if begun:
         dialect.notify(conn)
+    return begun
 
 
 def enter_backfill(
@@ -50,18 +52,15 @@ def enter_backfill(
 ) -> list[tuple[datetime, str | None]]:
     """Let past fires of the job, whose `row` is locked, run in so many lanes; return them, each with its run_id.
 
-    Left out are those of which a run waits or is under way and, unless `rerun`, those that one has succeeded at. In a
-    dry run nothing is written, and no run has an id.
+    Left out are those that the schedule has yet to come to, those of which a run waits or is under way and, unless
+    `rerun`, those that one has succeeded at. In a dry run nothing is written, and no run has an id.
     """
-    jitter = int((getattr(job.trigger, "jitter", None) or 0) * 1e6)
-    times = [micros(fire) for fire in fires]
-    taken = _taken(conn, dialect, job.id, times[0] - jitter, times[-1] + jitter, rerun=rerun) if times else []
-
-    def is_free(us: int) -> bool:
-        place = bisect_left(taken, us - jitter)
-        return place == len(taken) or taken[place] > us + jitter
-
-    free = [fire for fire in fires if is_free(micros(fire))]
+    if not fires:
+        return []
+    jitter = jitter_of(job.trigger)
+    first, last = micros(fires[0] - jitter), micros(fires[-1] + jitter)
+    taken = _taken(conn, dialect, job.id, first, last, rerun=rerun)
+    free = remaining(fires, taken, jitter=jitter, upcoming=job.next_run_time)
     if dry_run or not free:
         return [(fire, None) for fire in free]
     name, runs = new_run_id(), [new_run_id() for _ in free]
@@ -77,11 +76,13 @@ def enter_backfill(
     return list(zip(free, runs, strict=True))
 
 
-def _taken(conn: Connection, dialect: Dialect, job_id: str, first: int, last: int, *, rerun: bool) -> list[int]:
-    """Return when the fires of that span were due that are not to be run again, in order."""
-    span = "WHERE job_id = :id AND sched_us >= :first AND sched_us <= :last"
-    queries = [f"SELECT sched_us FROM {dialect.prefix}live {span}"]
+def _taken(conn: Connection, dialect: Dialect, job_id: str, first: int, last: int, *, rerun: bool) -> list[datetime]:
+    """Return when the fires of that span were due that are not to be run again."""
+    beside = ", ".join(f"'{cause}'" for cause in BESIDE)
+    span = f"WHERE job_id = :id AND sched_us >= :first AND sched_us <= :last AND cause NOT IN ({beside})"
+    # In this order, as a run that ends moves from the one to the other.
+    queries = [f"SELECT sched_us FROM {dialect.prefix}live {span} AND state <> '{LEAVING}'"]
     if not rerun:
         queries.append(f"SELECT sched_us FROM {dialect.prefix}runs {span} AND outcome = 'succeeded'")
     values = {"id": job_id, "first": first, "last": last}
-    return sorted(row.sched_us for query in queries for row in conn.execute(text(query), values))
+    return [moment(row.sched_us) for query in queries for row in conn.execute(text(query), values)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -20,13 +20,14 @@ from ...model import state
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import new_run_id
-from .changes import NEW_JOB, Changes, new_row
+from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
 from .rows import LIVE_COLUMNS, live_row, micros, moment
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]
+_PRUNED = "the code does not declare it any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,23 @@ class Reconciled:
     invalid: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Decision:
+    """What reconciling comes to: what to tell of it, and the rows to write."""
+
+    result: Reconciled
+    made: dict[str, ScheduledJob] = field(default_factory=dict)
+    """The jobs that are added, changed or restored, as they are then."""
+    before: dict[str, Any] = field(default_factory=dict)
+    """The rows that are changed or restored, as they are now."""
+    replaced: list[str] = field(default_factory=list)
+    new: list[tuple[Any, ...]] = field(default_factory=list)
+    updates: list[tuple[Any, ...]] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+    orphans: list[tuple[Any, ...]] = field(default_factory=list)
+    log: list[Entry] = field(default_factory=list)
+
+
 def declarations_hash(declarations: Sequence[Declaration]) -> str:
     """Return the hash that stands for one version of the code."""
     parts = sorted((entry.id, entry.trigger_hash, entry.options_hash) for entry in declarations)
@@ -73,52 +91,58 @@ def reconcile(
 
     `since` tells when this process announced a version of the code for the first time. Raises SessionLost.
     """
-    result = Reconciled(declarations_hash(declared))
     conn.execute(text(f"SELECT n FROM {dialect.prefix}meta WHERE k = 'reconcile'{dialect.lock}"))
-    in_force, living = _announce(conn, dialect, me, declared, result.version, since.get(result.version, now))
-    by_id = {entry.id: entry for entry in declared}
-    columns = "id, source, trig_hash, decl_hash, orphan_us, ended_us"
-    query = f"SELECT {columns} FROM {dialect.prefix}jobs WHERE source = 'declared'"
-    stored = {row.id: row for row in conn.execute(text(query))}
-    strangers = by_id.keys() - stored.keys()
-    if strangers:
-        query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1"
-        stored |= {row.id: row for row in conn.execute(text(query), {"ids": dialect.pack(sorted(strangers))})}
+    version = declarations_hash(declared)
+    in_force, living = _announce(conn, dialect, me, declared, version, since.get(version, now))
+    decision = decide(conn, dialect, changes, declared, now, prune, in_force=in_force, living=living)
+    _write(conn, dialect, changes, decision)
+    return decision.result
 
-    log: list[tuple[str, str | None, int | None, str | None]] = []
-    new, touched, replaced = [], set(), []
+
+def decide(
+    conn: Connection, dialect: Dialect, changes: Changes, declared: Sequence[Declaration], now: int, prune: Prune, *,
+    in_force: bool, living: Container[str],
+) -> Decision:  # fmt: skip
+    """Compare what is declared with what is stored; nothing is written.
+
+    `in_force` tells whether this process's code is the one that changes and prunes; what is in `living` is not pruned.
+    """
+    decision = Decision(Reconciled(declarations_hash(declared)))
+    result = decision.result
+    by_id = {entry.id: entry for entry in declared}
+    stored = _stored(conn, dialect, by_id)
+    touched = set()
     for job_id, entry in by_id.items():
         row = stored.get(job_id)
         if row is not None and row.source != "declared":
             if row.ended_us is None:
                 result.refused.append(job_id)
                 continue
-            replaced.append(job_id)
+            decision.replaced.append(job_id)
         if row is None or row.source != "declared":
-            try:
-                values = new_row(entry.make(), now, "declared", entry.trigger_hash, entry.options_hash)
-            except InvalidDefinition as error:
-                result.invalid[job_id] = str(error)
-                continue
-            new.append(values)
-            result.added.append(job_id)
-            log.append(("add", job_id, 1, values[4]))
+            _decide_new(entry, now, decision)
         elif row.orphan_us is not None or (in_force and not _same(row, entry)):
             touched.add(job_id)
-    pruned = set()
+    _decide_changes(conn, dialect, changes, touched, by_id, in_force, now, decision)
     if in_force and prune != "keep":
         gone = [row for row in stored.values() if row.source == "declared" and row.id not in living]
         # What is over is never removed: should it be declared again, it must not run again.
         again = prune == "remove"
         pruned = {row.id for row in gone if row.orphan_us is None or (again and row.ended_us is None)}
-    changes.discard(replaced)
-    dialect.insert(conn, "jobs", NEW_JOB, new)
-    _change(conn, dialect, changes, touched, by_id, in_force, now, result, log)
-    if pruned:
-        _prune(conn, dialect, changes, pruned, now, prune, result, log)
-    if log:
-        changes.log(log)
-    return result
+        _decide_prune(conn, dialect, changes, pruned, now, prune, decision)
+    return decision
+
+
+def _stored(conn: Connection, dialect: Dialect, declared: Iterable[str]) -> dict[str, Any]:
+    """Return the rows of all declared jobs, and those that have the id of one that is declared now."""
+    columns = "id, source, trig_hash, decl_hash, orphan_us, ended_us"
+    query = f"SELECT {columns} FROM {dialect.prefix}jobs WHERE source = 'declared'"
+    stored = {row.id: row for row in conn.execute(text(query))}
+    strangers = set(declared) - stored.keys()
+    if strangers:
+        query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1"
+        stored |= {row.id: row for row in conn.execute(text(query), {"ids": dialect.pack(sorted(strangers))})}
+    return stored
 
 
 def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, lease: int) -> None:
@@ -172,15 +196,28 @@ def _announce(
     return latest.hash == mine, {job_id for row in rows for job_id in json.loads(row.body)}
 
 
-def _change(
+def _decide_new(entry: Declaration, now: int, decision: Decision) -> None:
+    try:
+        job = entry.make()
+        values = new_row(job, now, "declared", entry.trigger_hash, entry.options_hash)
+    except InvalidDefinition as error:
+        decision.result.invalid[entry.id] = str(error)
+        return
+    decision.made[entry.id] = job
+    decision.new.append(values)
+    decision.result.added.append(entry.id)
+    decision.log += entries_of_new(values)
+
+
+def _decide_changes(
     conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], by_id: dict[str, Declaration],
-    in_force: bool, now: int, result: Reconciled, log: list[tuple[str, str | None, int | None, str | None]],
+    in_force: bool, now: int, decision: Decision,
 ) -> None:  # fmt: skip
-    """Update the declared jobs that were written anew, and lift the prune from those that are declared again."""
+    """Decide on the declared jobs that were written anew, and on those that are declared again after a prune."""
     if not ids:
         return
-    query = f"SELECT {JOB_COLUMNS} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
-    rows = []
+    result = decision.result
+    query = f"SELECT {JOB_COLUMNS} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{changes.lock}"
     for row in conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all():
         entry = by_id[row.id]
         restored, changed = row.orphan_us is not None, in_force and not _same(row, entry)
@@ -192,6 +229,8 @@ def _change(
         except InvalidDefinition as error:
             result.invalid[row.id] = str(error)
             continue
+        decision.made[row.id] = job
+        decision.before[row.id] = row
         new_schedule = changed and (row.trig_hash != entry.trigger_hash or entry.sets_next)
         next_us, held_us, ended_us = row.next_us, row.held_us, row.ended_us
         paused_us, paused_by = row.paused_us, row.paused_by
@@ -208,16 +247,14 @@ def _change(
         func = state.function_ref(job.func) if changed else row.func
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
         modified = 0 if changed else row.modified
-        rows.append(
+        decision.updates.append(
             (row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes)
         )
         (result.changed if changed else result.restored).append(row.id)
-        log.append(("declare", row.id, row.version + 1, definition))
-    columns = (
-        "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
-        "trig_hash", "decl_hash",
-    )  # fmt: skip
-    dialect.update(conn, "jobs", "id", columns, rows, also="version = version + 1")
+        detail = state.differences(row.definition, definition)
+        decision.log.append(Entry("declare", row.id, row.version + 1, definition, detail))
+        if row.paused_us is None and paused_us is not None:
+            decision.log.append(Entry("pause", row.id, row.version + 1))
 
 
 def _next(job: ScheduledJob, fire: datetime | None, last_us: int | None) -> int | None:
@@ -229,17 +266,35 @@ def _next(job: ScheduledJob, fire: datetime | None, last_us: int | None) -> int 
     return None if fire is None else micros(fire)
 
 
-def _prune(
-    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune, result: Reconciled,
-    log: list[tuple[str, str | None, int | None, str | None]],
-) -> None:  # fmt: skip
+def _decide_prune(
+    conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], now: int, prune: Prune, decision: Decision
+) -> None:
+    if not ids:
+        return
     columns = "id, version, next_us, held_us, ended_us"
-    query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{dialect.lock}"
+    query = f"SELECT {columns} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{changes.lock}"
     rows = conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all()
-    log += [("prune", row.id, row.version + 1, None) for row in rows]
-    result.pruned = sorted(row.id for row in rows if row.ended_us is None)
+    removed: set[str] = {row.id for row in rows if row.ended_us is None} if prune == "remove" else set()
+    decision.log += [
+        Entry("remove" if row.id in removed else "prune", row.id, row.version + 1, None, _PRUNED) for row in rows
+    ]
+    decision.result.pruned = sorted(row.id for row in rows if row.ended_us is None)
     if prune == "remove":
-        changes.discard(result.pruned)
+        decision.discarded = decision.result.pruned
         rows = [row for row in rows if row.ended_us is not None]
-    values = [(row.id, None, row.held_us if row.next_us is None else row.next_us, now) for row in rows]
-    dialect.update(conn, "jobs", "id", ("next_us", "held_us", "orphan_us"), values, also="version = version + 1")
+    decision.orphans = [(row.id, None, row.held_us if row.next_us is None else row.next_us, now) for row in rows]
+
+
+def _write(conn: Connection, dialect: Dialect, changes: Changes, decision: Decision) -> None:
+    changes.discard(decision.replaced)
+    dialect.insert(conn, "jobs", NEW_JOB, decision.new)
+    columns = (
+        "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
+        "trig_hash", "decl_hash",
+    )  # fmt: skip
+    dialect.update(conn, "jobs", "id", columns, decision.updates, also="version = version + 1")
+    changes.discard(decision.discarded)
+    orphaned = ("next_us", "held_us", "orphan_us")
+    dialect.update(conn, "jobs", "id", orphaned, decision.orphans, also="version = version + 1")
+    if decision.log:
+        changes.log(decision.log)

@@ -6,6 +6,7 @@ process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,8 @@ from ...errors import InvalidDefinition
 from ...model.jobs import ScheduledJob
 from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
-from ...model.runs import Outcome, Run, RunRecord, new_run_id
+from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
+from .changes import Entry, write_down
 from .dialects import Dialect
 from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
@@ -41,6 +43,8 @@ Decide = Callable[[Job, datetime], Plan]
 
 TRIGGER_RAISED = "its trigger raised"
 """Begins the reason for which such a job is broken."""
+_DECIDING = 0.05
+"""Seconds after which no other job is decided on in one transaction: with SQLite, all others wait for its end."""
 _LATER = 1_000_000
 """Microseconds by which a waiting run is put off that cannot start yet, so that it does not starve the others."""
 
@@ -73,9 +77,10 @@ class Round:
     """What came of a round.
 
     `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
-    raised; `late` are runs whose end came after they had been
-    recorded as lost; `unknown` are functions that have to be tried before their jobs can be claimed; `met` tells that
-    there was something to write down or to claim, `queued` that fires wait for a place.
+    raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
+    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
+    are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
+    lane have become due.
     """
 
     now: datetime
@@ -88,7 +93,8 @@ class Round:
     unknown: set[str] = field(default_factory=set)
     more: bool = False
     met: bool = False
-    queued: bool = False
+    advanced: bool = False
+    waiting: list[RunRecord] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -99,6 +105,14 @@ class _Books:
     runs: list[tuple[Any, ...]] = field(default_factory=list)
     jobs: list[tuple[Any, ...]] = field(default_factory=list)
     broken: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlap:
+    """The runs that a job without a free instance is at, and how many of its fires may wait for one."""
+
+    running: list[str]
+    places: int
 
 
 class Rounds:
@@ -137,7 +151,7 @@ class Rounds:
         if work.left:
             self._dialect.delete(conn, "live", "run_id", work.left)
         if work.endings:
-            result.late = self._finish(conn, me, work.endings, us, work.waiting)
+            self._finish(conn, me, work.endings, us, work.waiting, result)
         if work.returned:
             self.give_back(conn, me, work.returned, us)
         if work.limit and not result.paused:
@@ -154,9 +168,9 @@ class Rounds:
     # What ended
 
     def _finish(
-        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool
-    ) -> list[str]:
-        """Move runs from `live` into the history; return those that were not this process's own any more."""
+        self, conn: Connection, me: Session, endings: Sequence[RunRecord], now: int, waiting: bool, result: Round
+    ) -> None:
+        """Move runs from `live` into the history; those that were not this process's own any more are late."""
         records = {record.run_id: record for record in endings}
         ids = self._dialect.pack(sorted(records))
         again = any(record.retry_at is not None for record in endings)
@@ -189,15 +203,17 @@ class Rounds:
             if again:
                 retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
                 self._dialect.insert(conn, "live", LIVE_COLUMNS, retries)
+                result.waiting += [_waiting(dict(zip(LIVE_COLUMNS, values, strict=True))) for values in retries]
             if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
-                advance(conn, self._dialect, lanes, now)
+                result.advanced = advance(conn, self._dialect, lanes, now)
+                result.more = result.more or result.advanced
         missing = records.keys() - {row.run_id for row in own}
         if missing:
             # Written by a commit of ours whose reply was lost; or else somebody has declared them lost.
             query = f"SELECT run_id FROM {self._dialect.joined('runs', 'run_id', 'ids')} recorded_by = :me"
             done = conn.execute(text(query), {"ids": self._dialect.pack(missing), "me": me.id})
             missing -= {row.run_id for row in done}
-        return sorted(missing)
+        result.late = sorted(missing)
 
     def give_back(self, conn: Connection, me: Session, run_ids: Sequence[str], now: int) -> None:
         """Let others take runs that were claimed here but never begun."""
@@ -224,12 +240,13 @@ class Rounds:
             f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
             f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
         )
-        waiting = conn.execute(text(query), {"now": now, "limit": work.limit, **values}).all()
+        waiting = list(conn.execute(text(query), {"now": now, "limit": work.limit, **values}))
         if not waiting:
             return 0
         result.met = True
+        waiting.sort(key=lambda row: (row.due_us, row.sched_us))
         jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
-        busy = self.count_running(conn, jobs, work.unwritten)
+        busy = self.under_way(conn, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
@@ -238,7 +255,8 @@ class Rounds:
             if job is None or job.incarnation != row.incarnation:
                 stranded.append(row)
                 continue
-            if busy.get(row.job_id, 0) >= job.max_instances:
+            running = busy.setdefault(row.job_id, [])
+            if len(running) >= job.max_instances:
                 put_off.append((row.run_id, now + _LATER))
                 continue
             try:
@@ -247,13 +265,13 @@ class Rounds:
                 # Of a kind that newer code knows, whose processes will take it.
                 put_off.append((row.run_id, now + _LATER))
                 continue
-            busy[row.job_id] = busy.get(row.job_id, 0) + 1
+            running.append(row.run_id)
             run = Run(
                 overridden, moment(row.sched_us, self._zone(job)), row.cause, run_id=row.run_id, fire_id=row.fire_id,
                 attempt=row.attempt,
             )  # fmt: skip
             taken.append((row.run_id, row.run_id, me.id, "running", now))
-            result.claimed.append(Claimed(job, [run]))
+            result.claimed.append(Claimed(overridden, [run]))
         self._dialect.update(conn, "live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
         put_off += [(row.run_id, now + _LATER) for row in self._cancel_removed(conn, me, stranded, now, result)]
         self._dialect.update(conn, "live", "run_id", ("due_us",), put_off)
@@ -293,7 +311,7 @@ class Rounds:
         ]  # fmt: skip
         if rows:
             self._dialect.delete(conn, "live", "run_id", [row.run_id for row in rows])
-            advance(conn, self._dialect, {row.lane for row in rows if row.lane}, now)
+            advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.due_us is not None}, now)
             books = [
                 run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
             ]
@@ -331,7 +349,11 @@ class Rounds:
         result.met = result.met or bool(rows)
         books = _Books()
         plans: list[tuple[Any, ScheduledJob, Plan]] = []
-        for row in self._complete(conn, rows):
+        end = time.perf_counter() + _DECIDING
+        for number, row in enumerate(self._complete(conn, rows)):
+            if number and time.perf_counter() > end:
+                result.more = True
+                break
             job = self._load(row, result, usable)
             if job is None:
                 continue
@@ -346,11 +368,14 @@ class Rounds:
                 books.broken.append((row.id, None, row.next_us, now, clean(reason)))
                 result.broken.append((row.id, reason))
         # A statement of its own, after the locks: as a part of the query above it would count too few.
-        busy = self.count_running(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
-        full = {row.id: job for row, job, plan in plans if plan.fires and busy.get(row.id, 0) >= job.max_instances}
+        busy = self.under_way(conn, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
+        full = {
+            row.id: job for row, job, plan in plans if plan.fires and len(busy.get(row.id, ())) >= job.max_instances
+        }
         places = self._make_places(conn, me, now, full, result)
         for row, job, plan in plans:
-            self._enter(row, job, plan, places.get(row.id), me, now, books, result)
+            overlap = _Overlap(busy[row.id], places[row.id]) if row.id in full else None
+            self._enter(row, job, plan, overlap, me, now, books, result)
         self._dialect.insert(conn, "live", LIVE_COLUMNS, books.live)
         self._dialect.insert(conn, "runs", RUN_COLUMNS, books.runs)
         self._dialect.update(
@@ -358,6 +383,9 @@ class Rounds:
         )
         columns = ("next_us", "held_us", "broken_us", "broken_reason")
         self._dialect.update(conn, "jobs", "id", columns, books.broken, also="version = version + 1")
+        versions = {row.id: row.version + 1 for row in rows}
+        broken = [Entry("broken", job_id, versions[job_id], None, reason) for job_id, *_, reason in books.broken]
+        write_down(conn, self._dialect, now, broken)
 
     def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
@@ -382,13 +410,13 @@ class Rounds:
         row: Any,
         job: ScheduledJob,
         plan: Plan,
-        places: int | None,
+        overlap: _Overlap | None,
         me: Session,
         now: int,
         books: _Books,
         result: Round,
     ) -> None:
-        """Write the plan for one job into the books; `places`: how many of its fires may wait, None where they run."""
+        """Write the plan for one job into the books; without an `overlap` its fires run."""
         last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
         following = None if plan.next is None else micros(plan.next)
         books.jobs.append((row.id, following, micros(last), None if following is not None else now))
@@ -397,25 +425,26 @@ class Rounds:
         for lapse in plan.lapses:
             self._account(row, lapse.outcome, lapse.first, lapse.last, lapse.fires, me, books, result)
         fires = plan.fires
-        if places is not None:
+        if overlap is not None:
             # Of those that may replace a run the last counts, of those that queue the first.
-            replaces = job.policy.overlap == "replace"
+            places, replaces = overlap.places, job.policy.overlap == "replace"
             fires = plan.fires[-places:] if replaces and places else plan.fires[:places]
+            why = overlap_error(overlap.running)
             for fire in plan.fires:
                 if fire not in fires:
-                    self._account(row, "skipped", None, fire, 1, me, books, result)
+                    self._account(row, "skipped", None, fire, 1, me, books, result, why)
         runs = [Run(job, fire, "schedule") for fire in fires]
         for run in runs:
             enter = partial(
                 live_row, row, run.run_id, sched_us=micros(run.scheduled_at), cause="schedule",
                 on_crash=job.policy.on_crash, scheduled=True,
             )  # fmt: skip
-            if places is None:
+            if overlap is None:
                 books.live.append(enter(batch_id=runs[0].run_id, state="running", owner=me.id, claimed_us=now))
             else:
                 books.live.append(enter(state="queued", due_us=now))
-                result.queued = True
-        if runs and places is None:
+                result.waiting.append(standing(run, "queued", ""))
+        if runs and overlap is None:
             result.claimed.append(Claimed(job, runs))
 
     def _make_places(
@@ -465,12 +494,15 @@ class Rounds:
         me: Session,
         books: _Books,
         result: Round,
+        why: tuple[str, str] | None = None,
     ) -> None:
         """Account for fires that will not run."""
         run_id = new_run_id()
+        kind, message = why or (None, None)
         record = RunRecord(
-            run_id, run_id, row.id, last, outcome, "schedule", me.worker, first_scheduled_at=first, fires=fires
-        )
+            run_id, run_id, row.id, last, outcome, "schedule", me.worker, finished_at=result.now, error_type=kind,
+            error_message=message, first_scheduled_at=first, fires=fires,
+        )  # fmt: skip
         result.records.append(record)
         books.runs.append(run_row(record, me.id, row.version, row.func))
 
@@ -494,21 +526,22 @@ class Rounds:
             return None
         return self._loader.attempt(row, usable)
 
-    def count_running(
+    def under_way(
         self, conn: Connection, job_ids: Collection[str], unwritten: Sequence[RunRecord]
-    ) -> dict[str, int]:
-        """Return how many instances of each of these jobs run, over all processes."""
+    ) -> dict[str, list[str]]:
+        """Return the run that each instance of these jobs is at, over all processes."""
         if not job_ids:
             return {}
         condition, values = "owner IS NOT NULL", {"ids": self._dialect.pack(sorted(job_ids))}
         if ended := [record.run_id for record in unwritten if record.job_id in job_ids]:
             condition += f" AND NOT ({self._dialect.within('run_id', 'ended')})"
             values["ended"] = self._dialect.pack(ended)
-        query = (
-            f"SELECT job_id, COUNT(DISTINCT batch_id) AS n FROM {self._dialect.joined('live', 'job_id', 'ids')} "
-            f"{condition} GROUP BY job_id"
-        )
-        return {row.job_id: row.n for row in conn.execute(text(query), values)}
+        live = self._dialect.joined("live", "job_id", "ids")
+        query = f"SELECT job_id, batch_id, sched_us, run_id FROM {live} {condition}"
+        instances: dict[str, dict[str, str]] = {}
+        for row in sorted(conn.execute(text(query), values), key=lambda row: (row.sched_us, row.run_id)):
+            instances.setdefault(row.job_id, {}).setdefault(row.batch_id, row.run_id)
+        return {job_id: list(runs.values()) for job_id, runs in instances.items()}
 
     def _zone(self, job: ScheduledJob) -> Any:
         return getattr(job.trigger, "timezone", None) or job._scheduler.timezone
@@ -523,3 +556,11 @@ def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
     }  # fmt: skip
     values = dict(row._mapping) | changed
     return tuple(values[column] for column in LIVE_COLUMNS)
+
+
+def _waiting(row: dict[str, Any]) -> RunRecord:
+    """Return the record of a new run that waits, as a row of `live`."""
+    return RunRecord(
+        row["run_id"], row["fire_id"], row["job_id"], moment(row["sched_us"]), row["state"], row["cause"], "",
+        row["attempt"], final=False,
+    )  # fmt: skip

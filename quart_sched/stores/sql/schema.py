@@ -50,7 +50,7 @@ def metadata(prefix: str) -> MetaData:
         # MySQL's other engines know no row locks.
         Table(prefix + name, tables, *parts, *indexes, mysql_engine="InnoDB", mariadb_engine="InnoDB")
 
-    # Single facts: the schema's version, the pause of the whole scheduler, locks, counters.
+    # Single facts: the schema's version, the pause of the whole scheduler, locks, counters, until when news are wanted.
     table(
         "meta",
         _need("k", _id(64), primary_key=True),
@@ -110,7 +110,7 @@ def metadata(prefix: str) -> MetaData:
         # Arguments in the place of the job's own.
         Column("overrides", _long),
         UniqueConstraint("incarnation", "fire_us", name=f"{prefix}live_fire"),
-        index=(("owner", "due_us"), ("job_id",), ("lane",)),
+        index=(("owner", "due_us"), ("job_id",), ("lane", "sched_us")),
     )
     # The history: insert-only.
     table(
@@ -167,10 +167,12 @@ def metadata(prefix: str) -> MetaData:
         _need("action", _id(16)),
         Column("job_id", _job),
         Column("version", Integer),
+        # Of the changes that brought another one.
         Column("definition", _long),
+        Column("detail", _long),
         index=(("job_id", "id"), ("at_us",)),
     )
-    # Numbers are given before the commit, so a reader must look again at those first seen within the last seconds.
+    # Numbers are given before the commit, so that a reader must look again for those that he has not seen.
     table(
         "events",
         _need("id", _number, primary_key=True, autoincrement=True),
@@ -194,7 +196,7 @@ def metadata(prefix: str) -> MetaData:
 
 def first_rows(prefix: str) -> list[str]:
     """Return the statements that fill the tables that were just made; the version comes last."""
-    facts = {"paused": 0, "reconcile": 0, "members": 0, "janitor": 0, "schema": VERSION}
+    facts = {"paused": 0, "reconcile": 0, "members": 0, "janitor": 0, "listening": 0, "schema": VERSION}
     return [f"INSERT INTO {prefix}meta (k, n) VALUES ('{key}', {number})" for key, number in facts.items()]
 
 

@@ -10,23 +10,32 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
+from apscheduler.triggers.base import BaseTrigger
 from sqlalchemy import Connection, text
 
 from ...errors import ConfigError, InvalidDefinition, OverlapForbidden
 from ...model.actor import current_actor
+from ...model.changes import ChangeQuery, Placed
+from ...model.circumstances import Circumstances
 from ...model.idempotency import RunRequest
 from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
-from .changes import Changes
+from .audit import Audit
+from .changes import Changes, Entry
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
+from .events import KEPT, SqlEvents
 from .history import SqlHistory
 from .idempotency import forget_old, run_of
 from .lanes import enter_backfill
+from .listing import JobIndex
 from .loader import JOB_COLUMNS, JobLoader
+from .overdue import OverdueBooks
+from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
 from .rows import LEAVING, LIVE_COLUMNS, clean, live_row, micros, moment
+from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
@@ -52,6 +61,10 @@ class Poll:
     members: int
     cancels: int = 0
     """How many of the asking process's runs are to stop."""
+    listening: bool = False
+    """Whether somebody wants to know what happens."""
+    following: bool = False
+    """Whether somebody wants to see the log of a run while it is written."""
 
     @property
     def earliest(self) -> int | None:
@@ -94,6 +107,7 @@ class SqlStore(BaseJobStore):
         self._dialect = self.database.dialect
         self._p = table_prefix
         self._workers = Workers(self._dialect)
+        self.events = SqlEvents(self.database, self._now)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self.database.url}>"
@@ -103,9 +117,13 @@ class SqlStore(BaseJobStore):
         super().start(scheduler, alias)
         self.database.idle_limit = max(1.0, scheduler.lease / 2)
         self.loader = JobLoader(scheduler, alias)
+        self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
+        self._audit = Audit(self._dialect, alias)
+        self.overdue = OverdueBooks(self.database, alias, self._time)
+        self.tallies = SqlTallies(self.database, self._now)
         try:
             self.database.open()
         except BaseException as error:
@@ -183,9 +201,33 @@ class SqlStore(BaseJobStore):
             changed = conn.execute(text(statement), {"n": int(paused), "v": actor, "now": now}).rowcount
             if changed:
                 changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-                changes.log([("pause" if paused else "resume", None, None, None)])
+                changes.log([Entry("pause" if paused else "resume", None, None)])
 
         self.database.transact(switch)
+
+    # The past
+
+    def changes(self, query: ChangeQuery) -> list[Placed]:
+        """Return the changes that are asked for, newest first, one more than the query's limit."""
+        return self.database.transact(lambda conn: self._audit.page(conn, query), write=False)
+
+    def last_trigger(self, job_id: str) -> BaseTrigger | None:
+        """Return the trigger that a job had last, which may be gone; None where nobody knows."""
+        return self.database.transact(lambda conn: self._audit.last_trigger(conn, job_id), write=False)
+
+    def circumstances(
+        self, job_id: str, at: datetime, horizon: datetime
+    ) -> tuple[Circumstances, frozenset[str]] | None:
+        """Tell how it stood with a job at a moment, and which sessions lasted then; None for one never heard of.
+
+        What is older than the `horizon` may have been deleted.
+        """
+
+        def read(conn: Connection) -> tuple[Circumstances, frozenset[str]] | None:
+            now, lease = self._now(conn), int(self._scheduler.lease * 1e6)
+            return self._audit.circumstances(conn, job_id, micros(at), now, lease=lease, horizon=micros(horizon))
+
+        return self.database.transact(read, write=False)
 
     # Sessions
 
@@ -249,6 +291,23 @@ class SqlStore(BaseJobStore):
         self._announced.setdefault(done.version, now)
         return done
 
+    def preview(self, scheduler: Any, alias: str, declared: Sequence[Declaration], prune: Prune) -> Preview:
+        """Return what `reconcile` would come to if no other code were alive; nothing is written, nor made.
+
+        The store need not have been opened. Raises SchemaProblem or DatabaseFailure.
+        """
+        if not self.database.has_tables():
+            return of_nothing(declared)
+        clock, loader = scheduler.clock, JobLoader(scheduler, alias)
+
+        def look(conn: Connection) -> Preview:
+            database_us = conn.scalar(text(f"SELECT {self._dialect.now}"))
+            now = micros(clock.now()) if database_us is None or not clock.real else int(database_us)
+            changes = Changes(conn, self._dialect, loader, now, writing=False)
+            return preview(conn, self._dialect, changes, declared, now, prune)
+
+        return self.database.transact(look, write=False)
+
     # Claims
 
     def poll(self, me: Session | None = None) -> Poll:
@@ -262,7 +321,8 @@ class SqlStore(BaseJobStore):
             f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
             f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
             f"({meta} 'paused') AS paused, ({meta} 'members') AS members, "
-            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels",
+            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels, "
+            f"({meta} 'listening') AS listening, ({self.events.latest_follower}) AS following",
             me=None if me is None else me.id,
             **values,
         )
@@ -270,7 +330,11 @@ class SqlStore(BaseJobStore):
         if row.now is not None and self._scheduler.clock.real:
             early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
             self._scheduler.clock.agree(early, late)
-        return Poll(row.next_us, row.due_us, bool(row.paused), row.members, row.cancels)
+        now = self._time(row.now)
+        return Poll(
+            row.next_us, row.due_us, bool(row.paused), row.members, row.cancels,
+            (row.listening or 0) > now, (row.following or 0) > now,
+        )  # fmt: skip
 
     def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
         """Write down what ended, and claim what is due. Raises SessionLost."""
@@ -420,7 +484,7 @@ class SqlStore(BaseJobStore):
     def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
         now = self._now(conn)
         changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-        log: list[tuple[str, str | None, int | None, str | None]] = []
+        log: list[Entry] = []
         release = text(
             f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
             "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
@@ -428,7 +492,7 @@ class SqlStore(BaseJobStore):
         )
         for row in released:
             if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
-                log.append(("mended", row.id, row.version + 1, None))
+                log.append(Entry("mended", row.id, row.version + 1))
         marked = []
         overdue = (
             f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
@@ -442,7 +506,7 @@ class SqlStore(BaseJobStore):
         for row in conn.execute(text(overdue), bad).all():
             reason = self.loader.bad_jobs.get(row.id) or self.loader.bad_functions[row.func]
             marked.append((row.id, reason))
-            log.append(("broken", row.id, row.version + 1, None))
+            log.append(Entry("broken", row.id, row.version + 1, None, reason))
             self._dialect.update(
                 conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
                 [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",
@@ -467,11 +531,22 @@ class SqlStore(BaseJobStore):
     def clear_up(self, before: datetime) -> None:
         """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
         p = self._p
+        now = self._scheduler.clock.now()
+        times = {
+            "before": micros(before),
+            "yesterday": micros(now - timedelta(days=1)),
+            "long_ago": micros(now) - int(KEPT * 1e6),
+        }
         statements = (
+            # Those whose last fire has not led to a success stay for a day, in which an alarm tells of them.
             f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id)",
+            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id) "
+            f"AND (ended_us < :yesterday OR EXISTS (SELECT 1 FROM {p}runs WHERE {p}runs.job_id = {p}jobs.id "
+            f"AND {p}runs.sched_us >= {p}jobs.last_us AND COALESCE({p}runs.outcome, '') = 'succeeded'))",
             f"DELETE FROM {p}workers WHERE gone_us < :before",
-            f"DELETE FROM {p}events WHERE at_us < :before",
+            # The newest stays, as some databases would give its number again.
+            f"DELETE FROM {p}events WHERE at_us < :long_ago "
+            f"AND id < (SELECT id FROM (SELECT MAX(id) AS id FROM {p}events) AS newest)",
             f"DELETE FROM {p}decls WHERE since_us < :before "
             f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
             # Imports stay known, so that one that is repeated brings nothing back that was removed since.
@@ -481,5 +556,5 @@ class SqlStore(BaseJobStore):
         )
         self.database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
         for statement in statements:
-            values = {"before": micros(before)} if ":before" in statement else {}
+            values = {name: us for name, us in times.items() if f":{name}" in statement}
             self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]

@@ -56,6 +56,8 @@ class Worker:
     seen_at: datetime
     age: float
     running: dict[str, str]
+    decl: str | None = None
+    """The version of the code whose jobs it runs; None where it takes part without."""
 
 
 class Watch:
@@ -122,6 +124,7 @@ class Workers:
                 moment(row.seen_us),
                 max(0.0, (now - row.seen_us) / 1e6),
                 running.get(row.id, {}),
+                row.decl,
             )
             for row in rows
         ]
@@ -159,7 +162,8 @@ class Workers:
         gone = {row.run_id for row in rows} - {run_id for run_id, _ in reruns}
         if gone:
             self._dialect.delete(conn, "live", "run_id", gone)
-        advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.run_id in gone}, now)
+        ended = {record.run_id for record in records if record.final}
+        advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.run_id in ended}, now)
         again_statement = text(
             f"UPDATE {self._p}live SET run_id = :new, batch_id = :new, owner = NULL, state = 'queued', due_us = :now, "
             "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"

@@ -1,24 +1,24 @@
-"""The command line: `quart scheduler ...`, for the app that the `quart` command loads."""
+"""`quart scheduler db ...`: the tables of a SQL store."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from quart.cli import AppGroup, ScriptInfo, pass_script_info
+from quart.cli import ScriptInfo, pass_script_info
 
-from .errors import SchedulerError
+from ..errors import SchedulerError
+from .app import load
+from .messages import Refused, ask, line
+from .options import refuse_url
 
 if TYPE_CHECKING:
-    from .stores.sql.database import Database
-    from .stores.sql.importer import ImportResult
+    from ..stores.sql.database import Database
+    from ..stores.sql.importer import ImportResult
 
-commands = AppGroup("scheduler", help="Look after the app's scheduler.")
 db = click.Group("db", help="Look after the tables of a SQL store.")
-commands.add_command(db)
 _store_option = click.option(
     "--store", "alias", metavar="ALIAS", default="default", show_default=True, help="The store in SCHEDULER_JOBSTORES."
 )
@@ -30,7 +30,7 @@ _store_option = click.option(
 def db_sql(info: ScriptInfo, alias: str) -> None:
     """Print the SQL that makes the tables, for somebody to run who may; nothing is connected."""
     with _database(info, alias) as database:
-        from .stores.sql import schema
+        from ..stores.sql import schema
 
         click.echo(schema.ddl(database.engine, database.prefix), nl=False)
 
@@ -67,40 +67,37 @@ def db_import(info: ScriptInfo, alias: str, table: str, source_url: str | None, 
     Its jobs are pickles, and reading them runs whatever code the writer of the table put there.
     """
     with _database(info, alias) as database:
-        from .stores.sql.importer import import_pickled, read_pickled
+        from ..stores.sql.importer import import_pickled, read_pickled
 
         jobs = read_pickled(database, table, source_url)
         where = _hidden(source_url) if source_url is not None else database.url
         if jobs and not yes:
-            _ask(
+            ask(
                 f"The table {table} in {where} holds pickled jobs ({len(jobs)}), "
-                "and reading them runs the code of whoever wrote them."
+                "and reading them runs the code of whoever wrote them.",
+                "Do you trust whoever could write to the table?",
+                otherwise="give --yes if you trust whoever could write to the table",
             )
-        scheduler = info.load_app().extensions["apscheduler"].scheduler
+        scheduler = load(info).scheduler
         results = import_pickled(database, jobs, scheduler=scheduler, dry_run=dry_run)
     _report(results, dry_run=dry_run)
     if any(result.outcome == "refused" for result in results):
         raise click.exceptions.Exit(1)
 
 
-class _Refused(click.ClickException):
-    """The command was used wrongly; told in one line, unlike click's own UsageError."""
-
-    exit_code = 2
-
-
 @contextmanager
 def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
     """Yield the database of the SQL store `alias`; what goes wrong with it ends the command with one line."""
-    slots = info.load_app().extensions["apscheduler"].scheduler.catalogue.slots
+    refuse_url(click.get_current_context())
+    slots = load(info).scheduler.catalogue.slots
     if alias not in slots:
         known = ", ".join(map(repr, sorted(slots)))
-        raise _Refused(f"There is no store {alias!r}; expected one of {known}")
+        raise Refused(f"There is no store {alias!r}; expected one of {known}")
     store = slots[alias].store
     try:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from .stores.sql.database import Database, DatabaseFailure
+        from ..stores.sql.database import Database, DatabaseFailure
     except ImportError:
         raise _no_sql(alias, store) from None
     database = getattr(store, "database", None)
@@ -110,30 +107,16 @@ def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
         yield database
     except DatabaseFailure as error:
         again = "; it may have been done all the same, so run this again" if error.unknown else ""
-        raise click.ClickException(_line(f"{database.url}: {error}{again}")) from None
+        raise click.ClickException(line(f"{database.url}: {error}{again}")) from None
     except (SchedulerError, SQLAlchemyError) as error:
-        raise click.ClickException(_line(str(error))) from None
+        raise click.ClickException(line(str(error))) from None
     finally:
         database.dispose()
 
 
-def _no_sql(alias: str, store: Any) -> _Refused:
+def _no_sql(alias: str, store: Any) -> Refused:
     entry = f'{{"{alias}": {{"type": "sqlalchemy", "url": ...}}}}'
-    return _Refused(f"The store {alias!r} is a {type(store).__name__}; expected SCHEDULER_JOBSTORES = {entry}")
-
-
-def _ask(warning: str) -> None:
-    """Have the user's word, or end the command."""
-    if not _has_terminal():
-        raise _Refused(
-            f"{warning} There is no terminal to ask on: give --yes if you trust whoever could write to the table"
-        )
-    click.echo(warning, err=True)
-    click.confirm("Do you trust whoever could write to the table?", abort=True, err=True)
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty()
+    return Refused(f"The store {alias!r} is a {type(store).__name__}; expected SCHEDULER_JOBSTORES = {entry}")
 
 
 def _hidden(url: str) -> str:
@@ -147,14 +130,9 @@ def _report(results: Sequence[ImportResult], *, dry_run: bool) -> None:
     imported = "would be imported" if dry_run else "imported"
     words = {"imported": imported, "present": "already there", "refused": "refused"}
     rows = [("JOB", "RESULT", "REASON")]
-    rows += [(_line(result.job_id), words[result.outcome], _line(result.reason or "")) for result in results]
+    rows += [(line(result.job_id), words[result.outcome], line(result.reason or "")) for result in results]
     widths = [max(len(row[index]) for row in rows) for index in (0, 1)]
     for job_id, word, reason in rows if results else ():
         click.echo(f"{job_id:<{widths[0]}}  {word:<{widths[1]}}  {reason}".rstrip())
     counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in words}
     click.echo(", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items()))
-
-
-def _line(text: str) -> str:
-    """Return `text` in one line, and without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it exits, and that it asks before it unpickles."""
+"""`quart scheduler db`: what it prints, how it exits, and that it asks before it unpickles."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from click.testing import Result
 from quart import Quart
 
 from quart_sched import APScheduler, cli
+from quart_sched.cli import messages
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.schema import VERSION
@@ -293,7 +294,7 @@ def test_without_a_terminal_and_the_users_word_nothing_is_unpickled(run, file):
 
 
 def test_who_says_no_has_nothing_unpickled(run, file, monkeypatch):
-    monkeypatch.setattr(cli, "_has_terminal", lambda: True)
+    monkeypatch.setattr(messages, "has_terminal", lambda: True)
     run("db", "upgrade")
     fill(file)
     spoil(file, "spoilt")
@@ -306,7 +307,7 @@ def test_who_says_no_has_nothing_unpickled(run, file, monkeypatch):
 
 
 def test_who_is_asked_sees_table_and_database_and_may_say_yes(run, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_has_terminal", lambda: True)
+    monkeypatch.setattr(messages, "has_terminal", lambda: True)
     run("db", "upgrade")
     fill(tmp_path / "old.db", "a", "b", table="old_jobs")
     url = f"sqlite:///{tmp_path / 'old.db'}"
@@ -381,7 +382,7 @@ app = Quart(__name__)
 app.config["SCHEDULER_JOBSTORES"] = {"default": SqlStore("sqlite:///jobs.db", create_tables=False)}
 APScheduler(app=app).start()
 """
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def program(folder: Path, *args: str, **options: Any) -> subprocess.Popen[str]:

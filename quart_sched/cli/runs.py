@@ -1,0 +1,126 @@
+"""`quart scheduler runs | run`: what ran, and what is to run now."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ..model.runs import LONGEST_PAGE, OUTCOMES, STATES
+from . import tables
+from .backends import Backend, Wire
+from .messages import line
+from .options import json_of, on_scheduler
+
+UNFINISHED = 3
+"""Exit code where a run had not ended when the wait was over."""
+_LOOKS = (0.05, 1.0)
+"""Seconds between looks at a run: at first, and at most."""
+
+
+@click.command("runs")
+@click.argument("job_id", metavar="[ID]", required=False)
+@click.option("--outcome", type=click.Choice((*OUTCOMES, *STATES)), help="Only the runs with this outcome or state.")
+@click.option("--limit", type=click.IntRange(1, LONGEST_PAGE), default=20, show_default=True, help="How many.")
+@on_scheduler
+async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outcome: str | None, limit: int) -> None:
+    """List what runs and what has run, of one job or of all, newest first."""
+    found = await backend.runs(job_id, outcome, limit)
+    if as_json:
+        tables.echo_json(found)
+        return
+    rows = [
+        (
+            tables.moment(run["scheduled_at"]), run["job_id"], run["outcome"], tables.duration(run["duration"]),
+            run["cause"], run["run_id"], _error(run),
+        )
+        for run in found["items"]
+    ]  # fmt: skip
+    tables.table(("SCHEDULED", "JOB", "OUTCOME", "TOOK", "CAUSE", "RUN", "ERROR"), rows)
+
+
+@click.command("run")
+@click.argument("job_id", metavar="ID")
+@click.option("--wait", type=click.FloatRange(0, 86400), metavar="SECONDS", help="How long to wait for its end.")
+@click.option("--args", callback=json_of(list), metavar="JSON", help="A list in place of the job's arguments.")
+@click.option("--kwargs", callback=json_of(dict), metavar="JSON", help="An object for its keyword arguments.")
+@on_scheduler
+async def run(
+    backend: Backend, *, as_json: bool, job_id: str, wait: float | None, args: list[Any] | None,
+    kwargs: dict[str, Any] | None,
+) -> None:  # fmt: skip
+    """Run a job once beside its schedule, also a paused one.
+
+    With --url the server runs it, and goes on when this command does not wait for its end, or not any more. Without, it
+    runs in this process, within the app's start-up and shutdown; this waits for its end, and after --wait seconds, or
+    at Ctrl-C, the run is cancelled.
+
+    Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, else with 1.
+    """
+    arguments = {key: value for key, value in (("args", args), ("kwargs", kwargs)) if value is not None}
+    async with backend.running(job_id, arguments) as run_id:
+        if wait is None and not backend.ends_runs:
+            started = {"run_id": run_id, "job_id": job_id}
+            tables.echo_json(started) if as_json else tables.echo(line(f"Run {run_id} of job {job_id} started"))
+            return
+        with _spinner(f"{job_id} runs") as turn:
+            record = await follow(backend, run_id, wait, turn)
+    if as_json:
+        tables.echo_json(record)
+    else:
+        ended = record["outcome"] if record["final"] else f"{record['outcome']}, and has not ended after {wait:g} s"
+        took = f" in {tables.duration(record['duration'])}" if record["duration"] is not None else ""
+        tables.echo(line(f"Run {record['run_id']} of job {job_id}: {ended}{took}"))
+        if error := _error(record):
+            tables.echo(line(error))
+    if record["outcome"] != "succeeded":
+        raise click.exceptions.Exit(1 if record["final"] else UNFINISHED)
+
+
+async def follow(backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None) -> Wire:
+    """Return the run's record when its fire is over, retries included, or as it stands after `wait` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = None if wait is None else loop.time() + wait
+    pause, longest = _LOOKS
+    while True:
+        record = await backend.record(run_id)
+        left = longest if deadline is None else deadline - loop.time()
+        if record["final"] or left <= 0:
+            return record
+        if record["attempts"][-1] != run_id and record["outcome"] not in STATES:
+            run_id = record["attempts"][-1]
+            continue
+        if turn is not None:
+            next(turn)
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, longest)
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[Iterator[None]]:
+    """On a terminal, show that something goes on, each time that the iterator is asked."""
+    begin = asyncio.get_running_loop().time()
+    shows = sys.stderr.isatty()
+
+    def turns() -> Iterator[None]:
+        for sign in itertools.cycle("|/-\\"):
+            if shows:
+                seconds = asyncio.get_running_loop().time() - begin
+                click.echo(f"\r{sign} {line(text)}, {seconds:.0f} s", nl=False, err=True)
+            yield
+
+    try:
+        yield turns()
+    finally:
+        if shows:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _error(run: Wire) -> str:
+    error = run["error"]
+    return "" if error is None else ": ".join(filter(None, (error["type"], error["message"])))

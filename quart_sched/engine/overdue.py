@@ -1,0 +1,286 @@
+"""The watch over jobs that do not succeed in time: an event, a mark for all to see, and a call of the users' hooks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from contextvars import Context, copy_context
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.job import Job
+from apscheduler.schedulers.base import STATE_RUNNING
+
+from ..errors import SchedulerError, StoreUnavailable
+from ..model.events import Event, JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
+from ..model.functions import runs_on_loop
+from ..model.overdue import REMEMBERED, Overdue
+from ..model.policies import policy_of
+from ..stores.memory import MemoryStore
+from ..stores.slot import Slot
+from .expectations import Expectation, Expectations
+from .threads import StoreThread
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+log = logging.getLogger("quart_sched")
+
+Hook = Callable[[Overdue], Any]
+
+LONGEST_INTERVAL = 30.0
+"""Seconds between looks at a shared store, at most: so much later than due an alarm may come."""
+_HOOK_GRACE = 1.0
+"""Seconds that hooks under way get when the process ends."""
+
+
+class OverdueWatch:
+    """Watches the jobs of one scheduler while it runs, beginning one SCHEDULER_OVERDUE_GRACE after its start.
+
+    In a shared store every process watches, and the hooks are called by one of them.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.hooks: list[Hook] = []
+        self._scheduler = scheduler
+        self._here = Expectations()
+        self._known: dict[str, dict[str, Overdue]] = {}
+        """What is overdue, by store and job."""
+        self._told: dict[str, set[str]] = {}
+        """The jobs of shared stores whose hooks were called, until the store knows."""
+        self._since: float | None = None
+        """When the scheduler began to run, or went on after a pause."""
+        self._next: datetime | None = None
+        """When this process looks at its own stores again; None where it has no reason to."""
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._threads = StoreThread("quart-sched-alarms", 4)
+
+    @property
+    def overdue(self) -> list[Overdue]:
+        """The jobs that are overdue, for the longest first; none while the scheduler is paused or stopped."""
+        if self._scheduler.state != STATE_RUNNING:
+            return []
+        return sorted((one for some in self._known.values() for one in some.values()), key=lambda one: one.since)
+
+    # Life cycle
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch, if SCHEDULER_OVERDUE_GRACE says so."""
+        self._since = None
+        if self._task is None and self._scheduler.overdue_grace is not None:
+            self._wake = asyncio.Event()
+            self._task = Context().run(loop.create_task, self._run(), name="quart-sched-overdue")
+
+    def stop(self) -> None:
+        """Watch no more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Let the hooks under way end, for a moment, and free the threads."""
+        self.stop()
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=_HOOK_GRACE)
+            for task in late:
+                task.cancel()
+        self._threads.stop()
+        self._known.clear()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if self._scheduler.overdue_grace is None:
+            return
+        if isinstance(event, SchedulerChanged):
+            self._wake.set()
+            alias = event.alias
+        elif isinstance(event, RunSubmitted | RunEnded | JobChanged):
+            alias = event.jobstore
+        else:
+            return
+        slot = self._scheduler.catalogue.slots.get(alias or "default")
+        if slot is None or slot.shared:
+            return
+        opened = self._here.hear(event)
+        if opened is not None:
+            # There is a look within the grace in any case, while anything is open.
+            hurry = opened.policy.overdue_after is not None
+            if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
+                self._wake.set()
+        elif isinstance(event, RunEnded):
+            if event.record.job_id in self._known.get(slot.alias, ()):
+                self._wake.set()
+        elif isinstance(event, JobChanged):
+            self._wake.set()
+
+    def note_broken(self, job_id: str, jobstore: str) -> None:
+        """Take note that a job of a store of this process's own fires no more, though nobody wants it so."""
+        self._here.expect(job_id, jobstore, self._scheduler.clock.now())
+        self._wake.set()
+
+    # The loop
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                delay = await self._look()
+            except Exception:
+                # A store's own code may raise anything, and the other jobs are to be watched all the same.
+                log.exception("Overdue jobs could not be looked for")
+                delay = LONGEST_INTERVAL
+            await self._scheduler.clock.wait(self._wake, delay)
+
+    async def _look(self) -> float | None:
+        """Look at every store; return the seconds until the next look, None where something has to happen first."""
+        scheduler, grace = self._scheduler, self._scheduler.overdue_grace
+        if scheduler.state != STATE_RUNNING or grace is None:
+            self._since = None
+            return None
+        now = scheduler.clock.monotonic()
+        self._since = now if self._since is None else self._since
+        if (wait := self._since + grace - now) > 0:
+            # What came due before is being run, or given up, only now.
+            self._next = scheduler.clock.now() + timedelta(seconds=wait)
+            return wait
+        delays, nexts = [], []
+        for slot in list(scheduler.catalogue.slots.values()):
+            if slot.shared:
+                await self._look_at_store(slot, grace)
+                delays.append(_interval(grace))
+            elif (at := await self._look_here(slot, grace)) is not None:
+                nexts.append(at)
+        self._next = min((*nexts, scheduler.clock.now() + timedelta(seconds=grace))) if nexts else None
+        if self._next is not None:
+            delays.append(max(0.001, (self._next - scheduler.clock.now()).total_seconds()))
+        return min(delays, default=None)
+
+    async def _look_at_store(self, slot: Slot, grace: float) -> None:
+        store: Any = slot.store
+        if (session := slot.session) is None:
+            return
+        told = self._told.pop(slot.alias, set())
+        # A little less, so that the turn is over when this process comes again.
+        look = partial(store.overdue.look, session, grace, 0.9 * _interval(grace), told)
+        try:
+            findings = await self._scheduler.call(lambda: slot.do(lambda _: look()), blocking=True)
+        except StoreUnavailable:
+            # The pump says so. What is known to be overdue goes on being so.
+            self._told.setdefault(slot.alias, set()).update(told)
+            return
+        self._take(slot.alias, findings.overdue)
+        for job_id in findings.to_tell:
+            if job_id in findings.overdue:
+                self._call_hooks(findings.overdue[job_id], shared=True)
+
+    # This process's own stores
+
+    async def _look_here(self, slot: Slot, grace: float) -> datetime | None:
+        """Look at the jobs of one store; return when to look again."""
+        now = self._scheduler.clock.now()
+        found: dict[str, Overdue] = {}
+        nexts: list[datetime] = []
+        known = self._known.get(slot.alias, {})
+        for entry in self._here.unmet(slot.alias):
+            if entry.job_id not in known and (at := self._due(entry)) is not None and at > now:
+                nexts.append(at)
+                continue
+            job = await self._job(slot, entry)
+            if job is None and not entry.ended:
+                self._here.forget(entry)
+            elif job is None or job.next_run_time is not None or job.id in slot.broken:
+                overdue = entry.overdue(grace, entry.policy if job is None else policy_of(job))
+                if overdue is None:
+                    continue
+                if entry.ended and overdue.since + REMEMBERED <= now:
+                    self._here.forget(entry)
+                elif overdue.since <= now:
+                    found[entry.job_id] = overdue
+                    nexts += [overdue.since + REMEMBERED] if entry.ended else []
+                else:
+                    nexts.append(overdue.since)
+        for job in self._unclaimed(slot, now):
+            overdue = self._here.get(job.id, slot.alias).overdue(grace, policy_of(job), job.next_run_time)
+            if overdue is not None and overdue.since <= now:
+                found[job.id] = overdue
+            elif overdue is not None:
+                nexts.append(overdue.since)
+        for overdue in self._take(slot.alias, found):
+            self._call_hooks(overdue, shared=False)
+        return min(nexts, default=None)
+
+    def _due(self, entry: Expectation) -> datetime | None:
+        grace = self._scheduler.overdue_grace
+        overdue = None if grace is None else entry.overdue(grace, entry.policy)
+        return None if overdue is None else overdue.since
+
+    async def _job(self, slot: Slot, entry: Expectation) -> Job | None:
+        lookup = partial(slot.do, lambda store: store.lookup_job(entry.job_id))
+        try:
+            job: Job | None = await self._scheduler.call(lookup, blocking=slot.blocking)
+        except SchedulerError:
+            return None
+        return job
+
+    @staticmethod
+    def _unclaimed(slot: Slot, now: datetime) -> list[Job]:
+        """Return the jobs of a memory store that are due and that nobody has taken: broken ones, for example."""
+        store = slot.store
+        if not isinstance(store, MemoryStore):
+            return []
+        with slot.lock:
+            return store.peek_due(now)
+
+    # The alarm
+
+    def _take(self, alias: str, found: dict[str, Overdue]) -> list[Overdue]:
+        """Tell of what is new; return it."""
+        before = self._known.get(alias, {})
+        self._known[alias] = found
+        new = [one for job_id, one in found.items() if job_id not in before or _other_period(before[job_id], one)]
+        for overdue in new:
+            log.warning("%s", overdue, extra={"job_id": overdue.job_id})
+            self._scheduler.stream.emit(JobOverdue(overdue))
+        for job_id in before.keys() - found.keys():
+            log.info('Job "%s" is not overdue any more', job_id, extra={"job_id": job_id})
+        return new
+
+    def _call_hooks(self, overdue: Overdue, *, shared: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._call(overdue, shared), context=Context())
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _call(self, overdue: Overdue, shared: bool) -> None:
+        app = self._scheduler.performer.app
+        for hook in list(self.hooks):
+            try:
+                async with app.app_context() if app is not None else nullcontext():
+                    if runs_on_loop(hook):
+                        await hook(overdue)
+                        continue
+                    # A function that sends a mail takes its time.
+                    call = partial(copy_context().run, hook, overdue)
+                    result = await asyncio.wrap_future(self._threads.submit(call))
+                    if inspect.isawaitable(result):
+                        await result
+            except Exception:
+                log.exception("The hook %r of on_overdue failed", hook, extra={"job_id": overdue.job_id})
+        if shared:
+            self._told.setdefault(overdue.jobstore, set()).add(overdue.job_id)
+            self._wake.set()
+
+
+def _interval(grace: float) -> float:
+    """Return the seconds between looks at a shared store."""
+    return min(LONGEST_INTERVAL, max(1.0, grace / 2))
+
+
+def _other_period(before: Overdue, now: Overdue) -> bool:
+    """Tell whether the job has succeeded in between."""
+    return before.last_success != now.last_success

@@ -1,0 +1,143 @@
+"""Changes: who did what to the jobs and to the scheduler, and when."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+from .fields import Field, Schema, record, ref, text, wrong
+from .runs import PAGE_LIMIT
+
+Action = Literal[
+    "add", "import", "declare", "modify", "pause", "resume", "prune", "remove", "broken", "mended", "start", "stop"
+]
+"""`declare`: the code declares it so; `prune`: the code declares it no more; `broken`: nobody can run it; `mended`: it
+can be run again; `start` and `stop` are those of the scheduler in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something was changed: a job, or where `job_id` is None the scheduler as a whole.
+
+    `actor` is a user's name, "api", "code" or "cli" where there is none, or "deploy" for what came with the code; None
+    where it is not known. `version` is the job's from then on. `detail` says more: the keys that were modified, why a
+    job is broken.
+    """
+
+    at: datetime
+    actor: str | None
+    action: Action
+    job_id: str | None = None
+    version: int | None = None
+    detail: str | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        return {
+            "at": self.at.isoformat(),
+            "actor": self.actor,
+            "action": self.action,
+            "job_id": self.job_id,
+            "version": self.version,
+            "detail": self.detail,
+        }
+
+
+CHANGE: Schema = record(
+    {
+        "at": ref("Moment"),
+        "actor": {"type": ["string", "null"], "description": "A user, or api, code, cli, dashboard or deploy."},
+        "action": {"enum": [*get_args(Action)]},
+        "job_id": {"type": ["string", "null"], "description": "Null for the scheduler as a whole."},
+        "version": {"type": ["integer", "null"], "description": "The job's from then on."},
+        "detail": {"type": ["string", "null"], "description": "What was modified, or why a job is broken."},
+    }
+)
+"""The JSON Schema of what `Change.to_wire` returns."""
+
+
+class Place(NamedTuple):
+    """The place of a change in the list: by time, then by the list that it stands in, and by its number there."""
+
+    at_us: int
+    source: str
+    number: int
+
+    def encode(self) -> str:
+        """Return the place as the opaque text that clients send back."""
+        return base64.urlsafe_b64encode(f"{self.at_us} {self.number} {self.source}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: Any) -> Self:
+        """Return the place that `encode` made the text of. Raises InvalidDefinition."""
+        if isinstance(text, cls):
+            return text
+        try:
+            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+        except (TypeError, ValueError, binascii.Error):
+            content = ""
+        if match := _PLACE.fullmatch(content):
+            place = cls(int(match[1]), match[3], int(match[2]))
+            if place.encode() == text:
+                return place
+        wrong("cursor", text, "the `next` of a page of changes")
+
+
+_PLACE = re.compile(r"(-?[0-9]{1,18}) ([0-9]{1,18}) (.*)", re.DOTALL)
+
+QUERY: Mapping[str, Field] = {
+    "job_id": text(0, expected="the id of a job").about("Changes of this job alone."),
+    "limit": PAGE_LIMIT,
+    "cursor": Field(lambda _, value: Place.decode(value), {"type": "string", "minLength": 1}).about(
+        "The `next` of the page before."
+    ),
+}
+"""What can be asked of the list, by key of a query."""
+
+Placed = tuple[Place, Change]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Some changes, newest first, and the cursor that leads on from there: None where there are no more."""
+
+    items: tuple[Change, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeQuery:
+    """Which changes to list, newest first: of one job, or of all and of the scheduler as a whole.
+
+    `before` is the place where the page before ended.
+    """
+
+    job_id: str | None = None
+    limit: int = 50
+    before: Place | None = None
+
+    @classmethod
+    def parse(cls, job_id: Any, limit: Any, cursor: Any) -> Self:
+        """Take Python's objects or text. Raises InvalidDefinition naming the key, the value and what was expected."""
+        given = {"job_id": job_id, "limit": limit, "cursor": cursor}
+        job_id, limit, before = (
+            None if value is None and key != "limit" else QUERY[key](key, value) for key, value in given.items()
+        )
+        return cls(job_id, limit, before)
+
+    def select(self, found: Iterable[Placed]) -> ChangePage:
+        """Return the page, out of at least one more change of each list than it has room for."""
+        ordered = sorted(found, key=lambda placed: placed[0], reverse=True)
+        items = ordered[: self.limit]
+        more = items[-1][0].encode() if len(ordered) > self.limit else None
+        return ChangePage(tuple(change for _, change in items), more)
+
+
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Return the keys whose values differ, for a person; None where there are none."""
+    return ", ".join(key for key in {**before, **after} if before.get(key) != after.get(key)) or None

@@ -1,0 +1,41 @@
+"""Overdue jobs: those that did not succeed in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .policies import Policy
+
+REMEMBERED = timedelta(hours=1)
+"""How long a job is overdue whose schedule is over: it can never succeed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A job that did not succeed in time, as the hook of `on_overdue` gets it. Times are aware.
+
+    `expected_at` is the fire that should have led to a success, `since` when its time was up. `last_success` is when
+    a run of the job last ended in success, None where nothing is known of one.
+    """
+
+    job_id: str
+    expected_at: datetime
+    since: datetime
+    last_success: datetime | None = None
+    jobstore: str = "default"
+
+    def __str__(self) -> str:
+        last = "no success is known" if self.last_success is None else f"last success at {self.last_success}"
+        return f'Job "{self.job_id}" is overdue: its fire at {self.expected_at} has not led to a success; {last}'
+
+
+def allowance(policy: Policy, grace: float, usual: float | None) -> timedelta:
+    """Return how long after a fire a success may come.
+
+    That is what the job says in `overdue_after`; else `grace` seconds beyond the time that a run takes: the job's
+    `timeout`, or the `usual` seconds of its last success.
+    """
+    if policy.overdue_after is not None:
+        return timedelta(seconds=policy.overdue_after)
+    return timedelta(seconds=grace + (policy.timeout or usual or 0.0))

@@ -1,0 +1,200 @@
+"""Overdue jobs of a shared store: one process at a time looks for them, and all see what it found.
+
+The row `overdue` of `meta` says whose turn it is and until when; each job that is overdue has a row of its own there.
+That row also sees to it that users' hooks are called by one process, once, and by another where that one died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from ...model.overdue import REMEMBERED, Overdue, allowance
+from ...model.policies import Policy
+from .database import Database
+from .rows import LEAVING, micros, moment
+from .workers import Session
+
+_TURN = "overdue"
+_SECOND = 1_000_000
+_TELLING = 60 * _SECOND
+"""Microseconds after which another process tells the hooks, if the one that was to has not said that it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is overdue, by job id, and of that the jobs whose hooks the asking process has to call."""
+
+    overdue: dict[str, Overdue]
+    to_tell: list[str]
+
+
+class OverdueBooks:
+    """The overdue jobs of one store. Safe from any thread; raises DatabaseFailure."""
+
+    def __init__(self, database: Database, alias: str, time: Callable[[int | None], int]) -> None:
+        """`time` turns the database's time, None where it has none, into the one that counts."""
+        self._database = database
+        self._dialect = database.dialect
+        self._p = database.prefix
+        self._alias = alias
+        self._time = time
+
+    def look(self, me: Session, grace: float, term: float, told: Collection[str]) -> Findings:
+        """Return what is overdue; find it out, if no other process has done so within `term` seconds.
+
+        `told` are jobs whose hooks this process has called since.
+        """
+        if told:
+            self._database.transact(lambda conn: self._note_told(conn, told))
+        turn, now, marks = self._database.transact(self._read, write=False)
+        until = now + int(term * _SECOND)
+        # A turn that lies too far ahead is that of a clock that has been put back since.
+        free = turn is None or turn <= now or turn > until
+        if not free or not self._database.transact(lambda conn: self._take_turn(conn, me, turn, until)):
+            return Findings(self._shown(marks), [])
+        found = self._database.transact(lambda conn: self._find(conn, now, grace), write=False)
+        if not found and not marks:
+            return Findings({}, [])
+        return self._database.transact(lambda conn: self._write(conn, me, found, now))
+
+    def _read(self, conn: Connection) -> tuple[int | None, int, list[Any]]:
+        """Return until when somebody's turn is (None: it is the first), the time, and the rows of overdue jobs."""
+        facts = f"SELECT {self._dialect.now} AS now, (SELECT n FROM {self._p}meta WHERE k = '{_TURN}') AS turn"
+        row = conn.execute(text(facts)).one()
+        marks = conn.execute(text(f"SELECT k, n, v, at_us FROM {self._p}meta WHERE k LIKE '{_TURN}:%'")).all()
+        return row.turn, self._time(row.now), list(marks)
+
+    def _take_turn(self, conn: Connection, me: Session, seen: int | None, until: int) -> bool:
+        if seen is None:
+            try:
+                self._dialect.insert(conn, "meta", ("k", "n", "v"), [(_TURN, until, me.id)])
+            except IntegrityError:
+                return False
+            return True
+        statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = '{_TURN}' AND n = :seen"
+        return bool(conn.execute(text(statement), {"until": until, "me": me.id, "seen": seen}).rowcount)
+
+    def _write(self, conn: Connection, me: Session, found: dict[str, Overdue], now: int) -> Findings:
+        """Bring the rows up to date; return them, and the jobs whose hooks this process has to call."""
+        turn = conn.scalar(text(f"SELECT v FROM {self._p}meta WHERE k = '{_TURN}'{self._dialect.lock}"))
+        rows = self._read(conn)[2]
+        if turn != me.id:
+            return Findings(self._shown(rows), [])  # The search took so long that another process has begun one.
+        marks = {json.loads(row.v)["job_id"]: row for row in rows}
+        shown: dict[str, Overdue] = {}
+        to_tell: list[str] = []
+        for job_id, overdue in found.items():
+            mark = marks.pop(job_id, None)
+            same = mark is not None and json.loads(mark.v)["last"] == _micros(overdue.last_success)
+            if same and (mark.n or mark.at_us > now - _TELLING):
+                shown |= self._shown([mark])
+                continue
+            shown[job_id] = overdue
+            to_tell.append(job_id)
+            if mark is not None:
+                self._dialect.delete(conn, "meta", "k", [mark.k])
+            self._dialect.insert(conn, "meta", ("k", "n", "v", "at_us"), [(_key(job_id), 0, _dump(overdue), now)])
+        if marks:
+            self._dialect.delete(conn, "meta", "k", [mark.k for mark in marks.values()])
+        return Findings(shown, to_tell)
+
+    def _note_told(self, conn: Connection, job_ids: Collection[str]) -> None:
+        self._dialect.update(conn, "meta", "k", ("n",), [(_key(job_id), 1) for job_id in sorted(job_ids)])
+
+    def _shown(self, rows: Iterable[Any]) -> dict[str, Overdue]:
+        shown = {}
+        for row in rows:
+            mark = json.loads(row.v)
+            last = None if mark["last"] is None else moment(mark["last"])
+            expected, since = moment(mark["expected"]), moment(mark["since"])
+            shown[mark["job_id"]] = Overdue(mark["job_id"], expected, since, last, self._alias)
+        return shown
+
+    # The search
+
+    def _find(self, conn: Connection, now: int, grace: float) -> dict[str, Overdue]:
+        """Return what is overdue."""
+        p = self._p
+        # What may not have succeeded since its last fire: it runs, or has failed. The rest is a matter of how long.
+        # One step in the index for each job: left to themselves, databases look at every run there is.
+        query = (
+            "SELECT id, definition, ended_us, CASE WHEN broken_us IS NULL THEN next_us ELSE held_us END AS due_us "
+            f"FROM {p}jobs WHERE paused_us IS NULL AND orphan_us IS NULL "
+            "AND (next_us <= :soon OR (broken_us IS NOT NULL AND held_us <= :soon) OR (last_us IS NOT NULL AND "
+            f"COALESCE((SELECT outcome FROM {p}runs AS r WHERE r.job_id = {p}jobs.id AND r.sched_us >= {p}jobs.last_us "
+            "ORDER BY r.sched_us DESC, r.run_id DESC LIMIT 1), '') "
+            "<> 'succeeded'))"
+        )
+        suspects = conn.execute(text(query), {"soon": now - _SECOND}).all()
+        found = (self._judge(conn, row, now, grace) for row in suspects)
+        return {overdue.job_id: overdue for overdue in found if overdue is not None}
+
+    def _judge(self, conn: Connection, job: Any, now: int, grace: float) -> Overdue | None:
+        given = json.loads(job.definition)
+        policy = Policy.parse({key: given[key] for key in ("overdue_after", "timeout") if key in given})
+        success = self._last_success(conn, job.id)
+        usual = None
+        if success is not None and success.started_us is not None:
+            usual = (success.ended_us - success.started_us) / _SECOND
+        expected = self._expected(conn, job, None if success is None else success.sched_us)
+        if expected is None:
+            return None
+        since = expected + allowance(policy, grace, usual) // timedelta(microseconds=1)
+        if since > now or (job.ended_us is not None and since + REMEMBERED // timedelta(microseconds=1) <= now):
+            return None
+        last = None if success is None else moment(success.ended_us)
+        return Overdue(job.id, moment(expected), moment(since), last, self._alias)
+
+    def _last_success(self, conn: Connection, job_id: str) -> Any:
+        query = (
+            f"SELECT sched_us, started_us, ended_us FROM {self._p}runs WHERE job_id = :id "
+            # The index that begins with the outcome would lead through all jobs' runs.
+            "AND COALESCE(outcome, '') = 'succeeded' ORDER BY sched_us DESC, run_id DESC LIMIT 1"
+        )
+        return conn.execute(text(query), {"id": job_id}).first()
+
+    def _expected(self, conn: Connection, job: Any, after: int | None) -> int | None:
+        """Return the first fire, later than that of the last success, that was to succeed; None where there is none."""
+        added = f"SELECT MAX(at_us) FROM {self._p}changes WHERE job_id = :id AND action IN ('add', 'import')"
+        begun = conn.scalar(text(added), {"id": job.id}) or 0  # The fires before were those of another job of that id.
+        values = {"id": job.id, "after": max(begun - 1, -1 if after is None else after)}
+        by_schedule = "job_id = :id AND sched_us > :after AND cause NOT IN ('manual', 'api')"
+        ended = (
+            f"SELECT sched_us, first_us FROM {self._p}runs WHERE {by_schedule} "
+            "AND outcome NOT IN ('skipped', 'coalesced') ORDER BY sched_us LIMIT 1"
+        )
+        fires = [job.due_us] if job.due_us is not None else []
+        if (row := conn.execute(text(ended), values).first()) is not None:
+            fires.append(row.sched_us if row.first_us is None else max(row.first_us, values["after"] + 1))
+        live = f"SELECT MIN(sched_us) FROM {self._p}live WHERE {by_schedule} AND state <> '{LEAVING}'"
+        if (us := conn.scalar(text(live), values)) is not None:
+            fires.append(us)
+        return min(fires, default=None)
+
+
+def _micros(at: Any) -> int | None:
+    return None if at is None else micros(at)
+
+
+def _key(job_id: str) -> str:
+    # A job's id may be longer than a key.
+    return f"{_TURN}:{hashlib.sha256(job_id.encode()).hexdigest()[:40]}"
+
+
+def _dump(overdue: Overdue) -> str:
+    return json.dumps(
+        {
+            "job_id": overdue.job_id,
+            "expected": micros(overdue.expected_at),
+            "since": micros(overdue.since),
+            "last": _micros(overdue.last_success),
+        }
+    )

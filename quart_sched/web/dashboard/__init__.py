@@ -1,0 +1,5 @@
+"""The dashboard: the scheduler in a browser. Pages made on the server, which work without script as well."""
+
+from .routes import register
+
+__all__ = ["register"]

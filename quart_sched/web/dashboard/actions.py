@@ -1,0 +1,135 @@
+"""What the buttons do. Each action ends with a redirect; for a script, with the row or the message that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from apscheduler.jobstores.base import JobLookupError
+from quart import Response, request
+
+from ...errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
+from .. import security
+from . import jobs
+from .visit import Flash, Visit
+
+BULK = ("pause", "resume", "run", "remove")
+_MOST = 500
+"""Jobs that one action takes."""
+
+
+async def pause(visit: Visit) -> Response:
+    """Pause a job."""
+    job_id = await _field("id")
+    await visit.front.aio.pause_job(job_id)
+    return await _done(visit, job_id, Flash("flash.paused", {"id": job_id}))
+
+
+async def resume(visit: Visit) -> Response:
+    """Take up the schedule of a job again."""
+    job_id = await _field("id")
+    resumed = await visit.front.aio.resume_job(job_id)
+    if resumed is None:
+        told = Flash("flash.ended", {"id": job_id})
+        if visit.partial:
+            visit.flash = told
+            return await jobs.row(visit, job_id)
+        return visit.redirect(visit.url("jobs"), told)
+    return await _done(visit, job_id, Flash("flash.resumed", {"id": job_id}))
+
+
+async def start(visit: Visit) -> Response:
+    """Run a job now, and show the run."""
+    job_id = await _field("id")
+    run = await visit.front.aio.run_job(job_id)
+    told = Flash("flash.started", {"id": job_id})
+    if visit.partial:
+        visit.flash = told
+        return await jobs.row(visit, job_id)
+    return visit.redirect(visit.url("run", id=run.run_id), told)
+
+
+async def remove(visit: Visit) -> Response:
+    """Remove a job, once that has been confirmed."""
+    job_id = await _field("id")
+    if (await request.form).get("confirmed") != "1":
+        if await visit.front.aio.get_job(job_id) is None:
+            raise JobNotFound(job_id)
+        return await visit.page("confirm.html", action="remove", ids=[job_id], single=True)
+    await visit.front.aio.remove_job(job_id)
+    return visit.redirect(visit.url("jobs"), Flash("flash.removed", {"id": job_id}))
+
+
+async def bulk(visit: Visit) -> Response:
+    """Do the same to several jobs, once that has been confirmed; tell how many it worked for."""
+    form = await request.form
+    action, ids = form.get("action", ""), list(dict.fromkeys(form.getlist("id")))
+    if action not in BULK:
+        raise InvalidDefinition("action", f"is {action!r}; expected one of {', '.join(BULK)}")
+    if action == "remove":
+        security.check_right("admin")
+    if not ids:
+        return visit.redirect(visit.url("jobs"), Flash("flash.none_chosen", {}, failed=True))
+    if len(ids) > _MOST:
+        raise InvalidDefinition("id", f"is given {len(ids)} times; expected at most {_MOST} jobs at once")
+    if form.get("confirmed") != "1":
+        return await visit.page("confirm.html", action=action, ids=ids, single=False)
+    aio = visit.front.aio
+    verbs: dict[str, Callable[[str], Awaitable[Any]]] = {
+        "pause": aio.pause_job,
+        "resume": aio.resume_job,
+        "run": aio.run_job,
+        "remove": aio.remove_job,
+    }
+    failures: list[str] = []
+    for job_id in ids:
+        try:
+            await verbs[action](job_id)
+        except (SchedulerError, JobLookupError) as error:
+            failures.append(str(error) if isinstance(error, SchedulerError) else f"Job {job_id} not found")
+    done = len(ids) - len(failures)
+    told = Flash(f"flash.bulk_{action}", {"count": done})
+    if failures:
+        shown = "; ".join(failures[:3]) + ("; …" if len(failures) > 3 else "")
+        told = Flash("flash.bulk_failed", {"count": done, "failed": len(failures), "message": shown}, failed=True)
+    return visit.redirect(visit.url("jobs"), told)
+
+
+async def cancel(visit: Visit) -> Response:
+    """Ask a run to stop."""
+    run_id = await _field("id")
+    await visit.front.aio.cancel_run(run_id)
+    return visit.redirect(visit.url("run", id=run_id), Flash("flash.cancelled", {}))
+
+
+async def again(visit: Visit) -> Response:
+    """Run the job of a run once more."""
+    run_id = await _field("id")
+    record = await visit.front.aio.run(run_id)
+    if record is None:
+        raise RunNotFound(run_id)
+    run = await visit.front.aio.run_job(record.job_id)
+    return visit.redirect(visit.url("run", id=run.run_id), Flash("flash.started", {"id": record.job_id}))
+
+
+async def switch(visit: Visit) -> Response:
+    """Pause or resume the scheduler as a whole."""
+    action = await _field("action")
+    if action not in ("pause", "resume"):
+        raise InvalidDefinition("action", f"is {action!r}; expected pause or resume")
+    await (visit.front.aio.pause() if action == "pause" else visit.front.aio.resume())
+    return visit.redirect(visit.url("overview"), Flash(f"flash.scheduler_{action}", {}))
+
+
+async def _field(name: str) -> str:
+    value = str((await request.form).get(name, ""))
+    if not value:
+        raise InvalidDefinition(name, "is missing")
+    return value
+
+
+async def _done(visit: Visit, job_id: str, told: Flash) -> Response:
+    if visit.partial:
+        visit.flash = told
+        return await jobs.row(visit, job_id)
+    return visit.redirect(visit.url("job", id=job_id), told)

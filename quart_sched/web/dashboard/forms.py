@@ -1,0 +1,161 @@
+"""Forms: what a job's form holds, read field by field, so that each mistake can be shown beside its field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apscheduler.job import Job
+
+from ...errors import InvalidDefinition
+from ...model.jobs import JobChanges, ScheduledJob
+from ...model.policies import DEFAULT, policy_of
+from ...model.trigger_parser import parse_trigger
+from ...model.triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
+
+KINDS = ("interval", "cron", "crontab", "calendarinterval", "date")
+"""Triggers that have fields of their own in the form. Any other is written as JSON, or kept as it is."""
+LAYOUT: Mapping[str, tuple[str, ...]] = {
+    "interval": ("weeks", "days", "hours", "minutes", "seconds", "start_date", "end_date", "timezone", "jitter"),
+    "cron": (*TRIGGER_FIELDS["cron"][2:10], "start_date", "end_date", "timezone", "jitter"),
+    "crontab": ("expression", "start_date", "end_date", "timezone", "jitter"),
+    "calendarinterval": (*TRIGGER_FIELDS["calendarinterval"][2:9], "start_date", "end_date", "timezone", "jitter"),
+    "date": ("run_date", "timezone"),
+}
+"""The fields of each kind, in the order in which a person thinks of them."""
+_WORDS = ("expression", "start_date", "end_date", "run_date", "timezone")
+"""Fields whose text is their value, as is all of cron's but the jitter; in others a number is looked for."""
+
+OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overlap", "max_queue", "on_crash")
+_TEXTS = ("overlap", "on_crash")
+_RETRY = ("attempts", "delay", "backoff", "max_delay", "jitter")
+_POLICY = ("timeout", "overlap", "max_queue", "on_crash", "retry", "description", "tags")
+
+Given = Callable[[str], str]
+"""Returns what stands in a field of the form, "" where it is not there."""
+
+
+def read_trigger(given: Given) -> tuple[TriggerSpec | None, dict[str, str]]:
+    """Return the trigger that a form describes, and by field what is wrong; None where it is to stay as it is."""
+    kind = given("kind")
+    if kind == "keep":
+        return None, {}
+    try:
+        if kind == "json":
+            return parse_trigger(_object(given("t.json"))), {}
+        if kind not in KINDS:
+            raise InvalidDefinition("kind", "is missing; expected a kind of trigger")
+        texts = {name: given(f"t.{kind}.{name}").strip() for name in LAYOUT[kind]}
+        values = {name: text if _is_text(kind, name) else _number(text) for name, text in texts.items() if text}
+        return parse_trigger({"trigger": kind, **values}), {}
+    except InvalidDefinition as error:
+        return None, {_trigger_field(kind, error.field): error.problem}
+
+
+def _is_text(kind: str, name: str) -> bool:
+    return name in _WORDS or (kind == "cron" and name != "jitter")
+
+
+def _trigger_field(kind: str, field: str) -> str:
+    if kind == "json" or field == "kind":
+        return "t.json" if kind == "json" else "kind"
+    return f"t.{kind}.{field}" if field in LAYOUT[kind] else "kind"
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDefinition("t.json", f"is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidDefinition("t.json", 'is no JSON object; expected {"trigger": …} with the trigger\'s fields')
+    return value
+
+
+def _number(text: str) -> Any:
+    if re.fullmatch(r"-?[0-9]{1,15}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?[0-9]{0,15}[.][0-9]{1,15}", text) else text
+
+
+def show_trigger(trigger: Any) -> dict[str, str]:
+    """Return what the fields hold for a trigger."""
+    spec = spec_of(trigger).to_dict()
+    kind = spec["trigger"]
+    if kind in KINDS:
+        return {"kind": kind} | {
+            f"t.{kind}.{name}": str(spec[name]).replace("T", " ", 1 if name.endswith("_date") else 0)
+            for name in LAYOUT[kind]
+            if spec.get(name) is not None
+        }
+    if kind in TRIGGER_FIELDS:
+        return {"kind": "json", "t.json": json.dumps(spec, indent=2, ensure_ascii=False)}
+    return {"kind": "keep"}
+
+
+def read_options(given: Given, *, policies: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options that a form holds, parsed, and by field what is wrong; without `policies`, APScheduler's own.
+
+    An empty field stands for the default, but for `misfire_grace_time` it means no limit.
+    """
+    values: dict[str, Any] = {"name": given("name").strip() or None}
+    for key in OPTIONS:
+        text = given(f"o.{key}").strip()
+        if key == "coalesce":
+            values[key] = text == "true"
+        elif text:
+            values[key] = text if key in _TEXTS else _number(text)
+        elif key in ("timeout", "misfire_grace_time"):
+            values[key] = None
+        else:
+            values[key] = getattr(DEFAULT, key, 1)
+    values["description"] = given("description").strip() or None
+    values["tags"] = [tag.strip() for tag in given("tags").split(",") if tag.strip()]
+    retry = {key: _number(text) for key in _RETRY if (text := given(f"o.retry.{key}").strip())}
+    values["retry"] = retry or None
+    found: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for key, value in values.items():
+        if key in _POLICY and not policies:
+            continue
+        try:
+            found |= JobChanges.parse("", {key: value}).fields
+        except InvalidDefinition as error:
+            in_form = key in ("name", "description", "tags")
+            problems[error.field if in_form else f"o.{error.field}"] = error.problem
+    return found, problems
+
+
+def show_options(job: Job) -> dict[str, str]:
+    """Return what the fields hold for the options of a job."""
+    policy = policy_of(job)
+    shown = {"name": str(job.name or ""), "description": policy.description or "", "tags": ", ".join(policy.tags)}
+    for key in OPTIONS:
+        holder = job if hasattr(job, key) else policy
+        value = getattr(holder, key, None)
+        shown[f"o.{key}"] = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if policy.retry is not None:
+        shown |= {f"o.retry.{key}": f"{getattr(policy.retry, key):g}" for key in _RETRY}
+    return shown
+
+
+def new_options(defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the fields hold for a new job."""
+    grace = defaults.get("misfire_grace_time")
+    return {
+        "o.max_instances": str(defaults.get("max_instances", 1)),
+        "o.misfire_grace_time": "" if grace is None else str(grace),
+        "o.coalesce": "true" if defaults.get("coalesce", True) else "false",
+        "o.overlap": DEFAULT.overlap,
+        "o.max_queue": str(DEFAULT.max_queue),
+        "o.on_crash": DEFAULT.on_crash,
+        "kind": "interval",
+        "t.interval.minutes": "10",
+    }
+
+
+def has_policies(job: Job | None) -> bool:
+    """Tell whether a job can have the options that APScheduler does not know."""
+    return job is None or isinstance(job, ScheduledJob)

@@ -1,0 +1,91 @@
+"""Logging in and out, the visitor's preferences, and the files that pages need before anybody has logged in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from quart import Response, request, send_from_directory
+
+from ...auth import HTTPBearerAuth
+from ...errors import AuthenticationRequired
+from .. import security, session
+from .visit import Visit
+
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+_FOREVER = "public, max-age=31536000, immutable"
+
+
+async def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
+    """Answer a request without credentials: with the login page where a token is wanted, else as the scheme asks."""
+    header = visit.front.auth.get_authenticate_header() if visit.front.auth is not None else None
+    if _takes_tokens(visit):
+        goal = request.full_path.rstrip("?") if request.method == "GET" and not visit.partial else None
+        address = visit.url("login", next=goal)
+        if visit.partial:
+            return Response("", 401, headers={"HX-Redirect": address})
+        return visit.redirect(address)
+    response = await visit.page("error.html", 401, title="error.login", message=str(error), status=401)
+    if header:
+        response.headers["WWW-Authenticate"] = header
+    return response
+
+
+def _takes_tokens(visit: Visit) -> bool:
+    auth = visit.front.auth
+    return isinstance(auth, HTTPBearerAuth) or str(auth.get_authenticate_header() or "").lower().startswith("bearer")
+
+
+async def log_in(visit: Visit) -> Response:
+    """Ask for a token; keep it, signed, in a cookie of the browser if it is accepted."""
+    goal = _own(visit, request.args.get("next", ""))
+    if visit.front.auth is None:
+        return visit.redirect(goal)
+    possible = session.is_possible(visit.front)
+    if request.method == "GET" or not possible:
+        status = 200 if possible else 503
+        return await visit.page("login.html", status, possible=possible, error=None, goal=goal)
+    token = (await request.form).get("token", "").strip()
+    try:
+        if not _TOKEN.fullmatch(token):
+            raise AuthenticationRequired
+        session.present(token)
+        await security.rights_of_caller(visit.front)
+    except AuthenticationRequired:
+        return await visit.page("login.html", 401, possible=True, error="login.refused", goal=goal)
+    response = visit.redirect(goal)
+    session.remember(visit.front, response, token)
+    return response
+
+
+async def log_out(visit: Visit) -> Response:
+    """Let the browser forget the token."""
+    response = visit.redirect(visit.url("login" if visit.front.auth is not None else "overview"))
+    session.forget(visit.front, response)
+    return response
+
+
+async def prefer(visit: Visit) -> Response:
+    """Keep the language or the colours that the visitor chose."""
+    form = await request.form
+    response = visit.redirect(_own(visit, form.get("next", "")))
+    visit.prefer(response, form.get("language"), form.get("theme"))
+    return response
+
+
+async def static(visit: Visit, **arguments: Any) -> Response:
+    """Answer with a file of ours."""
+    from importlib.resources import files
+
+    folder = str(files("quart_sched.web.dashboard") / "static")
+    response = await send_from_directory(folder, arguments["filename"])
+    if "v" in request.args:
+        response.headers["Cache-Control"] = _FOREVER
+    return response
+
+
+def _own(visit: Visit, address: str) -> str:
+    """Return the address if it is a page of the dashboard, else that of the overview: nobody is sent elsewhere."""
+    overview = visit.url("overview")
+    plain = address.startswith(overview) and not re.search(r"[\\\s]|//", address.partition("?")[0])
+    return address if plain else overview

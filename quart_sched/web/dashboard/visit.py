@@ -1,0 +1,195 @@
+"""A visit: one request for a page, with who asks, in which language, and what the page is made with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.triggers.base import BaseTrigger
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from quart import Response, request, url_for
+
+from .. import session
+from ..security import Right
+from . import shown, words
+
+if TYPE_CHECKING:
+    from ...extension import APScheduler
+
+THEMES = ("auto", "light", "dark")
+_LANGUAGE, _THEME, _FLASH = "quart_sched_language", "quart_sched_theme", "quart_sched_flash"
+_SLICE = 0.002
+"""Seconds that a long page may hold the loop before others get their turn."""
+_YEAR = 366 * 86_400
+_PACKAGE = "quart_sched.web.dashboard"
+
+
+@cache
+def _environment() -> Environment:
+    # An environment of its own: an app may have given its templates other delimiters, or no escaping.
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= shown.GLOBALS
+    environment.filters |= shown.FILTERS
+    return environment
+
+
+@cache
+def _version(filename: str) -> str:
+    """Return what changes with the file's content, so that browsers may keep it for ever."""
+    return sha256(files(_PACKAGE).joinpath("static", filename).read_bytes()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Flash:
+    """What the last action did, told on the next page; `params` are shown as text."""
+
+    key: str
+    params: Mapping[str, Any]
+    failed: bool = False
+
+
+class Visit:
+    """What a view gets: the request's caller, and the means to answer."""
+
+    def __init__(self, front: APScheduler, rights: frozenset[str]) -> None:
+        self.front = front
+        self.rights = rights
+        self.language = words.choose(request.cookies.get(_LANGUAGE), request.headers.get("Accept-Language", ""))
+        theme = request.cookies.get(_THEME, "auto")
+        self.theme = theme if theme in THEMES else "auto"
+        self.flash: Flash | None = None
+        self._words = words.LANGUAGES[self.language]
+
+    @property
+    def partial(self) -> bool:
+        """Whether a script asks, for a part of the page that it has."""
+        return request.headers.get("HX-Request") == "true"
+
+    @property
+    def part(self) -> str | None:
+        """The name of the part that is asked for."""
+        return request.args.get("part") if self.partial else None
+
+    @property
+    def posted(self) -> bool:
+        """Whether a form was sent."""
+        return request.method == "POST"
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether a cookie stands in for credentials, so that there is a way to log out."""
+        return session.COOKIE in request.cookies and self.front.auth is not None
+
+    @property
+    def events(self) -> str:
+        """The address of the stream of events; nothing where the app has none."""
+        rule = f"{self.front.api_prefix}/events"
+        rules = self.front.app.url_map.iter_rules() if self.front.app is not None else ()
+        return request.root_path + rule if any(known.rule == rule for known in rules) else ""
+
+    @property
+    def known(self) -> dict[str, str]:
+        """All words of the visitor's language, by key."""
+        return self._words
+
+    def counted(self, counts: Mapping[str, int]) -> str:
+        """Return how many runs ended how, in words."""
+        return ", ".join(f"{count} {self.t(f'state.{outcome}')}" for outcome, count in counts.items()) or "0"
+
+    def describe(self, trigger: BaseTrigger) -> str:
+        """Return when a trigger fires, in words: in English where there are none in the visitor's language."""
+        return words.describe(trigger, self.language)
+
+    def may(self, right: Right) -> bool:
+        """Tell whether the caller has this right."""
+        return right in self.rights
+
+    def t(self, key: str, **params: Any) -> str:
+        """Return the words for `key` in the visitor's language."""
+        text = self._words[key]
+        return text.format(**params) if params else text
+
+    def url(self, name: str, **query: Any) -> str:
+        """Return the address of one of the dashboard's endpoints; what is None or empty is left out."""
+        given = {key: value for key, value in query.items() if value not in (None, "")}
+        return url_for(f"{self.front.endpoint_prefix}dashboard_{name}", **given)
+
+    def asset(self, filename: str) -> str:
+        """Return the address of a file of ours, which changes when the file does."""
+        return self.url("static", filename=filename, v=_version(filename))
+
+    async def render(self, template: str, /, **context: Any) -> str:
+        """Return the text of a template, written in slices: a long page must not hold up the jobs."""
+        endpoint = (request.endpoint or "").removeprefix(f"{self.front.endpoint_prefix}dashboard_")
+        given = {
+            "visit": self, "t": self.t, "url": self.url, "may": self.may, "asset": self.asset, "front": self.front,
+            "endpoint": endpoint, "now": self.front.scheduler.clock.now(), "language": self.language,
+            "theme": self.theme, "languages": words.NAMES, "here": request.full_path.rstrip("?"), **context,
+        }  # fmt: skip
+        parts = []
+        slice_end = time.perf_counter() + _SLICE
+        for part in _environment().get_template(template).generate(given):
+            parts.append(part)
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + _SLICE
+        return "".join(parts)
+
+    async def page(self, template: str, code: int = 200, /, **context: Any) -> Response:
+        """Answer with a page, which tells what the last action did."""
+        told = self.flash or _read_flash(request.cookies.get(_FLASH))
+        response = Response(await self.render(template, flash=told, **context), code, mimetype="text/html")
+        if _FLASH in request.cookies:
+            self._cookie(response, _FLASH, "", 0)
+        return response
+
+    async def fragment(self, template: str, code: int = 200, /, **context: Any) -> Response:
+        """Answer with a part of a page."""
+        return Response(await self.render(template, flash=self.flash, **context), code, mimetype="text/html")
+
+    def redirect(self, address: str, told: Flash | None = None) -> Response:
+        """Send the browser to another page, which will tell what was done."""
+        response = Response("", 303, headers={"Location": address})
+        if told is not None:
+            text = json.dumps([told.key, dict(told.params), told.failed])
+            self._cookie(response, _FLASH, base64.urlsafe_b64encode(text.encode()).decode(), 60)
+        return response
+
+    def prefer(self, response: Response, language: str | None, theme: str | None) -> None:
+        """Let the browser keep what the visitor chose, as far as it is known here."""
+        if language in words.LANGUAGES:
+            self._cookie(response, _LANGUAGE, language, _YEAR)
+        if theme in THEMES:
+            self._cookie(response, _THEME, theme, _YEAR)
+
+    def _cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
+        path = self.url("overview")
+        response.set_cookie(
+            name, value, max_age=seconds, path=path, httponly=True, samesite="Strict", secure=request.is_secure
+        )
+
+
+def _read_flash(text: str | None) -> Flash | None:
+    if text is None:
+        return None
+    try:
+        key, params, failed = json.loads(base64.urlsafe_b64decode(text))
+        known = key in words.LANGUAGES["en"] and isinstance(params, dict)
+        return Flash(key, {str(name): str(value) for name, value in params.items()}, bool(failed)) if known else None
+    except (ValueError, TypeError, binascii.Error):
+        return None  # whatever it is, it is not of ours

@@ -1,0 +1,467 @@
+"""The dashboard without a browser: who may do what, from where, and what is answered to what makes no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+from quart import Quart, request
+
+from quart_sched import APScheduler
+from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
+from quart_sched.errors import ConfigError
+from quart_sched.web import session
+from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY, RIGHTS
+from quart_sched.web.security import allowed_functions
+from tests.dashboard import site
+from tests.dashboard.site import HOSTILE, PASSWORDS, judge
+
+UI = "/scheduler/ui"
+RIGHTS_OF = {"reader": {"read"}, "operator": {"read", "operate"}, "boss": {"read", "operate", "admin"}}
+
+
+@pytest.fixture
+def app() -> Quart:
+    application = Quart("tests.dashboard.site")
+    application.config.update(SCHEDULER_DASHBOARD_ENABLED=True, TESTING=True, SECRET_KEY="key")
+    return application
+
+
+@pytest.fixture
+async def client(scheduler, app, serve):
+    scheduler.add_job("job", site.send_invoices, trigger="cron", hour=3, kwargs={"customer": "ACME"})
+    async with serve(scheduler, app) as test_client:
+        yield test_client
+
+
+def basic(name: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'{name}:{name}'.encode()).decode()}"}
+
+
+async def text(response: Any) -> str:
+    return await response.get_data(as_text=True)  # type: ignore[no-any-return]
+
+
+# Whether it is there
+
+
+async def test_without_the_setting_there_is_no_dashboard(scheduler, serve):
+    async with serve(scheduler, Quart("plain"), SCHEDULER_API_ENABLED=True) as client:
+        assert (await client.get(f"{UI}/")).status_code == 404
+
+
+async def test_the_dashboard_needs_no_api(client):
+    assert (await client.get("/scheduler/jobs")).status_code == 404
+    assert (await client.get(f"{UI}/jobs")).status_code == 200
+
+
+async def test_the_address_follows_the_prefix(scheduler, serve, app):
+    async with serve(scheduler, app, SCHEDULER_API_PREFIX="/admin/cron") as client:
+        page = await text(await client.get("/admin/cron/ui/"))
+        assert 'href="/admin/cron/ui/jobs"' in page
+        assert (await client.get("/admin/cron/ui")).status_code in (301, 308)
+
+
+async def test_an_app_with_such_an_endpoint_is_told(scheduler, app):
+    app.add_url_rule("/mine", "scheduler.dashboard_jobs", lambda: "mine")
+    with pytest.raises(ConfigError, match="SCHEDULER_ENDPOINT_PREFIX"):
+        scheduler.init_app(app)
+
+
+async def test_other_templates_and_delimiters_of_the_app_change_nothing(scheduler, serve):
+    class Other(Quart):
+        jinja_options = {"variable_start_string": "[[", "variable_end_string": "]]", "autoescape": False}
+
+    app = Other("other")
+    scheduler.add_job("job", site.send_invoices, name=HOSTILE, trigger="cron", hour=3)
+    async with serve(scheduler, app, SCHEDULER_DASHBOARD_ENABLED=True) as client:
+        page = await text(await client.get(f"{UI}/jobs"))
+        assert "{{" not in page
+        assert "<script>document" not in page
+        assert "&lt;script&gt;document" in page
+
+
+async def test_it_warns_where_nobody_has_to_log_in(scheduler, caplog):
+    app = Quart("open")
+    app.config.update(SCHEDULER_DASHBOARD_ENABLED=True)
+    scheduler.init_app(app)
+    scheduler.start()
+    async with app.test_app():
+        pass
+    assert "dashboard is enabled without authentication" in caplog.text
+
+
+# What browsers may do with it
+
+
+async def test_every_answer_has_the_policy(client):
+    assert "unsafe" not in POLICY
+    for path in ("/", "/jobs", "/job?id=none", "/add", "/static/dashboard.css", "/static/none.js"):
+        response = await client.get(UI + path)
+        assert response.headers["Content-Security-Policy"] == POLICY
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Referrer-Policy"] == "same-origin"
+
+
+async def test_pages_are_not_kept_and_files_are(client):
+    page = await client.get(f"{UI}/")
+    assert page.headers["Cache-Control"] == "no-store"
+    address = next(line.split('"')[3] for line in (await text(page)).splitlines() if "dashboard.css" in line)
+    assert "immutable" in (await client.get(address)).headers["Cache-Control"]
+    for wrong in ("../routes.py", "..%2froutes.py", "none"):
+        assert (await client.get(f"{UI}/static/{wrong}")).status_code == 404
+
+
+async def test_pages_hold_no_inline_script_or_style(client):
+    for path in ("/", "/jobs", "/job?id=job", "/runs", "/add?func=tests.dashboard.site:report", "/job/edit?id=job"):
+        page = await text(await client.get(UI + path))
+        assert " style=" not in page
+        assert "<style" not in page
+        assert " onclick" not in page
+        assert page.count("<script") == page.count("<script src=")
+
+
+# Rights
+
+
+def test_every_route_has_a_right_and_every_right_a_route():
+    assert {*RIGHTS} == {name for name, *_ in _ROUTES}
+    assert {name for name, *_ in _OPEN} == {"login", "logout", "static"}
+    for name, methods, *_ in _ROUTES:
+        if "POST" in methods and name != "preferences":
+            assert RIGHTS[name] != "read", name
+
+
+@pytest.mark.parametrize("name", PASSWORDS)
+async def test_each_may_do_what_the_rights_say(client, scheduler, name):
+    scheduler.auth = HTTPBasicAuth()
+    scheduler.authenticate(judge)
+    for endpoint, methods, rule, _ in _ROUTES:
+        for method in methods:
+            response = await client.open(UI + rule, method=method, headers=basic(name), query_string={"id": "none"})
+            allowed = RIGHTS[endpoint] in RIGHTS_OF[name]
+            assert (response.status_code != 403) == allowed, (endpoint, method)
+
+
+async def test_pages_show_only_the_actions_that_one_may_use(client, scheduler):
+    scheduler.auth = HTTPBasicAuth()
+    scheduler.authenticate(judge)
+    for path in ("/", "/jobs", "/job?id=job", "/runs"):
+        seen = {name: await text(await client.get(UI + path, headers=basic(name))) for name in PASSWORDS}
+        assert 'method="post"' not in seen["reader"].replace('<form method="post" action="/scheduler/ui/pref', "")
+        assert "/ui/add" not in seen["reader"] + seen["operator"]
+        assert "/ui/add" in seen["boss"]
+        assert "job/remove" not in seen["operator"]
+        assert 'value="remove"' not in seen["operator"]
+    operator = await text(await client.get(f"{UI}/job?id=job", headers=basic("operator")))
+    assert "job/pause" in operator
+    assert "job/edit" not in operator
+
+
+async def test_removing_in_bulk_needs_the_right_to_remove(client, scheduler):
+    scheduler.auth = HTTPBasicAuth()
+    scheduler.authenticate(judge)
+    form = {"action": "remove", "id": "job", "confirmed": "1"}
+    assert (await client.post(f"{UI}/jobs/bulk", form=form, headers=basic("operator"))).status_code == 403
+    assert await scheduler.aio.get_job("job") is not None
+    assert (await client.post(f"{UI}/jobs/bulk", form=form, headers=basic("boss"))).status_code == 303
+    assert await scheduler.aio.get_job("job") is None
+
+
+async def test_changes_from_another_origin_are_refused(client, scheduler):
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+        response = await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=headers)
+        assert response.status_code == 403
+        response = await client.post(f"{UI}/login", form={"token": "boss"}, headers=headers)
+        assert response.status_code == 403
+    assert (await scheduler.aio.get_job("job")).next_run_time is not None
+
+
+async def test_nothing_is_changed_by_a_get(client, scheduler):
+    for endpoint, methods, rule, _ in _ROUTES:
+        if methods == ("POST",):
+            assert (await client.get(UI + rule, query_string={"id": "job"})).status_code == 405, endpoint
+
+
+async def test_an_imported_function_is_not_offered_nor_taken(client, scheduler):
+    functions = allowed_functions(scheduler)
+    assert "tests.dashboard.site:report" in functions
+    assert not any("serve" in name or "HTTPAuth" in name for name in functions)
+    response = await client.post(f"{UI}/add", form={"func": "os:system", "id": "x", "kind": "interval"})
+    assert response.status_code == 422
+    assert "may not be scheduled" in await text(response)
+    assert await scheduler.aio.get_job("x") is None
+
+
+# Logging in
+
+
+async def test_basic_asks_the_browser(client, scheduler):
+    scheduler.auth = HTTPBasicAuth()
+    scheduler.authenticate(judge)
+    response = await client.get(f"{UI}/")
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Basic")
+    assert "text/html" in response.headers["Content-Type"]
+
+
+@pytest.fixture
+def bearer(client, scheduler):
+    scheduler.auth = HTTPBearerAuth()
+    scheduler.authenticate(judge)
+    return client
+
+
+async def test_a_token_is_asked_for_once(bearer):
+    response = await bearer.get(f"{UI}/job?id=job")
+    assert response.status_code == 303
+    login = response.headers["Location"]
+    assert (await bearer.get(login)).status_code == 200
+    response = await bearer.post(login, form={"token": "boss"})
+    assert (response.status_code, response.headers["Location"]) == (303, f"{UI}/job?id=job")
+    cookie = response.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert "Path=/scheduler" in cookie
+    assert (await bearer.get(f"{UI}/job?id=job")).status_code == 200
+    assert (await bearer.post(f"{UI}/job/pause", form={"id": "job"})).status_code == 303
+
+
+async def test_the_cookie_is_secure_where_the_connection_is(bearer):
+    async with bearer.app.test_app():
+        client = bearer.app.test_client()
+        response = await client.post(f"{UI}/login", form={"token": "boss"}, scheme="https")
+        assert "Secure" in response.headers["Set-Cookie"]
+
+
+async def test_a_wrong_token_is_told_beside_the_field(bearer):
+    for token in ("wrong", "", "two words", "new\nline", "x" * 5000, "ä"):
+        response = await bearer.post(f"{UI}/login", form={"token": token})
+        assert response.status_code == 401
+        assert 'id="problem-token"' in await text(response)
+        assert session.COOKIE not in response.headers.get("Set-Cookie", "")
+
+
+async def test_a_token_that_is_taken_back_ends_the_login(bearer, scheduler):
+    await bearer.post(f"{UI}/login", form={"token": "operator"})
+    assert (await bearer.get(f"{UI}/")).status_code == 200
+    scheduler.authenticate(lambda auth: {"read"} if auth["token"] == "operator" else None)
+    assert (await bearer.post(f"{UI}/job/pause", form={"id": "job"})).status_code == 403
+    scheduler.authenticate(lambda auth: None)
+    assert (await bearer.get(f"{UI}/")).status_code == 303
+
+
+async def test_a_forged_or_old_cookie_is_none(bearer, app, monkeypatch):
+    await bearer.post(f"{UI}/login", form={"token": "boss"})
+    other = app.test_client()
+    other.set_cookie("localhost", session.COOKIE, "ImJvc3Mi.forged.signature", path="/scheduler")
+    assert (await other.get(f"{UI}/")).status_code == 303
+    monkeypatch.setattr(session, "LIFETIME", -1)
+    assert (await bearer.get(f"{UI}/")).status_code == 303
+
+
+async def test_logging_out_forgets_the_token(bearer):
+    await bearer.post(f"{UI}/login", form={"token": "boss"})
+    assert "logout" in await text(await bearer.get(f"{UI}/"))
+    assert (await bearer.post(f"{UI}/logout")).status_code == 303
+    assert (await bearer.get(f"{UI}/")).status_code == 303
+
+
+async def test_without_a_secret_key_the_page_says_so(bearer, app):
+    app.secret_key = None
+    for response in (await bearer.get(f"{UI}/login"), await bearer.post(f"{UI}/login", form={"token": "boss"})):
+        assert response.status_code == 503
+        assert "app.secret_key" in await text(response)
+
+
+@pytest.mark.parametrize(
+    "goal", ["https://evil.example/", "//evil.example", "/other", "/scheduler/ui/..//evil", "\\\\x"]
+)
+async def test_nobody_is_sent_elsewhere(bearer, goal):
+    response = await bearer.post(f"{UI}/login", form={"token": "boss"}, query_string={"next": goal})
+    assert response.headers["Location"] == f"{UI}/"
+    response = await bearer.post(f"{UI}/preferences", form={"next": goal, "language": "zh"})
+    assert response.headers["Location"] == f"{UI}/"
+
+
+async def test_a_script_without_login_is_sent_to_the_login(bearer):
+    response = await bearer.get(f"{UI}/?part=now", headers={"HX-Request": "true"})
+    assert response.status_code == 401
+    assert response.headers["HX-Redirect"].startswith(f"{UI}/login")
+
+
+async def test_the_login_opens_the_api_too_with_no_more_than_the_token(scheduler, serve, app):
+    scheduler.authenticate(judge)
+    config: dict[str, Any] = {"SCHEDULER_API_ENABLED": True, "SCHEDULER_AUTH": HTTPBearerAuth()}
+    async with serve(scheduler, app, **config) as client:
+        assert (await client.get("/scheduler/jobs")).status_code == 401
+        await client.post(f"{UI}/login", form={"token": "reader"})
+        assert (await client.get("/scheduler/jobs")).status_code == 200
+        assert (await client.post("/scheduler/pause")).status_code == 403
+        header = {"Authorization": "Bearer nobody"}
+        assert (await client.get("/scheduler/jobs", headers=header)).status_code == 401
+
+
+# What makes no sense
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/?span=forever", 400),
+        ("/?lanes=-1", 400),
+        ("/?lanes=x", 400),
+        ("/jobs?state=odd", 400),
+        ("/jobs?offset=-1", 400),
+        ("/jobs?sort=colour", 400),
+        ("/jobs?tag=none&search=%00", 200),
+        ("/runs?since=yesterday", 400),
+        ("/runs?outcome=odd", 400),
+        ("/runs?cursor=odd", 400),
+        ("/job?id=job&outcome=odd", 400),
+        ("/job?id=job&cursor=odd", 400),
+        ("/job?id=none", 404),
+        ("/job", 404),
+        ("/run?id=none", 404),
+        ("/run", 404),
+        ("/job/edit?id=none", 404),
+        ("/job?id=job&at=soon", 400),
+        ("/job?id=job&at=2026-01-01", 200),
+        ("/changes?cursor=odd", 400),
+        ("/changes?job_id=none", 200),
+        ("/preview?kind=odd", 200),
+        ("/preview?kind=json&t.json=[", 200),
+        ("/preview?kind=interval&t.interval.seconds=1e999", 200),
+        ("/add?func=none", 422),
+        ("/add?func=:", 422),
+    ],
+)
+async def test_what_makes_no_sense_gives_a_page(client, path, status):
+    response = await client.get(UI + path)
+    assert response.status_code == status
+    assert "<h1>" in await text(response) or path.startswith("/preview")
+
+
+@pytest.mark.parametrize(
+    ("rule", "form", "status"),
+    [
+        ("/job/pause", {}, 400),
+        ("/job/pause", {"id": "none"}, 404),
+        ("/job/start", {"id": "none"}, 404),
+        ("/job/remove", {"id": "none"}, 404),
+        ("/job/remove", {"id": "none", "confirmed": "1"}, 404),
+        ("/jobs/bulk", {"action": "explode", "id": "job"}, 400),
+        ("/run/cancel", {"id": "none"}, 404),
+        ("/run/again", {"id": "none"}, 404),
+        ("/scheduler", {"action": "explode"}, 400),
+        ("/job/edit?id=job", {"kind": "odd"}, 400),
+        ("/job/edit?id=job", {"kind": "keep", "a.copies": "[" * 5000}, 400),
+        ("/job/edit?id=job", {"kind": "keep", "o.max_instances": "1", "o.max_queue": "1", "o.overlap": "skip"}, 412),
+        ("/job/start-with?id=job", {"a.copies": "many"}, 400),
+        ("/add", {}, 400),
+    ],
+)
+async def test_a_form_that_makes_no_sense_is_refused(client, rule, form, status):
+    assert (await client.post(UI + rule, form=form)).status_code == status
+
+
+async def test_to_a_script_a_refusal_is_a_message_alone(client):
+    response = await client.post(f"{UI}/job/pause", form={"id": "none"}, headers={"HX-Request": "true"})
+    assert response.status_code == 404
+    assert response.headers["HX-Reswap"] == "none"
+    page = await text(response)
+    assert "Job none not found" in page
+    assert "<html" not in page
+
+
+async def test_any_id_has_its_page(client, scheduler):
+    for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
+        await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
+        response = await client.get(f"{UI}/job", query_string={"id": job_id})
+        assert response.status_code == 200, job_id
+        assert (await client.post(f"{UI}/job/pause", form={"id": job_id})).status_code == 303
+        assert (await scheduler.aio.get_job(job_id)).next_run_time is None
+
+
+async def test_a_forged_message_is_shown_as_text_or_not_at_all(client):
+    for value in ("x", base64.urlsafe_b64encode(b'["none", {}, false]').decode(), "ééé"):
+        headers = {"Cookie": f"quart_sched_flash={value}"}
+        assert (await client.get(f"{UI}/", headers=headers)).status_code == 200
+    forged = base64.urlsafe_b64encode(b'["flash.failed", {"message": "<b>x</b>"}, true]').decode()
+    page = await text(await client.get(f"{UI}/", headers={"Cookie": f"quart_sched_flash={forged}"}))
+    assert "&lt;b&gt;x" in page
+
+
+async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, tmp_path):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.add_job("odd", site.count, trigger="cron", hour=3)
+        store = scheduler.scheduler.catalogue.slots["default"].store
+        store.database.transact(
+            lambda conn: conn.exec_driver_sql("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
+        )
+        page = await text(await client.get(f"{UI}/job?id=odd"))
+        assert "s-broken" in page
+        assert "job/pause" not in page
+        assert (await client.get(f"{UI}/jobs")).status_code == 200
+        assert (await client.get(f"{UI}/job/edit?id=odd")).status_code == 200
+        assert (await client.post(f"{UI}/job/remove", form={"id": "odd", "confirmed": "1"})).status_code == 303
+        assert await scheduler.aio.get_job("odd") is None
+
+
+async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path, monkeypatch):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    async with serve(scheduler, app) as client:
+        store = scheduler.scheduler.catalogue.slots["default"].store
+        await scheduler.aio.get_jobs()
+
+        def fail(*_: Any, **__: Any) -> Any:
+            from quart_sched.stores.sql.database import DatabaseFailure
+
+            raise DatabaseFailure("disk I/O error")
+
+        monkeypatch.setattr(store.database, "transact", fail)
+        for path in ("/", "/jobs", "/job?id=job", "/runs", "/run?id=x"):
+            response = await client.get(UI + path)
+            assert response.status_code == 503, path
+            assert "not available" in await text(response)
+        monkeypatch.undo()
+
+
+async def test_the_time_that_a_view_takes_is_not_the_loops(client, scheduler):
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(tick())
+    await client.get(f"{UI}/")
+    task.cancel()
+    assert ticks > 3
+
+
+async def test_an_app_behind_a_path_links_within_it(scheduler, app, serve):
+    seen: list[str] = []
+
+    @app.before_request
+    def note() -> None:
+        seen.append(request.root_path)
+
+    scheduler.add_job("job", site.count, trigger="cron", hour=3)
+    async with serve(scheduler, app):
+        client = app.test_client()
+        page = await text(await client.get(f"/behind{UI}/jobs", root_path="/behind"))
+    assert seen == ["/behind"]
+    assert 'href="/behind/scheduler/ui/job?id=job"' in page
+
+
+async def test_a_second_init_app_adds_no_second_set_of_routes(app: Quart) -> None:
+    scheduler = APScheduler(app=app)
+    before = len(list(app.url_map.iter_rules()))
+    scheduler.init_app(app)
+    assert len(list(app.url_map.iter_rules())) == before
