@@ -34,6 +34,7 @@ CURL = argparse.ArgumentParser()
 CURL.add_argument("url")
 CURL.add_argument("-X")
 CURL.add_argument("-d")
+CURL.add_argument("-N", action="store_true")
 # A block that is added to the README needs its test here.
 QUICK_START, FROM_CODE, POLICIES, BY_HAND, CRONTAB, HOOKS, TESTING, CLUSTER, SECURITY = PYTHON_BLOCKS
 
@@ -199,7 +200,7 @@ def test_the_configuration_table_is_complete() -> None:
 
 def test_the_rest_table_is_complete() -> None:
     app = Quart(__name__)
-    app.config["SCHEDULER_API_ENABLED"] = True
+    app.config.update(SCHEDULER_API_ENABLED=True, SCHEDULER_METRICS_ENABLED=True)
     APScheduler(app=app)
     served = {
         (method, re.sub(r"<(?:\w+:)?\w+>", "<id>", rule.rule))
@@ -210,8 +211,12 @@ def test_the_rest_table_is_complete() -> None:
     assert {tuple(cells[0].strip("`").split()) for cells in rows("REST API")} == served
 
 
-async def test_the_curl_lines_get_the_answers_that_stand_beside_them(load: Any) -> None:
-    program = load(QUICK_START)
+async def test_the_curl_lines_get_the_answers_that_stand_beside_them(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quart_sched.web.events.LIFETIME", 0.1)
+    enabled = "    SCHEDULER_API_ENABLED = True\n"
+    program = load(QUICK_START.replace(enabled, f"{enabled}    SCHEDULER_METRICS_ENABLED = True\n"))
     async with program.app.test_app() as served:
         client = served.test_client()
         for request, answers, command in rows("REST API"):

@@ -25,7 +25,7 @@ def running_jobs(scheduler: Scheduler) -> set[str]:
 
 def overdue_jobs(scheduler: Scheduler) -> set[str]:
     """Return the ids of the jobs of which an alarm says that they are overdue."""
-    return {alarm.job_id for alarm in getattr(getattr(scheduler, "watch", None), "overdue", ())}
+    return {alarm.job_id for alarm in scheduler.watch.overdue}
 
 
 def job_page(scheduler: Scheduler, query: JobQuery, running: Collection[str]) -> JobPage:

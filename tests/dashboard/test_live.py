@@ -9,7 +9,6 @@ import pytest
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import HOSTILE, Site
 
-pytest.importorskip("quart_sched.web.events")
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.parametrize("view", [View("desktop", "light"), View("phone", "dark")], ids=str, indirect=True),

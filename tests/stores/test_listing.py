@@ -8,7 +8,7 @@ import pytest
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
-from tests.conftest import ManualClock
+from tests.stores.manual_clock import ManualClock
 
 
 async def work() -> None: ...

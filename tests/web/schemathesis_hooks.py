@@ -22,7 +22,7 @@ _REASONS = [
         # What there is, and how it stands
         r"may not be scheduled over REST",  # functions
         r"^(executor|jobstore): is .*; expected one of",
-        r"^cursor: is .*; expected the `next` of a page of runs",
+        r"^cursor: is .*; expected the `next` of a page of (runs|jobs|changes)",
         r"^The Idempotency-Key was used for another request",
         r"^id: is .*, but the job is",
         r"^[a-z_]+: is .*; it is read-only, and ",
@@ -33,6 +33,7 @@ _REASONS = [
         r"^start: is .*; expected a time before the end",
         r"^end: is .*; expected a time that is not in the future",
         r"^end: leaves more than 1,000 fires",
+        r"^at: is .*; expected a time within 50 years from now",
         # What the calendar lacks, or has after the year 9999
         r"never fires: there is no day-of-month",
         r"^trigger: gives no next fire",

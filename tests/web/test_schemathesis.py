@@ -23,6 +23,7 @@ from quart import Quart, request
 from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth
 from quart_sched.model import fields
+from quart_sched.web import events
 from quart_sched.web.endpoints import OPERATIONS
 from tests.servers.ports import free_port
 
@@ -65,6 +66,7 @@ def make_app(**config: Any) -> Quart:
     app = Quart("app")
     app.config.update(
         SCHEDULER_API_ENABLED=True,
+        SCHEDULER_METRICS_ENABLED=True,
         SCHEDULER_API_ALLOWED_FUNCS=["app:*"],
         SCHEDULER_AUTH=HTTPBasicAuth(),
         SCHEDULER_TIMEZONE="Europe/Berlin",
@@ -129,6 +131,8 @@ def functions(monkeypatch: pytest.MonkeyPatch) -> None:
     # Each of them would be tried in each place.
     monkeypatch.setattr(fields, "available_timezones", lambda: {"UTC", "Europe/Berlin", "America/New_York"})
     fields.zone_names.cache_clear()
+    # Schemathesis reads each stream up to its end.
+    monkeypatch.setattr(events, "LIFETIME", 0.05)
     yield
     fields.zone_names.cache_clear()
 

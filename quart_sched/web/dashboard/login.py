@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from quart import Response, request, send_from_directory
+from quart import Response, abort, request
 
 from ...auth import HTTPBearerAuth
 from ...errors import AuthenticationRequired
@@ -13,6 +15,7 @@ from .. import security, session
 from .visit import Visit
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -74,14 +77,26 @@ async def prefer(visit: Visit) -> Response:
 
 
 async def static(visit: Visit, **arguments: Any) -> Response:
-    """Answer with a file of ours."""
-    from importlib.resources import files
-
-    folder = str(files("quart_sched.web.dashboard") / "static")
-    response = await send_from_directory(folder, arguments["filename"])
+    """Answer with a file of ours, out of memory: there are few, and a client that leaves lets none of them open."""
+    known = _files().get(arguments["filename"])
+    if known is None:
+        abort(404)
+    content, kind = known
+    response = Response(content, mimetype=kind)
     if "v" in request.args:
         response.headers["Cache-Control"] = _FOREVER
     return response
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Return the content and the type of each file, by its path."""
+    folder = Path(__file__).parent / "static"
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), _KINDS.get(path.suffix, "text/plain"))
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def _own(visit: Visit, address: str) -> str:

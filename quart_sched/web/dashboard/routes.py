@@ -11,7 +11,7 @@ from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError
-from .. import security
+from .. import events, requests, security
 from ..security import Right
 from . import actions, changes, editing, job, jobs, login, overview, runs
 from .visit import Flash, Visit
@@ -35,6 +35,12 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+
+async def live(visit: Visit) -> Response:
+    """Answer with the stream of events, which the pages hear of changes by; there without the API as well."""
+    return await events.get_events(visit.front, **requests.parameters(events.QUERY, events.HEADERS))
+
+
 # Ids stand in the query: one may hold any character, and browsers would resolve ".." in a path.
 _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("overview", ("GET",), "/", overview.show),
@@ -52,6 +58,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("runs", ("GET",), "/runs", runs.show_all),
     ("run", ("GET",), "/run", runs.show),
     ("changes", ("GET",), "/changes", changes.show),
+    ("events", ("GET",), "/events", live),
     ("cancel", ("POST",), "/run/cancel", actions.cancel),
     ("again", ("POST",), "/run/again", actions.again),
     ("scheduler", ("POST",), "/scheduler", actions.switch),
@@ -64,6 +71,7 @@ RIGHTS: Mapping[str, Right] = {
     "runs": "read",
     "run": "read",
     "changes": "read",
+    "events": "read",
     "preferences": "read",
     "scheduler": "operate",
     "bulk": "operate",

@@ -96,13 +96,6 @@ class Visit:
         return session.COOKIE in request.cookies and self.front.auth is not None
 
     @property
-    def events(self) -> str:
-        """The address of the stream of events; nothing where the app has none."""
-        rule = f"{self.front.api_prefix}/events"
-        rules = self.front.app.url_map.iter_rules() if self.front.app is not None else ()
-        return request.root_path + rule if any(known.rule == rule for known in rules) else ""
-
-    @property
     def known(self) -> dict[str, str]:
         """All words of the visitor's language, by key."""
         return self._words
