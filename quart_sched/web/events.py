@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, request
 
 from ..engine.live import Live
-from ..model.fields import Field, text
+from ..model.fields import Field, Schema, record, text
+from ..model.news import SHAPES
 
 if TYPE_CHECKING:
     from ..engine.clock import Clock
@@ -32,6 +33,19 @@ QUERY: Mapping[str, Field] = {
 HEADERS: Mapping[str, Field] = {
     "Last-Event-ID": text(0).about("Where a stream that has ended is to go on; browsers send it by themselves.")
 }
+EVENT: Schema = {
+    "anyOf": [
+        record(
+            {
+                "event": {"const": kind},
+                "id": {"type": "string", "description": "Where the stream is, for Last-Event-ID."},
+                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": shape},
+            }
+        )
+        for kind, shape in SHAPES.items()
+    ]
+}
+"""The JSON Schema of one event, by the names of its fields."""
 
 
 async def get_events(front: APScheduler, last_event_id: str | None = None, **asked: str) -> Response:

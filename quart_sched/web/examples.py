@@ -178,13 +178,11 @@ CHANGES_MADE: dict[str, Any] = {
     ],
     "next": None,
 }
-EVENTS = """retry: 500
-
-event: job
-id: 7c1d2f.1772449203001200.41...
-data: {"action": "paused", "job_id": "tick"}
-
-"""
+EVENT: dict[str, Any] = {
+    "event": "job",
+    "id": f"{_RUN_ID}.1772449203001200.41..._",
+    "data": '{"action": "paused", "job_id": "tick"}',
+}
 HEALTHY: dict[str, Any] = {"status": "ok"}
 STUCK: dict[str, Any] = {
     "status": "failing",

@@ -18,7 +18,7 @@ from ..model.backfill import BACKFILL
 from ..model.explanation import EXPLANATION
 from ..model.fields import Field, Schema, record, zone_names
 from ..model.job_schema import SCHEMAS
-from . import explain, forecast, health, jobs, runs, scheduler
+from . import events, explain, forecast, health, jobs, runs, scheduler
 from .operations import Answer, Operation
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ _ANSWERED: Mapping[str, Schema] = {
     "JobPage": jobs.PAGE,
     "Explanation": EXPLANATION,
     "Changes": explain.CHANGES,
+    "Event": events.EVENT,
     "Health": health.HEALTH,
     "Runs": runs.PAGE,
     "Run": runs.RUN_DETAIL,

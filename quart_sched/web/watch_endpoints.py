@@ -5,14 +5,13 @@ from __future__ import annotations
 from ..errors import JobNotFound, RunNotFound, RunOver, StoreUnavailable
 from ..model import changes
 from ..model.explanation import AT
-from ..model.fields import Schema, ref
+from ..model.fields import ref
 from ..model.forecast import COUNT, HOURS, LIMIT
 from ..model.runs import QUERY
 from . import events, examples, explain, forecast, health, runs
 from .operations import Answer, Operation
 
 _JOB_RUNS = {key: field for key, field in QUERY.items() if key != "job_id"}
-_STREAM: Schema = {"type": "string", "description": "A line for each field, and an empty one behind each event."}
 _EXPOSED = ("text/plain", "application/openmetrics-text")
 
 HISTORY: tuple[Operation, ...] = (
@@ -121,14 +120,13 @@ HISTORY: tuple[Operation, ...] = (
         right="read",
         view=events.get_events,
         summary="Follow what happens",
-        description=f"As server-sent events, with JSON for data: run (as a run is listed), job, scheduler, log (the "
-        "lines of a run that is asked for), and reset where a client has to read anew what it shows. A stream ends "
+        description=f"As server-sent events, with JSON for data; the schema is that of one event. A stream ends "
         f"itself after {events.LIFETIME:g} seconds, and goes on where the client comes back with Last-Event-ID, as "
         "browsers do.",
         query=events.QUERY,
         headers=events.HEADERS,
         answers={
-            200: Answer("Events as they happen", _STREAM, examples.EVENTS, media_types=("text/event-stream",)),
+            200: Answer("Events as they happen", ref("Event"), examples.EVENT, media_types=("text/event-stream",)),
         },
     ),
 )

@@ -19,6 +19,7 @@ from quart_sched.auth import HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.web import openapi
 from quart_sched.web.endpoints import OPERATIONS
 from quart_sched.web.operations import Operation
+from tests.web.test_events import events
 
 DOCUMENT = openapi.describe(OPERATIONS, prefix="/scheduler", auth=HTTPBasicAuth())
 DESCRIBED = {
@@ -211,3 +212,59 @@ async def test_what_an_example_is_answered_with_is_described(client, scheduler, 
     assert (answer is None) == ("content" not in described)
     if answer is not None:
         validator(described["content"]["application/json"]["schema"]).validate(answer)
+
+
+async def test_what_a_stream_tells_is_described(client, scheduler, clock):
+    schema = DOCUMENT["components"]["schemas"]["Event"]
+    async with events(client) as stream:
+        seen = await stream.events()
+        await scheduler.aio.add_job("tick", tick, trigger="interval", seconds=3)
+        await scheduler.aio.pause_job("tick")
+        await (await scheduler.aio.run_job("tick"))
+        await scheduler.aio.pause()
+        await clock.advance(seconds=1)
+        seen += await stream.events()
+    for event in seen:
+        shown = {"event": event.kind, "id": event.id, "data": json.dumps(event.data)}
+        validator(schema).validate(shown)
+        (form,) = (form for form in schema["anyOf"] if validator(form).is_valid(shown))
+        validator(form["properties"]["data"]["contentSchema"]).validate(event.data)
+    assert {event.kind for event in seen} >= {"reset", "job", "run", "scheduler"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/audit", "/jobs?limit=1", "/jobs/tick/explain?at=now"]
+)
+async def test_what_is_read_is_described(client, scheduler, clock, path):
+    await scheduler.aio.add_job("tick", tick, trigger="interval", seconds=3)
+    await scheduler.aio.add_job("other", tick, trigger="interval", seconds=3)
+    at = clock.now().isoformat().replace("+", "%2B")
+    status, answer = await send(client, "GET", f"/scheduler{path.replace('now', at)}")
+    described = DOCUMENT["paths"]["/scheduler" + path.partition("?")[0].replace("tick", "{job_id}")]["get"]
+    assert status == 200
+    validator(described["responses"]["200"]["content"]["application/json"]["schema"]).validate(answer)
+
+
+async def test_metrics_are_of_a_type_that_is_described(client):
+    described = DESCRIBED["get_metrics"][2]["responses"]["200"]["content"]
+    for accept in ("text/plain", "application/openmetrics-text", "*/*"):
+        response = await client.get("/scheduler/metrics", headers={"Accept": accept})
+        assert (response.status_code, response.mimetype in described) == (200, True)
+
+
+async def test_health_and_metrics_are_in_it_where_they_are_there(scheduler, app, serve):
+    async with serve(scheduler, app, SCHEDULER_METRICS_ENABLED=False, SCHEDULER_HEALTH_ENABLED=False) as client:
+        _, document = await send(client, "GET", "/scheduler/openapi.json")
+    assert not [path for path in document["paths"] if "health" in path or "metrics" in path]
+    assert "/scheduler/events" in document["paths"]
+
+
+def test_health_may_be_asked_with_credentials_or_without_and_everything_else_with() -> None:
+    for operation in OPERATIONS:
+        item = DESCRIBED[operation.endpoint][2]
+        assert ("security" in item) == (operation.right is None)
+        assert item.get("security", [{}, {"login": []}]) == [{}, {"login": []}]
+    assert {operation.endpoint for operation in OPERATIONS if operation.right is None} == {
+        "get_health_live",
+        "get_health_ready",
+    }

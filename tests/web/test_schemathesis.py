@@ -34,6 +34,7 @@ EXAMPLES = 50
 CONFIG = """
 [checks]
 positive_data_acceptance.enabled = false # schema_valid_is_accepted takes its place
+use_after_free.enabled = false # before each request the jobs that were deleted are added again
 
 # An id may hold slashes, so that each path below a job may itself be that of a job, with the methods of one.
 [[operations]]
