@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from itertools import count
 from typing import Any
 
 import requests
@@ -16,6 +17,7 @@ _KNOWN = {
     "executor": (r"[\s\S]+", "default"),
     "jobstore": (r"[\s\S]+", "default"),
 }
+_numbers = count()
 _REASONS = [
     re.compile(reason)
     for reason in (
@@ -50,11 +52,16 @@ _REASONS = [
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Let most jobs have a function, an executor and a store that exist."""
+    """Let most jobs have a function, an executor and a store that exist, and those that are added a new id.
+
+    Schemathesis learns the ids of the jobs that are there, and sends them again.
+    """
     if isinstance(body, dict) and context.operation.path.startswith("/scheduler/jobs"):
         for key, (form, known) in _KNOWN.items():
             if isinstance(body.get(key), str) and re.fullmatch(form, body[key]):
                 body[key] = known
+        if context.operation.path == "/scheduler/jobs" and body.get("id") == "running":
+            body["id"] = f"new-{next(_numbers)}"
     return body
 
 
