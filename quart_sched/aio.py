@@ -321,7 +321,7 @@ class AioVerbs:
 
         Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
         """
-        number = forecast.parse_whole("count", count, forecast.MAX_COUNT)
+        number = forecast.COUNT("count", count)
         scheduler = self._front.scheduler
         job = await self.get_job(job_id)
         if job is None:
@@ -403,7 +403,7 @@ class AioVerbs:
 
         Raises InvalidDefinition for a wrong value, or StoreUnavailable.
         """
-        span, most = forecast.parse_hours(hours), forecast.parse_whole("limit", limit, forecast.MAX_LIMIT)
+        span, most = forecast.HOURS("hours", hours), forecast.LIMIT("limit", limit)
         scheduler = self._front.scheduler
         jobs = await self.get_jobs()
         if any(job.pending for job in jobs):

@@ -80,7 +80,8 @@ def _days(key: str, value: Any) -> float:
 
 def _count(key: str, value: Any) -> int:
     try:
-        return positive_int(key, value)
+        count: int = positive_int(key, value)
+        return count
     except ValueError:
         # Also what an int of more digits than Python prints makes of the message.
         raise _wrong(key, value, "a whole number of at least 1") from None

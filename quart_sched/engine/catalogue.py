@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from apscheduler import events as aps
 from apscheduler.job import Job
@@ -19,7 +19,7 @@ from ..errors import DuplicateJob, InvalidDefinition, JobNotFound
 from ..model import arguments, state
 from ..model.actor import current_actor
 from ..model.changes import Action
-from ..model.events import JobChanged, SchedulerChanged
+from ..model.events import JobChanged, SchedulerChanged, Switch
 from ..model.functions import check_call
 from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.policies import PARSERS, check_policy, policy_of, split, with_changes
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("quart_sched")
 
 Check = Callable[[Job], None]
-Switched = Literal["paused", "resumed"] | None
+Switched = Switch | None
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 

@@ -70,7 +70,7 @@ def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], 
         return _encode_dict(value, where, depth, otherwise)
     if kind is datetime and isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
         return {"$datetime": value.isoformat(), "zone": value.tzinfo.key}
-    for tag, (tagged, write, _) in _TAGS.items():
+    for tag, (tagged, write, *_) in _TAGS.items():
         if kind is tagged:
             return {tag: write(value)}
     return otherwise(value, where)
@@ -121,7 +121,7 @@ def _decode_tag(tag: str, value: dict[str, Any], where: str, depth: int) -> Any:
             raise InvalidDefinition(where, 'is "$dict" of something else than pairs of key and value') from None
     if tag not in _TAGS:
         raise InvalidDefinition(where, f"has the key {tag!r}; expected one of {', '.join(('$tuple', '$dict', *_TAGS))}")
-    _, _, read = _TAGS[tag]
+    read = _TAGS[tag][2]
     try:
         decoded = read(content)
         return decoded if "zone" not in value else decoded.astimezone(ZoneInfo(value["zone"]))
@@ -135,18 +135,91 @@ def _float(text: str) -> float:
     return float(text)
 
 
-_TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "$datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
-    "$date": (date, date.isoformat, date.fromisoformat),
-    "$time": (time, time.isoformat, time.fromisoformat),
+def _decimal(text: Any) -> Decimal:
+    if not isinstance(text, str):
+        raise TypeError(text)
+    return Decimal(text)
+
+
+def _timedelta(parts: Any) -> timedelta:
+    if not isinstance(parts, list) or len(parts) != 3 or any(isinstance(part, bool) for part in parts):
+        raise TypeError(parts)
+    return timedelta(*parts)
+
+
+_SCALAR = {"type": ["null", "boolean", "number", "string"]}
+_ARGUMENT = {"$ref": "#/components/schemas/Argument"}
+_ARGUMENTS = {"type": "array", "items": _ARGUMENT}
+_PAIR = {"type": "array", "prefixItems": [_SCALAR, _ARGUMENT], "items": False, "minItems": 2}
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def _pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern}
+
+
+def _whole(most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": -most, "maximum": most}
+
+
+_TAGS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any], dict[str, Any]]] = {
+    "$datetime": (datetime, datetime.isoformat, datetime.fromisoformat, {"$ref": "#/components/schemas/Moment"}),
+    "$date": (date, date.isoformat, date.fromisoformat, {"$ref": "#/components/schemas/Day"}),
+    "$time": (
+        time,
+        time.isoformat,
+        time.fromisoformat,
+        _pattern(r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?([+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"),
+    ),
     "$timedelta": (
         timedelta,
         lambda delta: [delta.days, delta.seconds, delta.microseconds],
-        lambda parts: timedelta(*parts),
+        _timedelta,
+        {
+            "description": "Days, seconds and microseconds.",
+            "type": "array",
+            "prefixItems": [_whole(10**8), _whole(10**6), _whole(10**6)],
+            "items": False,
+            "minItems": 3,
+        },
     ),
-    "$decimal": (Decimal, str, Decimal),
-    "$uuid": (UUID, str, UUID),
-    "$bytes": (bytes, lambda data: base64.b64encode(data).decode(), lambda text: base64.b64decode(text, validate=True)),
-    "$float": (float, str, _float),
+    "$decimal": (Decimal, str, _decimal, _pattern(r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$")),
+    "$uuid": (UUID, str, UUID, _pattern("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")),
+    "$bytes": (
+        bytes,
+        lambda data: base64.b64encode(data).decode(),
+        lambda text: base64.b64decode(text, validate=True),
+        _pattern(_BASE64) | {"contentEncoding": "base64"},
+    ),
+    "$float": (float, str, _float, {"enum": ["nan", "inf", "-inf"]}),
 }
-"""Type, writer and reader of each tag."""
+"""Type, writer, reader and JSON Schema of each tag."""
+
+BY_NAME: dict[str, Any] = {
+    "type": "object",
+    # A key that begins with a dollar is a tag.
+    "propertyNames": {"pattern": "^($|[^$])"},
+    "additionalProperties": _ARGUMENT,
+}
+"""The JSON Schema of arguments by name."""
+
+
+def _tagged(tag: str, content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    properties = {tag: content, **more}
+    return {"type": "object", "properties": properties, "required": [tag], "additionalProperties": False}
+
+
+ARGUMENT: dict[str, Any] = {
+    "description": "Any JSON. An object with a key that begins with a dollar stands for what JSON lacks.",
+    "anyOf": [
+        _SCALAR,
+        _ARGUMENTS,
+        BY_NAME,
+        _tagged("$tuple", _ARGUMENTS),
+        _tagged("$dict", {"type": "array", "items": _PAIR}),
+        _tagged("$datetime", _TAGS["$datetime"][3], zone={"$ref": "#/components/schemas/TimeZoneName"}),
+        *(_tagged(tag, schema) for tag, (*_, schema) in _TAGS.items() if tag != "$datetime"),
+    ],
+    "examples": [5, ["a", None], {"$datetime": "2026-03-02T12:00:00+00:00"}, {"$tuple": [1, 2]}],
+}
+"""The JSON Schema of one argument."""

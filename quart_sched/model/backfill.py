@@ -11,11 +11,9 @@ from typing import Any, Self
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
-from .arguments import bounded_repr
-from .forecast import parse_whole
+from .fields import Field, Schema, flag, listing, moment, nullable, parse_fields, record, ref, whole
 from .planning import take_up
 from .schedules import following, without_jitter
-from .trigger_parser import moment
 from .triggers import localize
 
 MOST_FIRES = 1000
@@ -23,6 +21,15 @@ MOST_FIRES = 1000
 MOST_AT_ONCE = 100
 _MARGIN = timedelta(milliseconds=1)
 """An interval counts with floats, and may take itself for past a fire that comes at the very moment."""
+
+FIELDS: Mapping[str, Field] = {
+    "start": moment.about("The time of the first fire."),
+    "end": nullable(moment).about("The time before which the last fire lies, not in the future; left out, now."),
+    "dry_run": nullable(flag()).about("Show the fires, and run nothing."),
+    "concurrency": nullable(whole(1, MOST_AT_ONCE, text=True)).about("Runs at once, at most.", default=1),
+    "rerun": nullable(flag()).about("Also run the fires that one has succeeded at."),
+}
+"""By key of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +48,20 @@ class BackfillRequest:
 
         Raises InvalidDefinition naming the key, the value and what was expected.
         """
-        given = {key: value for key, value in values.items() if value is not None}
-        for key in given.keys() - set(_KEYS):
-            raise InvalidDefinition(key, f"is {bounded_repr(given[key])}; expected {', '.join(_KEYS)} alone")
+        given = parse_fields(FIELDS, values)
         if "start" not in given:
             raise InvalidDefinition("start", "is missing; expected the time of the first fire, in ISO 8601")
-        start = _time("start", given["start"], timezone)
-        end = _time("end", given["end"], timezone) if "end" in given else now
+        times = {
+            key: localize(key, localize(key, given.pop(key), timezone), UTC) for key in ("start", "end") if key in given
+        }
+        start, end = times["start"], times.get("end", now)
         if end > now:
             raise InvalidDefinition("end", f"is {end.isoformat()}; expected a time that is not in the future")
         if start >= end:
             raise InvalidDefinition(
                 "start", f"is {start.isoformat()}; expected a time before the end, {end.isoformat()}"
             )
-        flags = {key: _flag(key, given[key]) for key in ("dry_run", "rerun") if key in given}
-        concurrency = parse_whole("concurrency", given.get("concurrency", 1), MOST_AT_ONCE)
-        return cls(start, end, concurrency=concurrency, **flags)
+        return cls(start, end, **given)
 
     def fires(self, trigger: BaseTrigger) -> list[datetime]:
         """Return the fires of the trigger in that span, jitter left out. Raises InvalidDefinition."""
@@ -98,6 +103,21 @@ class Backfill:
         }
 
 
+BACKFILL: Schema = record(
+    {
+        "job_id": {"type": "string"},
+        "dry_run": {"type": "boolean"},
+        "left_out": {
+            "type": "integer",
+            "description": "Fires that need no run: one waits, is under way or succeeded, or the schedule has "
+            "yet to come to it.",
+        },
+        "items": listing(record({"scheduled_at": ref("Moment"), "run_id": {"type": ["string", "null"]}})),
+    }
+)
+"""The JSON Schema of what `Backfill.to_wire` returns."""
+
+
 def jitter_of(trigger: BaseTrigger) -> timedelta:
     """Return how far from its fire a run may have been due, to either side."""
     parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
@@ -128,16 +148,3 @@ def remaining(
         else:
             left.append(fire)
     return left
-
-
-_KEYS = ("start", "end", "dry_run", "concurrency", "rerun")
-
-
-def _time(key: str, value: Any, timezone: tzinfo) -> datetime:
-    return localize(key, localize(key, moment(key, value), timezone), UTC)
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected true or false")
-    return value

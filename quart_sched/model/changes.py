@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
-from ..errors import InvalidDefinition
-from .arguments import bounded_repr
-from .runs import parse_limit
+from .fields import Field, Schema, record, ref, text, wrong
+from .runs import PAGE_LIMIT
 
 Action = Literal[
     "add", "import", "declare", "modify", "pause", "resume", "prune", "remove", "broken", "mended", "start", "stop"
@@ -49,6 +48,19 @@ class Change:
         }
 
 
+CHANGE: Schema = record(
+    {
+        "at": ref("Moment"),
+        "actor": {"type": ["string", "null"], "description": "A user, or api, code, cli, dashboard or deploy."},
+        "action": {"enum": [*get_args(Action)]},
+        "job_id": {"type": ["string", "null"], "description": "Null for the scheduler as a whole."},
+        "version": {"type": ["integer", "null"], "description": "The job's from then on."},
+        "detail": {"type": ["string", "null"], "description": "What was modified, or why a job is broken."},
+    }
+)
+"""The JSON Schema of what `Change.to_wire` returns."""
+
+
 class Place(NamedTuple):
     """The place of a change in the list: by time, then by the list that it stands in, and by its number there."""
 
@@ -63,6 +75,8 @@ class Place(NamedTuple):
     @classmethod
     def decode(cls, text: Any) -> Self:
         """Return the place that `encode` made the text of. Raises InvalidDefinition."""
+        if isinstance(text, cls):
+            return text
         try:
             content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
         except (TypeError, ValueError, binascii.Error):
@@ -71,10 +85,19 @@ class Place(NamedTuple):
             place = cls(int(match[1]), match[3], int(match[2]))
             if place.encode() == text:
                 return place
-        raise InvalidDefinition("cursor", f"is {bounded_repr(text)}; expected the `next` of a page of changes")
+        wrong("cursor", text, "the `next` of a page of changes")
 
 
 _PLACE = re.compile(r"(-?[0-9]{1,18}) ([0-9]{1,18}) (.*)", re.DOTALL)
+
+QUERY: Mapping[str, Field] = {
+    "job_id": text(0, expected="the id of a job").about("Changes of this job alone."),
+    "limit": PAGE_LIMIT,
+    "cursor": Field(lambda _, value: Place.decode(value), {"type": "string", "minLength": 1}).about(
+        "The `next` of the page before."
+    ),
+}
+"""What can be asked of the list, by key of a query."""
 
 Placed = tuple[Place, Change]
 
@@ -101,9 +124,11 @@ class ChangeQuery:
     @classmethod
     def parse(cls, job_id: Any, limit: Any, cursor: Any) -> Self:
         """Take Python's objects or text. Raises InvalidDefinition naming the key, the value and what was expected."""
-        if job_id is not None and not isinstance(job_id, str):
-            raise InvalidDefinition("job_id", f"is {bounded_repr(job_id)}; expected the id of a job")
-        return cls(job_id, parse_limit(limit), None if cursor is None else Place.decode(cursor))
+        given = {"job_id": job_id, "limit": limit, "cursor": cursor}
+        job_id, limit, before = (
+            None if value is None and key != "limit" else QUERY[key](key, value) for key, value in given.items()
+        )
+        return cls(job_id, limit, before)
 
     def select(self, found: Iterable[Placed]) -> ChangePage:
         """Return the page, out of at least one more change of each list than it has room for."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from apscheduler.triggers.base import BaseTrigger
 
 from .clock_changes import ClockChange, change_around, changes_between
+from .fields import Schema, record, ref
 from .planning import first_fire
 from .schedules import Leaf, fires_at, following, leaves, may_change, normal
 from .triggers import zone_name
@@ -43,6 +44,18 @@ class ClockMark:
             "effect": self.effect,
             "description": self.description,
         }
+
+
+CLOCK_MARK: Schema = record(
+    {
+        "direction": {"enum": ["forward", "back"]},
+        "at": ref("Moment") | {"description": "The first moment of the new time."},
+        "wall": ref("Moment") | {"description": "The time on the wall that is skipped, or comes twice."},
+        "effect": {"enum": [*get_args(Effect), None], "description": "Null where that is not known."},
+        "description": {"type": "string"},
+    }
+)
+"""The JSON Schema of what `ClockMark.to_wire` returns."""
 
 
 class Step(NamedTuple):

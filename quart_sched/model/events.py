@@ -17,6 +17,9 @@ class SchedulerChanged:
     alias: str | None = None
 
 
+Switch = Literal["paused", "resumed"]
+
+
 @dataclass(frozen=True, slots=True)
 class JobChanged:
     """A job was added, modified or removed; `code` is APScheduler's event code.
@@ -27,7 +30,7 @@ class JobChanged:
     code: int
     job_id: str
     jobstore: str | None
-    switched: Literal["paused", "resumed"] | None = None
+    switched: Switch | None = None
     """What became of it with a modification that concerns whether it fires."""
     ended: bool = False
 

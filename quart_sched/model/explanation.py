@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition
 from .circumstances import Hold
 from .clock_changes import change_around
-from .clock_marks import ClockMark
-from .schedules import (
-    may_change,
-)
-from .trigger_parser import moment as parse_moment
+from .clock_marks import CLOCK_MARK, ClockMark
+from .fields import Schema, listing, moment_of_query, or_null, record, ref
+from .schedules import may_change
 
 Verdict = Literal[
     "ran", "waiting", "cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down",
@@ -117,12 +115,43 @@ class Explanation:
         }
 
 
+_TIME = or_null(ref("Moment"))
+_IDS = or_null(listing({"type": "string"}))
+_TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+_HELD: dict[str, Schema] = {"since": _TIME, "until": _TIME}
+EXPLANATION: Schema = record(
+    {
+        "job_id": {"type": "string"},
+        "at": ref("Moment") | {"description": "The fire, or the moment that was asked about where there is none."},
+        "verdict": {"enum": [*get_args(Verdict)], "description": "What happened, in a word."},
+        "description": {"type": "string", "description": "The same in a sentence."},
+        "outcome": _TEXT_OR_NULL | {"description": "That of the last attempt."},
+        "run_ids": _IDS,
+        "late": {"type": ["number", "null"], "description": "Seconds by which it began late, or was too late."},
+        "from": _TIME,
+        "to": _TIME,
+        "fires": {"type": ["integer", "null"], "description": "Fires that share the record, due between from and to."},
+        "blocked_by": _IDS | {"description": "The runs because of which it was skipped."},
+        "into": _TEXT_OR_NULL | {"description": "The run of the later fire that ran for it."},
+        "cause": {"enum": [*get_args(Cause), None], "description": "What held it up."},
+        "pause": or_null(record({"scope": {"enum": ["job", "scheduler"]}, **_HELD, "by": _TEXT_OR_NULL})),
+        "down": or_null(record(_HELD)),
+        "clock_change": or_null(CLOCK_MARK),
+        "previous": _TIME,
+        "next": _TIME,
+    }
+)
+"""The JSON Schema of what `Explanation.to_wire` returns."""
+
+
 # The question
+
+AT = moment_of_query.about("The moment of the fire: naive, it is read in the time zone of the job's trigger.")
 
 
 def parse_at(value: Any, now: datetime) -> datetime:
     """Return the moment that is asked about, naive where it is given so. Raises InvalidDefinition."""
-    at = parse_moment("at", value)
+    at: datetime = AT("at", value)
     utc = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     if not abs(utc.timestamp() - now.timestamp()) <= FURTHEST.total_seconds():
         raise InvalidDefinition("at", f"is {at.isoformat()}; expected a time within 50 years from now")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import heapq
-import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 
-from ..errors import InvalidDefinition
-from .arguments import bounded_repr
-from .clock_marks import Changes, ClockMark, Marker, Step
-from .jobs import state_of
+from .clock_marks import CLOCK_MARK, Changes, ClockMark, Marker, Step
+from .fields import Schema, number, or_null, ref, whole
+from .jobs import JobState, state_of
 from .planning import first_fire, plan
 from .schedules import following, normal, without_jitter
 
@@ -27,12 +24,16 @@ MAX_HOURS = 24 * 366
 MAX_LIMIT = 10_000
 """Fires of a forecast."""
 
+COUNT = whole(1, MAX_COUNT, text=True).about("Fires to show, at most.", default=10)
+HOURS = number(0, MAX_HOURS, above=True, text=True, expected=f"more than 0 and at most {MAX_HOURS}").about(
+    "Hours to look ahead.", default=24
+)
+LIMIT = whole(1, MAX_LIMIT, text=True).about("Fires to show, at most.", default=1000)
+
 _PLANS = 20
 """Plans after which a trigger that is still behind is given up."""
 _FORESEEN = timedelta(days=3660)
 """How far ahead clock changes are marked. No law is certain for longer, and to look for them takes its time."""
-
-State = Literal["pending", "broken", "paused", "scheduled", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class Fire:
         return {"at": self.at.isoformat(), "clock_change": None if mark is None else mark.to_wire()}
 
 
+FIRE: Mapping[str, Schema] = {
+    "at": ref("Moment"),
+    "clock_change": or_null(CLOCK_MARK),
+}
+"""By key, the JSON Schema of what `Fire.to_wire` returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class NextFires:
     """The next fires of a job.
@@ -58,7 +66,7 @@ class NextFires:
     """
 
     job_id: str
-    state: State
+    state: JobState
     paused: bool
     items: tuple[Fire, ...]
     reason: str | None = None
@@ -77,32 +85,13 @@ class Forecast:
     truncated: bool
 
 
-def parse_whole(name: str, value: Any, most: int) -> int:
-    """Return a whole number from 1 to `most`, which may be given as text. Raises InvalidDefinition."""
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-        raise InvalidDefinition(name, f"is {bounded_repr(value)}; expected a whole number from 1 to {most}")
-    return number
-
-
-def parse_hours(value: Any) -> float:
-    """Return hours, more than 0, which may be given as text. Raises InvalidDefinition."""
-    try:
-        hours = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        hours = math.nan
-    if not 0 < hours <= MAX_HOURS:
-        raise InvalidDefinition("hours", f"is {bounded_repr(value)}; expected more than 0 and at most {MAX_HOURS}")
-    return hours
-
-
 def next_fires(job: Job, now: datetime, count: int, *, max_catch_up: int, broken: str | None = None) -> NextFires:
     """Return the next fires of `job`, at most `count`; none where it is `broken`.
 
     One that waits for the start is to be given as it would be if that were now. Those fires come first that are due
     and would run. The next one is as it is stored, jitter included; behind it there is none.
     """
-    state: State = state_of(job, broken)
+    state = state_of(job, broken)
     paused = job.next_run_time is None and state != "broken"
     reason = broken or getattr(job, "broken", None)
     if reason:

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from ..errors import IdempotencyKeyReused, InvalidDefinition
-from .arguments import bounded_repr
+from ..errors import IdempotencyKeyReused
+from .fields import field
 from .overrides import Overrides
 
 KEPT = timedelta(hours=24)
 """How long the run of a key is remembered."""
-_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
+_KEY = re.compile("[!-~]([ -~]{0,253}[!-~])?")
+
+
+def _key(value: Any) -> str:
+    if not isinstance(value, str) or not _KEY.fullmatch(value):
+        raise ValueError
+    return value
+
+
+KEY = field(_key, "1 to 255 printable ASCII characters", {"type": "string", "pattern": f"^{_KEY.pattern}$"})
+"""What a client makes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +41,7 @@ class RunRequest:
     @classmethod
     def parse(cls, key: Any, job_id: str, overrides: Overrides) -> Self:
         """Take a key of 1 to 255 printable ASCII characters. Raises InvalidDefinition."""
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise InvalidDefinition(
-                "Idempotency-Key", f"is {bounded_repr(key)}; expected 1 to 255 printable ASCII characters"
-            )
+        key = KEY("Idempotency-Key", key)
         text = overrides.dump()
         asked = json.dumps([job_id, None if text is None else json.loads(text)], sort_keys=True)
         return cls(_hash(key), _hash(asked))

@@ -17,9 +17,10 @@ from apscheduler.triggers.base import BaseTrigger
 from ..errors import InvalidDefinition
 from . import arguments
 from .descriptions import describe
+from .fields import Field, flag, listing, moment, nullable, or_null, ref, text, whole, wrong
 from .functions import JobFunction, check_call, resolve, runs_on_loop
 from .policies import DEFAULT, PARSERS, Policy, check_policy, split, with_changes
-from .trigger_parser import moment, parse_trigger
+from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
 
 
@@ -148,7 +149,7 @@ class JobChanges:
         # A trigger of the user's own is shown as a text, which stands for itself.
         same_trigger = shown["trigger"] not in TRIGGER_FIELDS and body.get("trigger") == shown["trigger"]
         kept = {"id", "trigger"} - ({"trigger"} if same_trigger else set())
-        fields = {*_FIELDS, "func", "jobstore", *READ_ONLY}
+        fields = {*_OPTIONS, "func", "jobstore", *READ_ONLY}
         changed = {
             key: value
             for key, value in body.items()
@@ -232,7 +233,11 @@ def copy_with(job: Job, **attributes: Any) -> Job:
     return copied
 
 
-def state_of(job: Job, broken: str | None = None) -> Literal["pending", "broken", "paused", "scheduled"]:
+JobState = Literal["pending", "broken", "paused", "scheduled", "ended"]
+"""How a job stands; it is shown as ended once, when a paused one is resumed whose schedule is over."""
+
+
+def state_of(job: Job, broken: str | None = None) -> JobState:
     """Say in one word how the job stands."""
     if job.pending:
         return "pending"
@@ -255,7 +260,7 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
         legacy = dict(trigger)
         trigger = legacy.pop("type", "date")
         rest |= legacy
-    fields = {key: rest.pop(key) for key in (*_FIELDS, *extra) if key in rest}
+    fields = {key: rest.pop(key) for key in (*_OPTIONS, *extra) if key in rest}
     if isinstance(trigger, BaseTrigger):
         spec: TriggerSpec | None = spec_of(trigger)
         if rest:
@@ -266,7 +271,7 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
         unknown = rest.keys() - {name for names in TRIGGER_FIELDS.values() for name in names}
         if unknown:
             key = min(unknown)
-            near = difflib.get_close_matches(key, [*_FIELDS, *extra, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
+            near = difflib.get_close_matches(key, [*_OPTIONS, *extra, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
             raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
         if trigger is None and "run_date" not in rest:
             raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
@@ -275,24 +280,14 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
 
 
 def _parse_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _FIELDS.get(key, _EXTRA.get(key, _text))(key, value) for key, value in fields.items()}
-
-
-def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidDefinition(key, f"is {value!r}; expected a non-empty string")
-    return value
-
-
-def _name(key: str, value: Any) -> str | None:
-    return None if value is None else _text(key, value)
+    return {key: FIELDS[key](key, value) for key, value in fields.items()}
 
 
 def _function(key: str, value: Any) -> JobFunction:
     if isinstance(value, str):
         return resolve(value)
     if not callable(value):
-        raise InvalidDefinition(key, f"is {value!r}; expected a callable or 'module:name'")
+        wrong(key, value, "a callable or 'module:name'")
     return value  # type: ignore[no-any-return]  # callable() does not narrow Any
 
 
@@ -301,7 +296,7 @@ def positional(key: str, value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InvalidDefinition(key, f"is {value!r}; expected a list of positional arguments")
+        wrong(key, value, "a list of positional arguments")
     return tuple(value)
 
 
@@ -310,48 +305,33 @@ def keywords(key: str, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InvalidDefinition(key, f"is {value!r}; expected keyword arguments by name")
+        wrong(key, value, "keyword arguments by name")
     return dict(value)
 
 
-def positive_int(key: str, value: Any) -> int:
-    """Return `value` if it is an int from 1 to a thousand million; raises InvalidDefinition."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**9:
-        raise InvalidDefinition(key, f"is {value!r}; expected a whole number of at least 1")
-    return value
-
-
-def _grace(key: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    try:
-        return positive_int(key, value)
-    except InvalidDefinition:
-        raise InvalidDefinition(
-            key, f"is {value!r}; expected whole seconds of at least 1, or null for no limit"
-        ) from None
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidDefinition(key, f"is {value!r}; expected true or false")
-    return value
-
-
-def _moment(key: str, value: Any) -> datetime | None:
-    return None if value is None else moment(key, value)
-
-
-_Parser = Callable[[str, Any], Any]
-_FIELDS: dict[str, _Parser] = {
-    "name": _name,
-    "args": positional,
-    "kwargs": keywords,
-    "misfire_grace_time": _grace,
-    "coalesce": _flag,
-    "max_instances": positive_int,
-    "next_run_time": _moment,
+positive_int = whole(1, 10**9, expected="a whole number of at least 1")
+_OPTIONS: dict[str, Field] = {
+    "name": nullable(text()).about("For those who look at the job; left out, its id."),
+    "args": Field(positional, or_null(listing(ref("Argument")))).about("What the function is called with, in order."),
+    "kwargs": Field(keywords, or_null(arguments.BY_NAME)).about("What the function is called with, by name."),
+    "misfire_grace_time": nullable(positive_int, expected="whole seconds of at least 1, or null for no limit").about(
+        "Seconds by which a fire may be late and still run; null for however late."
+    ),
+    "coalesce": flag().about("Whether fires that have come to be due together run as one."),
+    "max_instances": positive_int.about("Runs of the job that may be under way at once."),
+    "next_run_time": nullable(moment).about("When the job fires next; null pauses it."),
     **PARSERS,
-    "executor": _text,
+    "executor": text().about("The executor that runs the job.", examples=["default"]),
 }
-_EXTRA: dict[str, _Parser] = {"func": _function, "replace_existing": _flag}
+_FUNCTION = Field(_function, {"type": "string", "pattern": "^[^:]+:[^:]+$", "examples": ["app:tick"]}).about(
+    "The function, as module:name. It must be one that may be scheduled over REST."
+)
+_ID = text().about("What the job is called by.", examples=["tick"])
+FIELDS: dict[str, Field] = {
+    "id": _ID,
+    "func": _FUNCTION,
+    **_OPTIONS,
+    "jobstore": text().about("The job store that keeps the job.", examples=["default"]),
+    "replace_existing": flag().about("Whether the job takes the place of one with its id.", default=False),
+}
+"""By key of a job's definition, besides those of its trigger."""

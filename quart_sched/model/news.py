@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from apscheduler import events as aps
 
-from .events import JobChanged, SchedulerChanged
+from .events import JobChanged, SchedulerChanged, Switch
+from .fields import Schema, listing, record
+from .runs import RUN
 
 Kind = Literal["run", "job", "scheduler", "log", "reset"]
 _KINDS = get_args(Kind)
@@ -54,6 +56,31 @@ def of_scheduler(event: SchedulerChanged, worker: str) -> News | None:
 def of_log(run_id: str, job_id: str, start: int, lines: list[str]) -> News:
     """Return the news that a run has logged `lines`, before which there were `start` others."""
     return News("log", {"run_id": run_id, "job_id": job_id, "line": start, "lines": lines})
+
+
+_TEXT: Schema = {"type": "string"}
+SHAPES: Mapping[Kind, Schema] = {
+    "run": record(RUN, description="A run as it is listed: it waits, has begun, or is over."),
+    "job": record(
+        {"action": {"enum": [*_JOB_ACTIONS.values(), *get_args(Switch)]}, "job_id": _TEXT},
+        description="A job was changed.",
+    ),
+    "scheduler": record(
+        {"action": {"enum": [*_SCHEDULER_ACTIONS.values()]}, "worker": _TEXT},
+        description="The scheduler of a process was changed.",
+    ),
+    "log": record(
+        {
+            "run_id": _TEXT,
+            "job_id": _TEXT,
+            "line": {"type": "integer", "description": "How many lines there were before."},
+            "lines": listing(_TEXT),
+        },
+        description="What the run that was asked for has logged.",
+    ),
+    "reset": record({}, description="What is shown is to be read anew."),
+}
+"""By kind, the JSON Schema of the data."""
 
 
 def encode(news: Iterable[News]) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from apscheduler.job import Job
 
-from ..errors import InvalidDefinition
-from .arguments import bounded_repr, decode
+from . import jobs
+from .arguments import decode
+from .fields import Field, unknown
 from .functions import check_call
 from .jobs import copy_with, from_wire, keywords, positional
 from .state import kept
@@ -34,8 +35,8 @@ class Overrides:
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
         """Take a JSON body with `args` (a list) and `kwargs` (an object), or neither. Raises InvalidDefinition."""
         for key in body:
-            if key not in ("args", "kwargs"):
-                raise InvalidDefinition(key, f"is {bounded_repr(body[key])}, but not known here; expected args, kwargs")
+            if key not in FIELDS:
+                unknown(key, body[key], FIELDS)
         return cls.parse(**from_wire(body))
 
     def __bool__(self) -> bool:
@@ -78,4 +79,6 @@ class Overrides:
         )
 
 
+FIELDS: Mapping[str, Field] = {key: jobs.FIELDS[key] for key in ("args", "kwargs")}
+"""By key of a request."""
 NO_OVERRIDES = Overrides()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
+from .fields import Field, Schema, choice, flag, listing, nullable, number, or_null, record, text, whole, wrong
 from .functions import JobFunction, describe, runs_on_loop
 
 Overlap = Literal["skip", "queue", "replace"]
@@ -24,6 +25,18 @@ _LONGEST_QUEUE = 10_000
 _TEXT_LIMIT = 2_000
 _TAG_LIMIT = 64
 _MOST_TAGS = 32
+
+
+RETRY: dict[str, Field] = {
+    "attempts": whole(
+        2, _MOST_ATTEMPTS, expected=f"a whole number from 2 to {_MOST_ATTEMPTS:,}, the first attempt included"
+    ).about("How often the job may start for one fire, the first time included."),
+    "delay": number(0, LONGEST).about("Seconds from the end of the first attempt to the second.", default=1),
+    "backoff": number(1, LONGEST).about("What each later delay is multiplied with.", default=2),
+    "max_delay": number(0, LONGEST).about("Seconds of the longest delay.", default=3600),
+    "jitter": number(0, LONGEST).about("Seconds, at most, that are added at random.", default=0),
+}
+"""By key of the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +56,8 @@ class Retry:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        attempts = self.attempts
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or not 2 <= attempts <= _MOST_ATTEMPTS:
-            raise InvalidDefinition(
-                "retry.attempts",
-                f"is {bounded_repr(attempts)}; expected a whole number from 2 to {_MOST_ATTEMPTS:,}, the first attempt "
-                "included",
-            )
-        for key, least in (("delay", 0.0), ("backoff", 1.0), ("max_delay", 0.0), ("jitter", 0.0)):
-            object.__setattr__(self, key, _number(f"retry.{key}", getattr(self, key), least))
+        for key, each in RETRY.items():
+            object.__setattr__(self, key, each(f"retry.{key}", getattr(self, key)))
 
     def seconds_after(self, attempt: int) -> float:
         """Return the seconds from the end of that attempt, counted from 1, to the next one."""
@@ -63,7 +69,7 @@ class Retry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON that `parse_retry` takes."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: getattr(self, key) for key in RETRY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,84 +141,24 @@ def _to_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _number(key: str, value: Any, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= LONGEST:
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected a number from {least:g} to {LONGEST:,.0f}")
-    return value
-
-
-def _on_crash(key: str, value: Any) -> OnCrash:
-    if value not in ("lost", "rerun"):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected 'lost' or 'rerun'")
-    return value  # type: ignore[no-any-return]  # `in` does not narrow Any
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected true or false")
-    return value
-
-
-def _overlap(key: str, value: Any) -> Overlap:
-    if value not in ("skip", "queue", "replace"):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected 'skip', 'queue' or 'replace'")
-    return value  # type: ignore[no-any-return]
-
-
-def _max_queue(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LONGEST_QUEUE:
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected a whole number from 1 to {_LONGEST_QUEUE:,}")
-    return value
-
-
-def _timeout(key: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST:
-        raise InvalidDefinition(
-            key, f"is {bounded_repr(value)}; expected seconds above 0, at most {LONGEST:,.0f}, or null for no limit"
-        )
-    return value
-
-
-def _overdue_after(key: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= LONGEST:
-        raise InvalidDefinition(
-            key,
-            f"is {bounded_repr(value)}; expected seconds from 1 to {LONGEST:,.0f}, or null for SCHEDULER_OVERDUE_GRACE",
-        )
-    return value
-
-
 def parse_retry(key: str, value: Any) -> Retry | None:
     """Return a Retry, or what its keys in a mapping say. Raises InvalidDefinition."""
     if value is None or isinstance(value, Retry):
         return value
-    known = [field.name for field in fields(Retry)]
     if not isinstance(value, Mapping):
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected an object with the keys {', '.join(known)}")
-    if unknown := sorted(str(name) for name in value if name not in known):
-        raise InvalidDefinition(f"{key}.{unknown[0]}", f"is not known; expected {', '.join(known)}")
+        wrong(key, value, f"an object with the keys {', '.join(RETRY)}")
+    if unknown := sorted(str(name) for name in value if name not in RETRY):
+        raise InvalidDefinition(f"{key}.{unknown[0]}", f"is not known; expected {', '.join(RETRY)}")
     if "attempts" not in value:
         raise InvalidDefinition(f"{key}.attempts", "is missing; expected how often the job may start for one fire")
     return Retry(**value)
-
-
-def _description(key: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > _TEXT_LIMIT:
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected a text of at most {_TEXT_LIMIT:,} characters")
-    return value
 
 
 def _tags(key: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset) or len(value) > _MOST_TAGS:
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected a list of at most {_MOST_TAGS} texts")
+        wrong(key, value, f"a list of at most {_MOST_TAGS} texts")
     for tag in value:
         if not isinstance(tag, str) or not tag.strip() or len(tag) > _TAG_LIMIT:
             raise InvalidDefinition(key, f"has {bounded_repr(tag)}; expected texts of 1 to {_TAG_LIMIT} characters")
@@ -221,18 +167,36 @@ def _tags(key: str, value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ordered))
 
 
-PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "run_on_start": _flag,
-    "overlap": _overlap,
-    "max_queue": _max_queue,
-    "on_crash": _on_crash,
-    "timeout": _timeout,
-    "retry": parse_retry,
-    "overdue_after": _overdue_after,
-    "description": _description,
-    "tags": _tags,
+_TAG: Schema = {"type": "string", "maxLength": _TAG_LIMIT, "pattern": r"\S"}
+
+PARSERS: dict[str, Field] = {
+    "run_on_start": flag().about("Run once beside the schedule when a scheduler starts.", default=False),
+    "overlap": choice(*get_args(Overlap)).about(
+        "What becomes of a fire while as many instances run as may be.", default="skip"
+    ),
+    "max_queue": whole(1, _LONGEST_QUEUE, expected=f"a whole number from 1 to {_LONGEST_QUEUE:,}").about(
+        "Fires that may wait where `overlap` is queue.", default=1
+    ),
+    "on_crash": choice(*get_args(OnCrash)).about("What becomes of a run whose process died.", default="lost"),
+    "timeout": nullable(
+        number(0, LONGEST, above=True),
+        expected=f"seconds above 0, at most {LONGEST:,.0f}, or null for no limit",
+    ).about("Seconds after which a run is ended.", default=None),
+    "retry": Field(parse_retry, or_null(record(RETRY, optional=RETRY.keys() - {"attempts"}))).about(
+        "How a run that failed or timed out is tried again.", default=None
+    ),
+    "overdue_after": nullable(
+        number(1, LONGEST), expected=f"seconds from 1 to {LONGEST:,.0f}, or null for SCHEDULER_OVERDUE_GRACE"
+    ).about(
+        "Seconds after a fire within which the job is to have succeeded; null for SCHEDULER_OVERDUE_GRACE.",
+        default=None,
+    ),
+    "description": nullable(text(0, _TEXT_LIMIT, expected=f"a text of at most {_TEXT_LIMIT:,} characters")).about(
+        "For those who look at the job.", default=None
+    ),
+    "tags": Field(_tags, or_null(listing(_TAG, maxItems=_MOST_TAGS))).about("Words to find the job by.", default=[]),
 }
-"""By key of the job's definition, what turns a value into that of the policy."""
+"""By key of the job's definition and JSON."""
 DEFAULT = Policy()
 DESCRIPTIVE = ("overdue_after", "description", "tags")
 """Keys that change nothing about how the job runs."""

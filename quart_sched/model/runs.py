@@ -16,9 +16,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 from apscheduler.job import Job
 
-from ..errors import InvalidDefinition
-from .arguments import bounded_repr
-from .trigger_parser import moment
+from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, whole, wrong
 from .triggers import localize
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
@@ -199,6 +197,34 @@ def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
     return wire
 
 
+_TEXT: Schema = {"type": "string"}
+_TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+RUN: Mapping[str, Schema] = {
+    "run_id": _TEXT | {"description": "One attempt at a fire."},
+    "fire_id": _TEXT | {"description": "The same for all attempts at a fire."},
+    "job_id": _TEXT,
+    "scheduled_at": ref("Moment"),
+    "started_at": or_null(ref("Moment")),
+    "finished_at": or_null(ref("Moment")),
+    "duration": {"type": ["number", "null"], "description": "Seconds from start to finish."},
+    "outcome": {"enum": [*OUTCOMES, *STATES]},
+    "final": {"type": "boolean", "description": "Whether it ends the fire: no attempt follows."},
+    "attempt": {"type": "integer", "minimum": 1},
+    "cause": {"enum": [*get_args(Cause)]},
+    "worker": _TEXT | {"description": "The process, as host:pid."},
+    "error": or_null(record({"type": _TEXT_OR_NULL, "message": _TEXT_OR_NULL})),
+    "first_scheduled_at": or_null(ref("Moment")),
+    "fires": {"type": ["integer", "null"], "description": "Fires that the record covers; null where not counted."},
+}
+"""By key, the JSON Schema of what `to_wire` returns."""
+DETAIL: Mapping[str, Schema] = {
+    "result": _TEXT_OR_NULL | {"description": "What the job returned, as a text, cut off where it is long."},
+    "traceback": _TEXT_OR_NULL,
+    "log": _TEXT_OR_NULL | {"description": "What the job logged."},
+}
+"""What `detail` adds."""
+
+
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
@@ -221,6 +247,8 @@ class Cursor(NamedTuple):
     @classmethod
     def decode(cls, text: Any) -> Self:
         """Return the place that `encode` made the text of. Raises InvalidDefinition."""
+        if isinstance(text, cls):
+            return text
         try:
             content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
         except (TypeError, ValueError, binascii.Error):
@@ -229,10 +257,26 @@ class Cursor(NamedTuple):
             place = cls(int(match[1]), match[2])
             if place.encode() == text:
                 return place
-        raise InvalidDefinition("cursor", f"is {bounded_repr(text)}; expected the `next` of a page of runs")
+        wrong("cursor", text, "the `next` of a page of runs")
 
 
 _CURSOR = re.compile(r"(-?[0-9]{1,18}) ([!-~]{1,36})")
+
+
+PAGE_LIMIT = whole(1, LONGEST_PAGE, text=True).about("Entries to a page, at most.", default=50)
+QUERY: Mapping[str, Field] = {
+    "job_id": text(0, expected="the id of a job").about("Runs of this job alone."),
+    "outcome": choice(*OUTCOMES, *STATES, expected=f"one of {', '.join((*OUTCOMES, *STATES))}").about(
+        "Runs that ended so, or stand so."
+    ),
+    "since": moment_of_query.about("Runs that were due at this time or later."),
+    "until": moment_of_query.about("Runs that were due before this time."),
+    "limit": PAGE_LIMIT,
+    "cursor": Field(lambda _, value: Cursor.decode(value), {"type": "string", "minLength": 1}).about(
+        "The `next` of the page before."
+    ),
+}
+"""What can be asked of the history, by key of a query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,20 +310,10 @@ class RunQuery:
         None stands for what is not given; a naive time is read in `timezone`. Raises InvalidDefinition naming the key,
         the value and what was expected.
         """
-        given = {key: value for key, value in values.items() if value is not None}
-        for key in given:
-            if key not in _PARAMETERS:
-                raise InvalidDefinition(key, f"is not known here; expected {', '.join(_PARAMETERS)}")
-        job_id, outcome = given.get("job_id"), given.get("outcome")
-        if job_id is not None and not isinstance(job_id, str):
-            raise InvalidDefinition("job_id", f"is {bounded_repr(job_id)}; expected the id of a job")
-        if outcome is not None and outcome not in (*OUTCOMES, *STATES):
-            raise InvalidDefinition(
-                "outcome", f"is {bounded_repr(outcome)}; expected one of {', '.join((*OUTCOMES, *STATES))}"
-            )
-        times = {key: _time(key, given[key], timezone) for key in ("since", "until") if key in given}
-        before = Cursor.decode(given["cursor"]) if "cursor" in given else None
-        return cls(job_id, outcome, times.get("since"), times.get("until"), parse_limit(given.get("limit", 50)), before)
+        given = parse_fields(QUERY, values)
+        for key in given.keys() & {"since", "until"}:
+            given[key] = localize(key, localize(key, given[key], timezone), UTC)
+        return cls(before=given.pop("cursor", None), **given)
 
     @property
     def by_time(self) -> bool:
@@ -313,18 +347,3 @@ def in_time(record: RunRecord) -> tuple[float, str]:
     # A float of seconds is exact to the microsecond for times that are ours; times of one zone, compared with each
     # other, would be those of the clock on the wall, which is put back once a year.
     return record.scheduled_at.timestamp(), record.run_id
-
-
-_PARAMETERS = ("job_id", "outcome", "since", "until", "limit", "cursor")
-
-
-def _time(key: str, value: Any, timezone: tzinfo) -> datetime:
-    return localize(key, localize(key, moment(key, value), timezone), UTC)
-
-
-def parse_limit(value: Any) -> int:
-    """Return how many entries a page is to have, which may be given as text. Raises InvalidDefinition."""
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= LONGEST_PAGE:
-        raise InvalidDefinition("limit", f"is {bounded_repr(value)}; expected a whole number from 1 to {LONGEST_PAGE}")
-    return number

@@ -16,8 +16,8 @@ from ..aio import AioVerbs
 from ..engine.clock import Clock
 from ..engine.performer import current_run
 from ..engine.scheduler import Scheduler
+from ..model.fields import moment
 from ..model.jobs import UNSET, JobDefinition
-from ..model.trigger_parser import moment
 from ..model.triggers import localize, spec_of
 from ..stores.memory import MemoryStore
 from .activity import VirtualTimeError

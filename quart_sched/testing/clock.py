@@ -14,8 +14,8 @@ from ..engine.clock import Clock
 from ..engine.performer import current_run
 from ..engine.scheduler import Scheduler
 from ..model.events import Event, RunEnded, RunSubmitted
+from ..model.fields import moment
 from ..model.runs import RunRecord
-from ..model.trigger_parser import moment
 from ..model.triggers import localize
 from .activity import Activity, VirtualTimeError
 from .loop import VirtualEventLoop

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from quart import Response, request
 
 from ..engine.live import Live
-from ..errors import InvalidDefinition
-from .runs import parameters
+from ..model.fields import Field, Schema, record, text
+from ..model.news import SHAPES
 
 if TYPE_CHECKING:
     from ..engine.clock import Clock
@@ -26,15 +26,32 @@ _RETRY_AT_SHUTDOWN = 2000
 """Milliseconds after which a browser is to come again."""
 
 
-async def get_events(front: APScheduler) -> Response:
+QUERY: Mapping[str, Field] = {
+    "job_id": text(expected="the id of a job").about("What concerns this job alone."),
+    "run_id": text(expected="the id of a run").about("What concerns this run alone, with what it logs."),
+}
+HEADERS: Mapping[str, Field] = {
+    "Last-Event-ID": text(0).about("Where a stream that has ended is to go on; browsers send it by themselves.")
+}
+EVENT: Schema = {
+    "anyOf": [
+        record(
+            {
+                "event": {"const": kind},
+                "id": {"type": "string", "description": "Where the stream is, for Last-Event-ID."},
+                "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": shape},
+            }
+        )
+        for kind, shape in SHAPES.items()
+    ]
+}
+"""The JSON Schema of one event, by the names of its fields."""
+
+
+async def get_events(front: APScheduler, last_event_id: str | None = None, **asked: str) -> Response:
     """Answer GET /events."""
-    given = parameters("job_id", "run_id")
-    for key, value in given.items():
-        if not value:
-            raise InvalidDefinition(key, "is ''; expected the id of a " + key.removesuffix("_id"))
     scheduler = front.scheduler
-    last_id = request.headers.get("Last-Event-ID")
-    body = b"" if request.method == "HEAD" else _tell(scheduler.live, scheduler.clock, last_id, given)
+    body = b"" if request.method == "HEAD" else _tell(scheduler.live, scheduler.clock, last_event_id, asked)
     response = Response(body, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep it back

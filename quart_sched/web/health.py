@@ -9,6 +9,7 @@ from apscheduler.schedulers.base import STATE_STOPPED
 from quart import Response, request
 
 from ..errors import SchedulerError
+from ..model.fields import Schema, listing, record
 from . import security
 
 if TYPE_CHECKING:
@@ -96,8 +97,13 @@ async def _may_read(front: APScheduler) -> bool:
         return False
 
 
-HEALTH = (
-    ("get_health_live", "GET", "/health/live", get_live),
-    ("get_health_ready", "GET", "/health/ready", get_ready),
+HEALTH: Schema = record(
+    {
+        "status": {"enum": ["ok", "degraded", "failing"]},
+        "reasons": listing({"type": "string"}),
+        "worker": {"type": "string", "description": "The process that answers, as host:pid."},
+    },
+    optional=("reasons", "worker"),
+    description="Its reasons, and who answers, see those alone who may read.",
 )
-METRICS = (("get_metrics", "GET", "/metrics", get_metrics),)
+"""The JSON Schema of what `get_live` and `get_ready` answer with."""

@@ -1,58 +1,43 @@
-"""The REST API's views of the run history. They return JSON."""
+"""The REST API's views of the run history."""
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quart import Response, request
+from quart import Response
 
-from ..errors import InvalidDefinition, JobNotFound, RunNotFound
-from ..model.runs import to_wire
+from ..errors import JobNotFound, RunNotFound
+from ..model.fields import Schema, listing, record
+from ..model.runs import DETAIL, RUN, to_wire
+from .jobs import by_whole_id
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
-_FILTERS = ("outcome", "since", "until", "limit", "cursor")
 
-
-async def get_runs(front: APScheduler) -> dict[str, Any]:
+async def get_runs(front: APScheduler, **asked: Any) -> dict[str, Any]:
     """Answer GET /runs."""
-    return await page(front, **parameters("job_id", *_FILTERS))
+    return await page(front, **asked)
 
 
-async def get_job_runs(front: APScheduler, job_id: str) -> dict[str, Any]:
+async def get_job_runs(front: APScheduler, job_id: str, **asked: Any) -> Response | dict[str, Any]:
     """Answer GET /jobs/<id>/runs, also for a job that is gone and has left records."""
-    return await page_of_job(front, job_id, **parameters(*_FILTERS))
+    try:
+        return await page_of_job(front, job_id, **asked)
+    except JobNotFound as error:
+        return await by_whole_id(front, f"{job_id}/runs", error)
 
 
 async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
     """Answer GET /runs/<run_id>, with the ids of all runs of the same fire."""
-    parameters()
     return await detail(front, run_id)
 
 
 async def cancel_run(front: APScheduler, run_id: str) -> Response:
     """Answer POST /runs/<run_id>/cancel: it takes effect within a poll."""
-    parameters()
     await front.aio.cancel_run(run_id)
     return Response(status=202)
-
-
-def parameters(*names: str) -> dict[str, str]:
-    """Return the query's parameters, each of which must be among `names`. Raises InvalidDefinition."""
-    given: dict[str, str] = {}
-    for name, value in request.args.items(multi=True):
-        if name not in names:
-            raise InvalidDefinition(name, f"is {value!r}, but not known here; expected {', '.join(names) or 'none'}")
-        if name in given:
-            raise InvalidDefinition(name, f"is {given[name]!r} and {value!r}; expected one value")
-        # The plus of an offset from UTC arrives as a space where nobody has encoded it.
-        given[name] = (
-            re.sub(r"(:\d\d(?:\.\d+)?) (?=\d\d:?\d\d$)", r"\1+", value) if name in ("since", "until", "at") else value
-        )
-    return given
 
 
 async def page(front: APScheduler, job_id: str | None = None, **query: Any) -> dict[str, Any]:
@@ -79,3 +64,9 @@ async def detail(front: APScheduler, run_id: str) -> dict[str, Any]:
     histories = front.scheduler.histories
     attempts = await front.scheduler.call(partial(histories.attempts, record), blocking=histories.blocking)
     return to_wire(record, detail=True) | {"attempts": [attempt.run_id for attempt in attempts]}
+
+
+PAGE: Schema = record({"items": listing(record(RUN)), "next": {"type": ["string", "null"]}})
+"""The JSON Schema of a page of runs; `next` is the cursor of the page that follows."""
+RUN_DETAIL: Schema = record({**RUN, **DETAIL, "attempts": listing({"type": "string"})})
+"""The JSON Schema of what `get_run` answers with."""

@@ -28,76 +28,25 @@ log = logging.getLogger("quart_sched")
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
 
-RIGHTS: dict[str, Right | None] = {
-    "get_scheduler_info": "read",
-    "pause_scheduler": "operate",
-    "resume_scheduler": "operate",
-    "start_scheduler": "operate",
-    "shutdown_scheduler": "operate",
-    "get_jobs": "read",
-    "get_job": "read",
-    "add_job": "admin",
-    "update_job": "admin",
-    "delete_job": "admin",
-    "pause_job": "operate",
-    "resume_job": "operate",
-    "run_job": "operate",
-    "backfill_job": "operate",
-    "get_next_fires": "read",
-    "get_forecast": "read",
-    "explain_fire": "read",
-    "get_audit": "read",
-    "get_runs": "read",
-    "get_job_runs": "read",
-    "get_run": "read",
-    "cancel_run": "operate",
-    "get_events": "read",
-    "get_health_live": None,
-    "get_health_ready": None,
-    "get_metrics": "read",
-    # The dashboard's pages, and what their forms do.
-    "dashboard_overview": "read",
-    "dashboard_jobs": "read",
-    "dashboard_job": "read",
-    "dashboard_runs": "read",
-    "dashboard_run": "read",
-    "dashboard_changes": "read",
-    "dashboard_events": "read",
-    "dashboard_preferences": "read",
-    "dashboard_scheduler": "operate",
-    "dashboard_bulk": "operate",
-    "dashboard_pause": "operate",
-    "dashboard_resume": "operate",
-    "dashboard_start": "operate",
-    "dashboard_start_with": "admin",
-    "dashboard_cancel": "operate",
-    "dashboard_again": "operate",
-    "dashboard_add": "admin",
-    "dashboard_edit": "admin",
-    "dashboard_preview": "admin",
-    "dashboard_remove": "admin",
-}
-"""The right that each endpoint asks for; None where it answers everybody."""
-
 _rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
 _without_judge: WeakSet[APScheduler] = WeakSet()
 """Those of which the log says already that nobody judges the credentials."""
 
 
-async def check_caller(front: APScheduler, endpoint: str, *, actor: str = "api") -> frozenset[str]:
-    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless they cover this endpoint.
+async def check_caller(front: APScheduler, right: Right | None, *, actor: str = "api") -> frozenset[str]:
+    """Return the caller's rights. Raises AuthenticationRequired or Forbidden unless `right` is among them.
 
-    Changes are made in the name of the user, or of `actor` where the credentials have no name. Of an endpoint that
-    answers everybody nobody is asked who he is, and has no rights there.
+    Changes are made in the name of the user, or of `actor` where the credentials have no name. Where `right` is None,
+    which lets everybody in, nobody is asked who he is, and has no rights.
     """
     current_actor.set(actor)
     check_origin(front)
-    if (needed := RIGHTS[endpoint]) is None:
+    if right is None:
         return frozenset()
     rights = await rights_of_caller(front)
     _rights_now.set(rights)
-    check_right(needed)
+    check_right(right)
     return rights
 
 

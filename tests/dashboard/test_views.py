@@ -13,8 +13,8 @@ from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
 from quart_sched.web import session
-from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY
-from quart_sched.web.security import RIGHTS, allowed_functions
+from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY, RIGHTS
+from quart_sched.web.security import allowed_functions
 from tests.dashboard import site
 from tests.dashboard.site import HOSTILE, PASSWORDS, judge
 
@@ -127,12 +127,11 @@ async def test_pages_hold_no_inline_script_or_style(client):
 
 
 def test_every_route_has_a_right_and_every_right_a_route():
-    names = {f"dashboard_{name}" for name, *_ in _ROUTES}
-    assert {name for name in RIGHTS if name.startswith("dashboard_")} == names
+    assert {*RIGHTS} == {name for name, *_ in _ROUTES}
     assert {name for name, *_ in _OPEN} == {"login", "logout", "static"}
     for name, methods, *_ in _ROUTES:
         if "POST" in methods and name != "preferences":
-            assert RIGHTS[f"dashboard_{name}"] != "read", name
+            assert RIGHTS[name] != "read", name
 
 
 @pytest.mark.parametrize("name", PASSWORDS)
@@ -142,7 +141,7 @@ async def test_each_may_do_what_the_rights_say(client, scheduler, name):
     for endpoint, methods, rule, _ in _ROUTES:
         for method in methods:
             response = await client.open(UI + rule, method=method, headers=basic(name), query_string={"id": "none"})
-            allowed = RIGHTS[f"dashboard_{endpoint}"] in RIGHTS_OF[name]
+            allowed = RIGHTS[endpoint] in RIGHTS_OF[name]
             assert (response.status_code != 403) == allowed, (endpoint, method)
 
 

@@ -41,7 +41,10 @@ def test_naive_times_are_read_in_the_schedulers_zone_and_the_end_is_now():
         ({"start": at(-9), "end": at(-10)}, "start: is .*; expected a time before the end"),
         ({"start": at(-9), "end": at(1)}, "end: is .*; expected a time that is not in the future"),
         ({"start": at(-9), "end": "soon"}, "end: is 'soon'; expected an ISO 8601 date and time"),
-        ({"start": at(-9), "until": at(-1)}, "until: is .*; expected start, end, dry_run, concurrency, rerun alone"),
+        (
+            {"start": at(-9), "until": at(-1)},
+            "until: is .*, but not known here; expected start, end, dry_run, concurrency, rerun",
+        ),
         ({"start": at(-9), "dry_run": 1}, "dry_run: is 1; expected true or false"),
         ({"start": at(-9), "rerun": "yes"}, "rerun: is 'yes'; expected true or false"),
         ({"start": at(-9), "concurrency": True}, "concurrency: is True; expected a whole number from 1 to 100"),

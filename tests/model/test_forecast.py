@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.combining import EarliestOrTrigger
 from quart_sched.model.crontab import CrontabTrigger
-from quart_sched.model.forecast import Fire, NextFires, forecast, next_fires, parse_hours, parse_whole
+from quart_sched.model.forecast import COUNT, HOURS, Fire, NextFires, forecast, next_fires
 from quart_sched.model.planning import first_fire
 from quart_sched.model.triggers import BoundedAndTrigger
 
@@ -398,15 +398,15 @@ def test_a_trigger_that_fails_does_not_take_the_others_along() -> None:
 # Values
 
 
-@pytest.mark.parametrize("value", [0, 1001, -1, "0", "x", "", "1.5", "1e2", "٣", True, None, 2.0, "9" * 5000])
+@pytest.mark.parametrize("value", [0, 1001, -1, "0", "x", "", "1.5", "1e2", "٣", True, None, 2.5, "9" * 5000])
 def test_a_count_is_a_whole_number_within_its_bounds(value: Any) -> None:
     with pytest.raises(InvalidDefinition, match=r"^count: is .*; expected a whole number from 1 to 1000$"):
-        parse_whole("count", value, 1000)
-    assert [parse_whole("count", good, 1000) for good in (1, "1000", "010")] == [1, 1000, 10]
+        COUNT("count", value)
+    assert [COUNT("count", good) for good in (1, "1000", "010")] == [1, 1000, 10]
 
 
 @pytest.mark.parametrize("value", [0, -1, 8785, "nan", "inf", "x", "", True, None, [], "9" * 5000, 10**400])
 def test_hours_are_more_than_none_and_at_most_a_year(value: Any) -> None:
     with pytest.raises(InvalidDefinition, match=r"^hours: is .*; expected more than 0 and at most 8784$"):
-        parse_hours(value)
-    assert [parse_hours(good) for good in (24, "0.5", 8784)] == [24, 0.5, 8784]
+        HOURS("hours", value)
+    assert [HOURS("hours", good) for good in (24, "0.5", 8784)] == [24, 0.5, 8784]

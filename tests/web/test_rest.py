@@ -401,7 +401,7 @@ async def test_a_deleted_job_is_gone(client, scheduler):
     assert scheduler.get_jobs() == []
 
 
-@pytest.mark.parametrize("job_id", ["a/b", "ü", "a b", "a?b", "x" * 500, "..", "\x00"])
+@pytest.mark.parametrize("job_id", ["a/b", "ü", "a b", "a?b", "x" * 500, "..", "\x00", "a\nb", "a\n", "\u2028"])
 async def test_any_id_can_be_reached(client, job_id):
     status, _ = await send(client, "POST", "/scheduler/jobs", new(id=job_id))
     assert status == 200

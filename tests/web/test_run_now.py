@@ -212,7 +212,10 @@ async def test_a_backfill_answers_with_the_runs_that_it_begins(client, clock):
             "start: is 2026-03-02T11:00:00+00:00; expected",
         ),
         ({"start": "2026-03-02T11:00:00", "end": "2026-03-02T12:00:01"}, "end: is 2026-03-02T12:00:01+00:00; expected"),
-        ({"start": "2026-03-02T11:00:00", "dry-run": True}, "dry-run: is True; expected start, end, dry_run"),
+        (
+            {"start": "2026-03-02T11:00:00", "dry-run": True},
+            "dry-run: is True, but not known here; expected start, end, dry_run",
+        ),
         ({"start": "2026-03-02T11:00:00", "rerun": 1}, "rerun: is 1; expected true or false"),
         ({"start": "2026-03-02T11:00:00", "concurrency": 0}, "concurrency: is 0; expected a whole number"),
     ],

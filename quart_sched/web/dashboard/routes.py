@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
@@ -11,7 +11,8 @@ from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError
-from .. import events, security
+from .. import events, requests, security
+from ..security import Right
 from . import actions, changes, editing, job, jobs, login, overview, runs
 from .visit import Flash, Visit
 
@@ -37,7 +38,7 @@ _HEADERS = {
 
 async def live(visit: Visit) -> Response:
     """Answer with the stream of events, which the pages hear of changes by; there without the API as well."""
-    return await events.get_events(visit.front)
+    return await events.get_events(visit.front, **requests.parameters(events.QUERY, events.HEADERS))
 
 
 # Ids stand in the query: one may hold any character, and browsers would resolve ".." in a path.
@@ -63,6 +64,29 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("scheduler", ("POST",), "/scheduler", actions.switch),
     ("preferences", ("POST",), "/preferences", login.prefer),
 )
+RIGHTS: Mapping[str, Right] = {
+    "overview": "read",
+    "jobs": "read",
+    "job": "read",
+    "runs": "read",
+    "run": "read",
+    "changes": "read",
+    "events": "read",
+    "preferences": "read",
+    "scheduler": "operate",
+    "bulk": "operate",
+    "pause": "operate",
+    "resume": "operate",
+    "start": "operate",
+    "start_with": "admin",
+    "cancel": "operate",
+    "again": "operate",
+    "add": "admin",
+    "edit": "admin",
+    "preview": "admin",
+    "remove": "admin",
+}
+"""The right that each of them asks for."""
 _OPEN: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("login", ("GET", "POST"), "/login", login.log_in),
     ("logout", ("POST",), "/logout", login.log_out),
@@ -94,7 +118,7 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
         visit = Visit(front, frozenset())
         try:
             if guarded:
-                visit.rights = await security.check_caller(front, f"dashboard_{name}", actor="dashboard")
+                visit.rights = await security.check_caller(front, RIGHTS[name], actor="dashboard")
             else:
                 security.check_origin(front)
             response = await view(visit, **arguments)
