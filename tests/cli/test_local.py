@@ -20,6 +20,8 @@ from quart_sched.aio import AioVerbs
 from quart_sched.cli import messages
 from tests.cli.commands import build, deploy, invoke, sql
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 ran: list[Any] = []
 
 

@@ -11,6 +11,8 @@ import pytest
 from quart_sched import APScheduler
 from tests.cli.commands import Declare, build, deploy, invoke, sql
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 
 def job(*_: Any) -> None: ...
 

@@ -22,6 +22,8 @@ from tests.servers.ports import free_port
 from tests.stores.cluster import Cluster, Process
 from tests.stores.peers import answers_lost, at, outage
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 ran: list[tuple[str, str]] = []
 """Job and process of each run that began."""
 ended: list[str] = []

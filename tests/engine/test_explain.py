@@ -17,7 +17,7 @@ from quart_sched.errors import InvalidDefinition, JobNotFound
 from quart_sched.model.actor import current_actor
 from quart_sched.testing import VirtualClock
 from tests.conftest import START, settle
-from tests.stores.cluster import Cluster, Tables
+from tests.stores.cluster import SQLITE, Cluster, Tables
 from tests.stores.manual_clock import ManualClock
 
 gate = asyncio.Event()
@@ -143,7 +143,7 @@ async def sqlite(tables: Tables, cluster_clock: ManualClock) -> AsyncIterator[Sh
     await cluster.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", SQLITE])
 def house(request: pytest.FixtureRequest) -> Memory | Shared:
     # Not both at once: a process with a database does not live in virtual time.
     found: Memory | Shared = request.getfixturevalue(request.param)

@@ -144,6 +144,7 @@ async def test_the_database_keeps_what_json_and_its_tags_can_hold(cluster: Clust
         await process.aio.run_job("job", args=[1, 2, 3])
     assert len(seen) == 1
     assert (await process.job("job"))["args"] == [1]
+    await cluster.rest()
     assert cluster.query("SELECT run_id FROM {p}live") == []
 
 

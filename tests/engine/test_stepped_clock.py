@@ -17,6 +17,7 @@ from quart_sched import APScheduler, RunRecord
 from quart_sched.engine.clock import LONGEST_TIMER, Clock
 from quart_sched.errors import RunTimedOut
 from quart_sched.testing import VirtualTimeError
+from tests.stores.cluster import SQLITE
 from tests.testing.conftest import START, told
 
 pytestmark = pytest.mark.usefixtures("virtual_loop")
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("virtual_loop")
 HOUR = 3600
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", SQLITE])
 def scheduler(request: pytest.FixtureRequest, tmp_path: Path) -> APScheduler:
     app = Quart("app")
     stores = {"memory": {"type": "memory"}, "sqlite": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path}/jobs.db"}}

@@ -26,8 +26,9 @@ URLS = {
     "postgresql": os.environ.get("POSTGRESQL_URL", "postgresql+psycopg://postgres@127.0.0.1/test"),
     "mysql": os.environ.get("MYSQL_URL", "mysql+pymysql://root@127.0.0.1/test"),
 }
+SQLITE = pytest.param("sqlite", marks=pytest.mark.integration)
 KINDS = [
-    "sqlite",
+    SQLITE,
     pytest.param("postgresql", marks=pytest.mark.integration),
     pytest.param("mysql", marks=pytest.mark.integration),
 ]

@@ -16,6 +16,8 @@ from quart_sched.errors import InvalidDefinition
 from quart_sched.stores.sql import loader
 from quart_sched.stores.sql.loader import JobLoader
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 ran: list[str] = []
 REASON = "func: 'deployed' has no 'report'"
 

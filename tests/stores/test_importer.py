@@ -35,6 +35,8 @@ from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaPro
 from quart_sched.stores.sql.importer import ImportResult, SourceProblem, import_jobs, import_pickled, read_pickled
 from quart_sched.stores.sql.store import SqlStore
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 BERLIN = ZoneInfo("Europe/Berlin")
 FUTURE = datetime(2030, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 TRIGGERS = {

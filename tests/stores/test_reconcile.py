@@ -19,6 +19,8 @@ from quart_sched.errors import DeclaredJob, DuplicateJob
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.reconcile import Declaration, Reconciled
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 ran: list[tuple[Any, ...]] = []
 JOBS = ("jobs", "changes", "decls", "runs", "live")
 """The tables that a reconcile writes to beside its own session."""

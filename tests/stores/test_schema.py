@@ -17,6 +17,8 @@ from quart_sched.stores.sql import schema
 from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
 from tests.stores.cluster import Cluster
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 TABLES = (
     "changes", "decls", "events", "jobs", "live", "meta", "metric_deltas", "run_output", "runs", "workers",
 )  # fmt: skip

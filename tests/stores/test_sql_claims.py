@@ -29,6 +29,8 @@ from tests.stores.cluster import KINDS, Tables
 from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A folder whose files need no disk."""
 

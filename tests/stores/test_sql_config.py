@@ -26,6 +26,8 @@ from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.store import SqlStore
 from tests.stores.cluster import Cluster
 
+pytestmark = pytest.mark.integration  # there is a database in each
+
 SECRET = "hush-hush"
 
 

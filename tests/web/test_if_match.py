@@ -12,13 +12,14 @@ import pytest
 from quart import Quart
 
 from quart_sched.errors import JobChangedMeanwhile
+from tests.stores.cluster import SQLITE
 
 
 async def tick(*args: Any) -> None:
     pass
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", SQLITE])
 async def client(request, scheduler, serve, tmp_path) -> AsyncIterator[Any]:
     app = Quart("tagged_app")
     app.config.update(SCHEDULER_API_ENABLED=True, TESTING=True)
