@@ -9,7 +9,7 @@ from apscheduler.triggers.cron import CronTrigger
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
 from .crontab import ALIASES, MAX_EXPRESSION, parse_expression
-from .fields import Field, Schema, ref, wrong
+from .fields import Field, Schema, ref, without_point, wrong
 
 _LONGEST = 200
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
@@ -37,7 +37,7 @@ def cron_field(name: str) -> Field:
     kind = CronTrigger.FIELDS_MAP[name]
 
     def parse(key: str, given: Any) -> str:
-        given = _without_point(given)
+        given = without_point(given)
         if isinstance(given, bool) or not isinstance(given, int | str) or len(str(given)) > _LONGEST:
             wrong(key, given, "a number or a cron expression")
         try:
@@ -85,8 +85,3 @@ EXPRESSION_SCHEMA: Schema = {
     "examples": ["*/5 9-17 * * mon-fri", "0 12 L * *", "@daily"],
 }
 expression = Field(parse_expression, ref("CrontabExpression"))
-
-
-def _without_point(value: Any) -> Any:
-    """Return the whole number that a float is, and anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -23,7 +23,7 @@ class Field:
     """What a key may hold. Called with the key and a value it returns what was meant, or raises InvalidDefinition.
 
     Some take more from Python than from JSON (a datetime beside its text), and some more of JSON than `schema` says,
-    where that is an older or a looser form. What `schema` admits they take, but for whole numbers written as 1.0.
+    where that is an older or a looser form. What `schema` admits they take.
     """
 
     parse: Callable[[str, Any], Any]
@@ -101,10 +101,10 @@ def flag() -> Field:
 
 
 def whole(low: int, high: int, *, text: bool = False, expected: str | None = None) -> Field:
-    """Return a field for a whole number, written without a point; with `text` also in digits, as a query has it."""
+    """Return a field for a whole number, which JSON may write as 1.0; with `text` also in digits, as a query has it."""
 
     def take(value: Any) -> int:
-        number = int(value) if text and isinstance(value, str) and _DIGITS.fullmatch(value) else value
+        number = int(value) if text and isinstance(value, str) and _DIGITS.fullmatch(value) else without_point(value)
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
             raise ValueError
         return number
@@ -150,6 +150,11 @@ def choice(*choices: str, expected: str | None = None) -> Field:
 
     *firsts, last = map(repr, choices)
     return field(take, expected or f"{', '.join(firsts)} or {last}", {"type": "string", "enum": [*choices]})
+
+
+def without_point(value: Any) -> Any:
+    """Return the whole number that a float is, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _DIGITS = re.compile(r"[0-9]{1,9}")

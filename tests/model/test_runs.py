@@ -257,7 +257,7 @@ def test_a_naive_time_is_read_in_the_given_zone(since: Any) -> None:
         ("limit", "", "a whole number from 1 to 500"),
         ("limit", "٣", "a whole number from 1 to 500"),
         ("limit", "9" * 5000, "a whole number from 1 to 500"),
-        ("limit", 1.0, "a whole number from 1 to 500"),
+        ("limit", 1.5, "a whole number from 1 to 500"),
         ("limit", True, "a whole number from 1 to 500"),
         ("outcome", "won", "one of succeeded, failed, "),
         ("outcome", "", "queued, running, retry_wait"),
