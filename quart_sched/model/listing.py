@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,16 +12,18 @@ from apscheduler.job import Job
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
+from .fields import whole
 from .jobs import state_of
 from .policies import policy_of
-from .runs import OUTCOMES
+from .runs import OUTCOMES, PAGE_LIMIT
 
 OVERDUE = timedelta(seconds=30)
 """How late a fire is before its job counts as overdue: more than a pump that is merely busy takes."""
 JOB_STATES = ("running", "overdue", "broken", "paused", "scheduled", "pending")
 """How a job can stand. It may be running besides anything else."""
 SORTS = ("next", "name", "id", "state", "outcome")
-LONGEST_PAGE = 500
+
+_OFFSET = whole(0, 10**9, text=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ class JobQuery:
             given.get("outcome"),
             given.get("sort", "next"),
             descending in (True, "1", "true"),
-            _whole("offset", given.get("offset", 0), 0, 10**9),
-            _whole("limit", given.get("limit", 50), 1, LONGEST_PAGE),
+            _OFFSET("offset", given.get("offset", 0)),
+            PAGE_LIMIT("limit", given.get("limit", 50)),
             tuple(given.get("first", ())),
             None if "ids" not in given else tuple(given["ids"]),
             given.get("after"),
@@ -186,10 +187,3 @@ def _has(entry: JobEntry, words: list[str]) -> bool:
 
 def _next(entry: JobEntry) -> float:
     return entry.next_run_time.timestamp() if entry.next_run_time is not None else 0.0
-
-
-def _whole(key: str, value: Any, least: int, most: int) -> int:
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-        raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected a whole number from {least} to {most}")
-    return number

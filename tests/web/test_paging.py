@@ -72,3 +72,10 @@ async def test_what_makes_no_sense_is_named(client, query, message):
     status, body = await get(client, **query)
     assert status == 400
     assert message in body["error_message"]
+
+
+async def test_without_any_of_its_parameters_a_query_is_left_aside(client):
+    status, everything = await get(client, page="2")
+    assert (status, len(everything)) == (200, len(IDS))
+    response = await client.post("/scheduler/jobs/a/run?page=2")
+    assert response.status_code == 200

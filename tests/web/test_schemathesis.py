@@ -47,6 +47,11 @@ checks.allow_header_conformance.enabled = false
 include-operation-id-regex = "^(add_job|update_job|run_job)$"
 phases.coverage.enabled = false
 
+# They leave aside a query that has none of their parameters: what_is_wrong_is_refused takes its place.
+[[operations]]
+include-operation-id-regex = "^(get_jobs|run_job)$"
+checks.negative_data_rejection.enabled = false
+
 # Answers 500 where the job failed: a_500_is_a_job_that_failed takes its place.
 [[operations]]
 include-operation-id = "run_job"
