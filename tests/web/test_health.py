@@ -208,7 +208,7 @@ async def test_an_outage_of_the_database_makes_it_degraded_and_kills_nobody(clus
 
 
 @pytest.mark.integration
-async def test_a_server_that_is_gone_makes_it_degraded_and_one_that_comes_back_makes_it_well(app, serve, clock):
+async def test_a_server_that_is_gone_makes_it_degraded_and_one_that_comes_back_makes_it_well(app, serve):
     url, prefix = URLS["postgresql"].replace("127.0.0.1/", "127.0.0.1:5432/"), f"t{uuid.uuid4().hex[:10]}_"
     reachable("postgresql", Path())
     scheduler = APScheduler(Scheduler())
