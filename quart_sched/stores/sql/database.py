@@ -6,7 +6,8 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,7 +139,7 @@ class Database:
         raise AssertionError("unreachable")
 
     def _once(self, op: Callable[[Connection], T], write: bool) -> T:
-        with self.engine.connect() as conn:
+        with self._connected() as conn:
             conn.execution_options(quart_sched_write=write)
             transaction = conn.begin()
             try:
@@ -155,6 +156,17 @@ class Database:
                     raise
                 raise self._failure(error, unknown=True) from error
             return result
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        pool = self.engine.pool
+        with self.engine.connect() as conn:
+            try:
+                yield conn
+            finally:
+                if self.engine.pool is not pool:
+                    # Disposed of meanwhile: the pool that it would go back to closes nothing any more.
+                    conn.invalidate()
 
     def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
         """Say what went wrong, and with which file where that is what counts."""
