@@ -21,7 +21,8 @@ from .engine.executors import ForeignExecutor
 from .errors import RunTimedOut
 from .model.events import Event, RunEnded, RunSubmitted
 from .model.functions import describe
-from .model.runs import Run, RunRecord, micros
+from .model.instants import micros
+from .model.runs import Run, RunRecord
 
 if TYPE_CHECKING:
     from .engine.scheduler import Scheduler

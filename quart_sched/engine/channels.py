@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..model.instants import micros
 from ..model.news import News, decode, encode
-from ..model.runs import micros, new_run_id
+from ..model.runs import new_run_id
 from ..stores.slot import Slot
 from .feed import RESUMABLE, Feed
 

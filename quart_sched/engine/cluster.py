@@ -24,12 +24,12 @@ from apscheduler.schedulers.base import STATE_RUNNING
 from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
 from ..model.events import Event, JobChanged, PumpFailed, RunEnded, RunLeft, RunReturned, RunWaits
 from ..model.idempotency import RunRequest
+from ..model.instants import micros
 from ..model.overrides import Overrides
 from ..model.planning import plan
 from ..model.runs import Cause, Run, RunRecord, new_run_id
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
-from ..stores.sql.rows import micros
 from ..stores.sql.workers import SessionLost, Watch
 from .handles import RunHandle
 from .progress import Progress

@@ -15,7 +15,7 @@ from apscheduler.triggers.base import BaseTrigger
 from ..model.actor import current_actor
 from ..model.changes import Action, Change, ChangePage, ChangeQuery, Place, Placed
 from ..model.circumstances import Circumstances, circumstances, down_at
-from ..model.runs import micros
+from ..model.instants import micros
 from ..stores.slot import Slot
 from .clock import Clock
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SchedulerError
 from ..model.events import Event
-from ..model.runs import micros
+from ..model.instants import micros
 from ..stores.slot import Slot
 from .channels import OwnChannel, TableChannel
 from .feed import RESUMABLE, Feed, Stream

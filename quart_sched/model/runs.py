@@ -10,13 +10,14 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from apscheduler.job import Job
 
 from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, whole, wrong
+from .instants import micros
 from .triggers import localize
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
@@ -29,9 +30,6 @@ BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def new_run_id() -> str:
@@ -47,11 +45,6 @@ def first_run_id(us: int) -> str:
     """Return the least id that `new_run_id` can make at a moment, given in microseconds since 1970."""
     head = f"{min(max(us // 1000, 0), 2**48 - 1):012x}"
     return f"{head[:8]}-{head[8:]}-7000-8000-000000000000"
-
-
-def micros(moment: datetime) -> int:
-    """Return an aware moment as microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 class Run:

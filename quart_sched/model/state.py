@@ -21,6 +21,7 @@ from . import arguments
 from .arguments import bounded_repr
 from .changes import changed_keys
 from .functions import JobFunction, main_module_name, resolve
+from .instants import EPOCH
 from .jobs import UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
 from .trigger_parser import parse_trigger
@@ -45,7 +46,6 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "on_crash": str,
 }
 """The keys of the JSON text, and what stands under them; besides there is what differs from the default policy."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # Functions
@@ -161,7 +161,7 @@ def differences(before: str, after: str) -> str | None:
 
 def _built(state: Mapping[str, Any]) -> BaseTrigger:
     # What was written leaves nothing open that zone and time would have to fill.
-    return parse_trigger(state["trigger"], where="trigger.").build(UTC, _EPOCH)
+    return parse_trigger(state["trigger"], where="trigger.").build(UTC, EPOCH)
 
 
 def sketch(job_id: str, text: str, scheduler: Any, *, trigger: BaseTrigger) -> ScheduledJob:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Self
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
-from .runs import RunRecord, micros
+from .instants import micros, moment
+from .runs import RunRecord
 
 MOST_BUCKETS = 1_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class StretchQuery:
             raise InvalidDefinition(
                 "buckets", f"is {bounded_repr(buckets)}; expected a whole number from 1 to {MOST_BUCKETS}"
             )
-        for key, moment in (("since", since), ("until", until)):
-            if not isinstance(moment, datetime) or moment.utcoffset() is None:
-                raise InvalidDefinition(key, f"is {bounded_repr(moment)}; expected an aware datetime")
+        for key, value in (("since", since), ("until", until)):
+            if not isinstance(value, datetime) or value.utcoffset() is None:
+                raise InvalidDefinition(key, f"is {bounded_repr(value)}; expected an aware datetime")
         if micros(until) - micros(since) < buckets:
             raise InvalidDefinition(
                 "until", f"is {until.isoformat()}; expected a time after since, {since.isoformat()}"
@@ -50,7 +50,7 @@ class StretchQuery:
 
     def begins(self, bucket: int) -> datetime:
         """Return when a stretch begins."""
-        return _EPOCH + timedelta(microseconds=micros(self.since) + bucket * self.width_us)
+        return moment(micros(self.since) + bucket * self.width_us)
 
     def stretches(self, records: Iterable[RunRecord]) -> list[Stretch]:
         """Count some records, whichever are asked for."""

@@ -25,7 +25,8 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
-from quart_sched.model.runs import RunRecord, first_run_id, micros
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import RunRecord, first_run_id
 from tests.dashboard.site import Site
 from tests.stores.cluster import drop_tables
 

@@ -17,7 +17,8 @@ from quart import Quart
 
 from quart_sched import APScheduler
 from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
-from quart_sched.model.runs import RunRecord, first_run_id, micros
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import RunRecord, first_run_id
 from tests.servers.ports import free_port
 
 T = TypeVar("T")

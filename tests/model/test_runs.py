@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from quart_sched import Scheduler
 from quart_sched.errors import InvalidDefinition
+from quart_sched.model.instants import micros
 from quart_sched.model.runs import (
     Cursor,
     Run,
@@ -26,7 +27,6 @@ from quart_sched.model.runs import (
     RunRecord,
     blocking_runs,
     first_run_id,
-    micros,
     new_run_id,
     overlap_error,
     to_wire,

@@ -12,12 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from quart_sched import Scheduler
+from quart_sched.model.instants import micros
 from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.planning import plan
 from quart_sched.model.runs import Outcome, Run, RunRecord
 from quart_sched.stores.sql.database import Database, DatabaseFailure
 from quart_sched.stores.sql.rounds import Round, Work
-from quart_sched.stores.sql.rows import micros
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from quart_sched.engine.history import Histories, HistoryRing
 from quart_sched.model.events import RunEnded
-from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id, micros
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id
 from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.history import HistoryUnavailable, SqlHistory
 from quart_sched.stores.sql.rows import LIVE_COLUMNS

@@ -18,7 +18,8 @@ from quart_sched.auth import HTTPBasicAuth
 from quart_sched.engine.history import Histories, HistoryRing, under_way
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.events import RunEnded
-from quart_sched.model.runs import RunPage, RunRecord, first_run_id, micros, to_wire
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import RunPage, RunRecord, first_run_id, to_wire
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.history import SqlHistory
 from tests.conftest import START

@@ -12,8 +12,9 @@ from ...errors import InvalidDefinition
 from ...model import state
 from ...model.changes import Change, ChangeQuery, Place, Placed
 from ...model.circumstances import Circumstances, Hold, circumstances, down_at
+from ...model.instants import moment
 from .dialects import Dialect
-from .rows import clean, moment
+from .rows import clean
 
 _COLUMNS = "at_us, actor, action, job_id, version, detail"
 _MOST = 100

@@ -14,12 +14,13 @@ from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
 from ...model import state
 from ...model.actor import current_actor
 from ...model.changes import Action
+from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
-from .rows import RUN_COLUMNS, clean, micros, moment, run_row
+from .rows import RUN_COLUMNS, clean, run_row
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",

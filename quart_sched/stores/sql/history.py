@@ -13,11 +13,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
-from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time, micros
+from ...model.instants import micros, moment
+from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
-from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, moment, output_row, record_of, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_row, record_of, run_row
 
 log = logging.getLogger("quart_sched")
 

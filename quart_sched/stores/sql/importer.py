@@ -22,11 +22,11 @@ from ...errors import ConfigError, InvalidDefinition, SchedulerError
 from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
+from ...model.instants import micros
 from ...model.jobs import JobDefinition, ScheduledJob
 from .changes import NEW_JOB, Changes, Entry, new_row
 from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
 from .loader import JobLoader
-from .rows import micros
 
 TABLE = "apscheduler_jobs"
 """What APScheduler calls its table where it is told nothing else."""

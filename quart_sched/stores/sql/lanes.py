@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...model.backfill import jitter_of, remaining
+from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.runs import BESIDE, new_run_id
 from .dialects import Dialect
-from .rows import LEAVING, LIVE_COLUMNS, live_row, micros, moment
+from .rows import LEAVING, LIVE_COLUMNS, live_row
 
 _BEHIND = "owner IS NULL AND due_us IS NULL"
 """Runs that are not due until the ones before them in their lanes have ended."""

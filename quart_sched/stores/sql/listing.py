@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ...model.instants import moment
 from ...model.jobs import ScheduledJob
 from ...model.listing import JobEntry
 from .database import Database
 from .loader import JOB_COLUMNS, JobLoader
-from .rows import moment
 
 _MOVING = "id, incarnation, version, next_us, func, paused_us, orphan_us, broken_us"
 

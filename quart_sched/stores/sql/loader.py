@@ -9,9 +9,9 @@ from typing import Any
 from ...errors import InvalidDefinition
 from ...model import state
 from ...model.functions import resolve
+from ...model.instants import moment
 from ...model.jobs import ScheduledJob
 from ..adapter import Unrestorable
-from .rows import moment
 
 _CACHE_LIMIT = 100_000
 JOB_COLUMNS = (

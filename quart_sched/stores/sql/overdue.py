@@ -16,10 +16,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from ...model.instants import micros, moment
 from ...model.overdue import REMEMBERED, Overdue, allowance
 from ...model.policies import Policy
 from .database import Database
-from .rows import LEAVING, micros, moment
+from .rows import LEAVING
 from .workers import Session
 
 _TURN = "overdue"

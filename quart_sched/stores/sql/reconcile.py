@@ -17,13 +17,14 @@ from sqlalchemy import Connection, text
 
 from ...errors import InvalidDefinition
 from ...model import state
+from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
-from .rows import LIVE_COLUMNS, live_row, micros, moment
+from .rows import LIVE_COLUMNS, live_row
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]

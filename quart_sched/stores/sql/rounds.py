@@ -17,6 +17,7 @@ from apscheduler.job import Job
 from sqlalchemy import Connection, text
 
 from ...errors import InvalidDefinition
+from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.overrides import Overrides
 from ...model.planning import Plan, first_fire
@@ -25,18 +26,7 @@ from .changes import Entry, write_down
 from .dialects import Dialect
 from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
-from .rows import (
-    LEAVING,
-    LIVE_COLUMNS,
-    OUTPUT_COLUMNS,
-    RUN_COLUMNS,
-    clean,
-    live_row,
-    micros,
-    moment,
-    output_row,
-    run_row,
-)
+from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, live_row, output_row, run_row
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]

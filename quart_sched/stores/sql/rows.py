@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+from ...model.instants import micros, moment
 from ...model.runs import Cause, RunRecord
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 RUN_COLUMNS = (
     "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
@@ -23,16 +20,6 @@ LIVE_COLUMNS = (
 LEAVING = "leaving"
 """The state of a run that is on record, but whose function still holds its place among the instances."""
 _ERROR_LIMIT = 10_000
-
-
-def micros(moment: datetime) -> int:
-    """Return an aware moment as microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment(us: int, zone: tzinfo = UTC) -> datetime:
-    """Return microseconds since 1970 as an aware moment in `zone`."""
-    return (_EPOCH + timedelta(microseconds=us)).astimezone(zone)
 
 
 def clean(text: str | None, limit: int | None = None) -> str | None:

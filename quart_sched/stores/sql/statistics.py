@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...model.runs import RunRecord, micros
+from ...model.instants import micros
+from ...model.runs import RunRecord
 from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
 from .rows import RUN_COLUMNS, clean, record_of

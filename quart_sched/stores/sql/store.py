@@ -18,6 +18,7 @@ from ...model.actor import current_actor
 from ...model.changes import ChangeQuery, Placed
 from ...model.circumstances import Circumstances
 from ...model.idempotency import RunRequest
+from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
@@ -34,7 +35,7 @@ from .overdue import OverdueBooks
 from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
-from .rows import LEAVING, LIVE_COLUMNS, clean, live_row, micros, moment
+from .rows import LEAVING, LIVE_COLUMNS, clean, live_row
 from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers

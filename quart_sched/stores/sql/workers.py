@@ -15,10 +15,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...errors import SchedulerError
+from ...model.instants import moment
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .lanes import advance
-from .rows import LEAVING, RUN_COLUMNS, moment, run_row
+from .rows import LEAVING, RUN_COLUMNS, run_row
 
 CRASH_LIMIT = 3
 """Attempts after which a run that takes its process down with it each time is given up as lost."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from ...model.forecast import Forecast
+from ...model.instants import EPOCH, moment
 from ...model.listing import JobEntry, JobPage
 from ...model.runs import RunRecord
 from ...model.stretches import Stretch
@@ -27,7 +28,6 @@ _FUTURE = 0.25
 _NARROWEST = 0.6
 """Percent of the width that can still be seen and hit on a phone."""
 _SLACK = timedelta(minutes=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ORDER = ("coalesced", "skipped", "succeeded", "cancelled", "missed", "lost", "timed_out", "failed")
 """What is drawn first; what matters more is drawn over it."""
 
@@ -57,7 +57,7 @@ class Window:
     def ticks(self) -> list[dict[str, Any]]:
         """The marks of the axis, at round times."""
         step = _TICKS[self.span]
-        first = _EPOCH + ((self.since - _EPOCH) // step + 1) * step
+        first = EPOCH + ((self.since - EPOCH) // step + 1) * step
         moments = []
         while first < self.until:
             moments.append({"at": first, "x": self.percent(first)})
@@ -123,8 +123,8 @@ def lanes(
 
 
 def _of_stretch(window: Window, stretch: Stretch) -> Mark:
-    begin = _EPOCH + timedelta(microseconds=stretch.first_us)
-    end = max(begin, _EPOCH + timedelta(microseconds=stretch.last_us))
+    begin = moment(stretch.first_us)
+    end = max(begin, moment(stretch.last_us))
     return _mark(window, begin, end, stretch.outcome, stretch.runs, stretch.run_id if stretch.runs == 1 else None)
 
 
