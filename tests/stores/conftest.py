@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stores.cluster import KINDS, Cluster, Tables, drop_tables, reachable
 from tests.stores.manual_clock import ManualClock
+from tests.stores.peers import Peer
 
 
 @pytest.fixture(params=KINDS)
@@ -51,3 +52,18 @@ async def cluster(request: pytest.FixtureRequest, tables: Tables, cluster_clock:
     processes = Cluster(cluster_clock, tables.empty(request.param))
     yield processes
     await processes.close()
+
+
+@pytest.fixture(params=KINDS)
+def peer(request: pytest.FixtureRequest, tables: Tables, clock: ManualClock) -> Iterator[Callable[[], Peer]]:
+    """Makes processes that share one store and one clock, on each kind of database in turn."""
+    entry = tables.empty(request.param)
+    peers: list[Peer] = []
+
+    def make() -> Peer:
+        peers.append(Peer(entry["url"], entry["table_prefix"], clock))
+        return peers[-1]
+
+    yield make
+    for one in peers:
+        one.close()

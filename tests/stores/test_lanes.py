@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from quart_sched.model.runs import Run, RunRecord
-from tests.stores.cluster import KINDS, Tables
-from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, at, seconds
-
-
-@pytest.fixture(params=KINDS)
-def peer(request: pytest.FixtureRequest, tables: Tables, clock: ManualClock) -> Iterator[Callable[[], Peer]]:
-    """Makes processes that share one store and one clock, on each kind of database in turn."""
-    entry = tables.empty(request.param)
-    peers: list[Peer] = []
-
-    def make() -> Peer:
-        peers.append(Peer(entry["url"], entry["table_prefix"], clock))
-        return peers[-1]
-
-    yield make
-    for one in peers:
-        one.close()
 
 
 def backfill(peer: Peer, fires: int, concurrency: int = 1, **options: Any) -> list[str]:

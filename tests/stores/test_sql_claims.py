@@ -7,7 +7,7 @@ import tempfile
 import threading
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,6 @@ from quart_sched.stores.sql import rounds
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
-from tests.stores.cluster import KINDS, Tables
 from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
@@ -33,21 +32,6 @@ pytestmark = pytest.mark.integration  # there is a database in each
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A folder whose files need no disk."""
-
-
-@pytest.fixture(params=KINDS)
-def peer(request: pytest.FixtureRequest, tables: Tables, clock: ManualClock) -> Iterator[Callable[[], Peer]]:
-    """Makes processes that share one store and one clock, on each kind of database in turn."""
-    entry = tables.empty(request.param)
-    peers: list[Peer] = []
-
-    def make() -> Peer:
-        peers.append(Peer(entry["url"], entry["table_prefix"], clock))
-        return peers[-1]
-
-    yield make
-    for one in peers:
-        one.close()
 
 
 def fires(runs: list[Run]) -> list[float]:

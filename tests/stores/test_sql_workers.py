@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,24 +10,7 @@ import pytest
 from quart_sched.model.runs import new_run_id
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import CRASH_LIMIT, SessionLost, Watch
-from tests.stores.cluster import KINDS, Tables
-from tests.stores.manual_clock import ManualClock
 from tests.stores.peers import Peer, answers_lost, at, seconds
-
-
-@pytest.fixture(params=KINDS)
-def peer(request: pytest.FixtureRequest, tables: Tables, clock: ManualClock) -> Iterator[Callable[[], Peer]]:
-    """Makes processes that share one store and one clock, on each kind of database in turn."""
-    entry = tables.empty(request.param)
-    peers: list[Peer] = []
-
-    def make() -> Peer:
-        peers.append(Peer(entry["url"], entry["table_prefix"], clock))
-        return peers[-1]
-
-    yield make
-    for one in peers:
-        one.close()
 
 
 def reap(watcher: Peer, dead: Peer) -> list[tuple[str, str, int, bool]]:
