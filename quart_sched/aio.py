@@ -378,7 +378,7 @@ class AioVerbs:
         def read() -> tuple[list[RunRecord], list[RunRecord]]:
             return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)
 
-        records, ahead = await scheduler.call(read, blocking=histories.blocking)
+        records, ahead = await self._read(read)
         if here is None and not ahead and not (await self.runs(job_id, limit=1)).items:
             raise JobNotFound(job_id)
         broken = None if job is None else scheduler.catalogue.broken_reason(job)

@@ -395,7 +395,7 @@ class Scheduler(SetUp):
             self.mailbox.post(self._wake_pumps)
 
     def _wake_pumps(self) -> None:
-        for pump in {*self._pumps, *self._clusters.values()}:
+        for pump in self.pumps:
             pump.wake()
 
     # Runs by hand
