@@ -19,6 +19,7 @@ from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth
 from quart_sched.config import KNOWN_KEYS, Settings
 from quart_sched.errors import ConfigError
+from tests.names import shown
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -206,7 +207,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "expected"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("key", "value", "expected"), WRONG, ids=lambda value: shown(value)[:40])
 def test_a_wrong_value_names_the_key_the_value_and_what_was_expected(key: str, value: Any, expected: str) -> None:
     app = Quart("configured")
     app.config[key] = value
@@ -245,7 +246,7 @@ def test_a_wrong_value_names_the_key_the_value_and_what_was_expected(key: str, v
             "no importable name",
         ),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_stores_executors_and_jobs_that_do_not_go_together_are_refused_before_anything_changes(
     key: dict[str, Any], expected: str
@@ -277,7 +278,7 @@ def test_stores_executors_and_jobs_that_do_not_go_together_are_refused_before_an
             "SCHEDULER_TRUSTED_HOSTS is ['example.com:5000']; expected a list of host names, without scheme and port",
         ),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: shown(value)[:40],
 )
 def test_the_message_names_the_key_that_was_given(key: str, value: Any, start: str) -> None:
     with pytest.raises(ConfigError) as caught:

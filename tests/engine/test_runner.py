@@ -16,6 +16,7 @@ from quart import Quart, current_app, g
 from quart_sched import current_run
 from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, NoEventLoop, OverlapForbidden, RunCancelled
 from tests.conftest import eventually
+from tests.names import shown
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 seen: list[Any] = []
@@ -68,7 +69,7 @@ IN_THREAD = [function, functools.partial(function, 1), Callables().plain_method]
 THREAD_THEN_LOOP = [lambda: coroutine(), returns_awaitable]
 
 
-@pytest.mark.parametrize("func", ON_LOOP + THREAD_THEN_LOOP, ids=repr)
+@pytest.mark.parametrize("func", ON_LOOP + THREAD_THEN_LOOP, ids=shown)
 async def test_coroutines_of_every_kind_run_on_the_loop(scheduler, app, serve, func):
     async with serve(scheduler, app):
         scheduler.add_job("job", func, trigger="interval", hours=1)
@@ -78,7 +79,7 @@ async def test_coroutines_of_every_kind_run_on_the_loop(scheduler, app, serve, f
     assert seen == [threading.get_ident()]
 
 
-@pytest.mark.parametrize("func", IN_THREAD, ids=repr)
+@pytest.mark.parametrize("func", IN_THREAD, ids=shown)
 async def test_plain_functions_of_every_kind_run_in_a_thread(scheduler, app, serve, func):
     async with serve(scheduler, app):
         scheduler.add_job("job", func, trigger="interval", hours=1)
@@ -250,7 +251,7 @@ async def test_a_failure_is_recorded_logged_and_told_to_listeners(scheduler, app
     assert (event.job_id, str(event.exception)) == ("job", "broken thing")
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), asyncio.CancelledError()], ids=shown)
 async def test_a_plain_function_may_raise_anything_and_the_next_run_goes_on(scheduler, app, serve, error):
     def job() -> None:
         raise error

@@ -20,6 +20,7 @@ from quart_sched.model.jobs import JobChanges, JobDefinition, from_wire
 from quart_sched.model.trigger_parser import parse_trigger
 from quart_sched.model.triggers import TRIGGER_FIELDS
 from tests.model.schemas import is_valid, values
+from tests.names import shown
 
 # The functions that a name may mean are checked elsewhere, and a cursor is only what a page has given.
 _EACH: dict[str, Field] = {
@@ -109,7 +110,7 @@ def test_what_the_schema_refuses_the_parser_refuses(name: str, value: Any) -> No
         (choice("a", "b"), ["a"], ["c", "", None, ["a"]]),
         (nullable(whole(1, 2)), [None, 1], [0, "1"]),
     ],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_bounds(field: Field, good: list[Any], bad: list[Any]) -> None:
     for value in good:
@@ -225,7 +226,7 @@ def test_changes_that_the_schema_admits_are_parsed(form: int, data: st.DataObjec
         {"id": "a", "func": "app:tick", "tags": [" "]},
         {"id": "a", "func": "app:tick", "max_instance": 5},
     ],
-    ids=str,
+    ids=shown,
 )
 def test_what_no_form_of_a_job_admits_is_refused(body: dict[str, Any]) -> None:
     assert not is_valid(NEW_JOB, body)

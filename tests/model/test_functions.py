@@ -24,6 +24,7 @@ from quart_sched.model.functions import (
     resolve,
     runs_on_loop,
 )
+from tests.names import shown
 
 
 async def coroutine() -> None: ...
@@ -126,7 +127,7 @@ thing = Thing()
      Thing.static, Thing.cls_method, AsyncCallable(), functools.partial(AsyncCallable()), wrapper,
      wrapper_of_wrapper, functools.partial(wrapper), StaticCallable(), ClassCallable(), PartialCallable(),
      WrappedCallable(), Partials().with_one, functools.lru_cache(coroutine), AsyncCallable().__call__],
-    ids=repr,
+    ids=shown,
 )  # fmt: skip
 def test_coroutines_run_on_the_loop(func: Any) -> None:
     assert runs_on_loop(func)
@@ -136,7 +137,7 @@ def test_coroutines_run_on_the_loop(func: Any) -> None:
     "func",
     [function, functools.partial(function), thing.plain, PlainCallable(), Thing, print, lambda: coroutine(), len,
      [].append, functools.partial(Thing), AsyncCallable, Made, functools.lru_cache(function)],
-    ids=repr,
+    ids=shown,
 )  # fmt: skip
 def test_all_else_runs_in_a_thread(func: Any) -> None:
     assert not runs_on_loop(func)
@@ -157,7 +158,7 @@ def test_a_wrapper_that_runs_the_coroutine_itself_goes_to_a_thread_once_it_does_
     [generator, async_generator, functools.partial(generator), thing.generates, GeneratorCallable(),
      AsyncGeneratorCallable(), functools.partial(async_generator),
      functools.wraps(generator)(lambda: None)],
-    ids=repr,
+    ids=shown,
 )  # fmt: skip
 def test_generators_are_refused(func: Any) -> None:
     with pytest.raises(InvalidDefinition, match="is a generator function"):

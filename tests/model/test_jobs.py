@@ -30,6 +30,7 @@ from quart_sched.model.jobs import (
 )
 from quart_sched.model.policies import Policy
 from quart_sched.model.triggers import Cron, Date, Interval
+from tests.names import shown
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SCHEDULER = Scheduler(timezone="UTC")
@@ -114,13 +115,13 @@ def test_a_job_without_a_name_has_its_id_or_its_functions() -> None:
     assert JobDefinition.parse({**BASE, "name": "given"}, named_after="func").name == "given"
 
 
-@pytest.mark.parametrize("func", [tick, "json:dumps", functools.partial(tick, 1), lambda: None, print], ids=repr)
+@pytest.mark.parametrize("func", [tick, "json:dumps", functools.partial(tick, 1), lambda: None, print], ids=shown)
 def test_a_function_may_be_any_callable_or_a_reference(func: Any) -> None:
     args = (1,) if func == "json:dumps" else ()
     assert parse(func=func, args=args).func is (json.dumps if isinstance(func, str) else func)
 
 
-@pytest.mark.parametrize("args", [[1], (1,), {1}, iter([1])], ids=repr)
+@pytest.mark.parametrize("args", [[1], (1,), {1}, iter([1])], ids=shown)
 def test_positional_arguments_may_be_any_collection(args: Any) -> None:
     assert parse(args=args).args == (1,)
 
@@ -162,7 +163,7 @@ def test_a_trigger_object_is_taken_with_what_it_holds() -> None:
         ({"seconds": "often"}, "seconds", "is 'often'"),
         ({"trigger": CronTrigger(timezone=UTC)}, "seconds", "cannot be given beside a trigger object"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_wrong_trigger_is_named(options: dict[str, Any], field: str, problem: str) -> None:
     with pytest.raises(InvalidDefinition) as caught:
@@ -211,7 +212,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "problem"), WRONG, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("key", "value", "problem"), WRONG, ids=lambda value: shown(value)[:30])
 def test_a_wrong_value_names_the_key_the_value_and_what_was_expected(key: str, value: Any, problem: str) -> None:
     with pytest.raises(InvalidDefinition) as caught:
         parse(**{key: value})
@@ -274,7 +275,7 @@ def test_the_id_among_the_changes_must_be_the_jobs_own() -> None:
         ({"coalesce": "no"}, "coalesce", "expected true or false"),
         ({"on_crash": "no"}, "on_crash", "expected 'lost' or 'rerun'"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_wrong_change_is_named(changes: dict[str, Any], field: str, problem: str) -> None:
     with pytest.raises(InvalidDefinition) as caught:

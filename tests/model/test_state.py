@@ -35,6 +35,7 @@ from quart_sched.model import state
 from quart_sched.model.jobs import JobDefinition, ScheduledJob, to_wire
 from quart_sched.model.trigger_parser import parse_trigger
 from quart_sched.model.triggers import spec_of
+from tests.names import shown
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -412,7 +413,7 @@ def test_a_job_can_be_checked_while_its_options_are_open() -> None:
         (print, "builtins:print"),
         (dict.fromkeys, "builtins:dict.fromkeys"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_function_that_other_processes_find_has_a_reference(func: Any, ref: str) -> None:
     assert state.function_ref(func) == ref
@@ -434,7 +435,7 @@ def test_a_function_that_other_processes_find_has_a_reference(func: Any, ref: st
         (early, f"'replaced' in '{__name__}' is another object by now"),
         (wrapper, f"'tick' in '{__name__}' is another object by now"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_function_that_no_other_process_finds_is_refused_with_what_to_do(func: Any, problem: str) -> None:
     with pytest.raises(InvalidDefinition) as caught:
@@ -712,7 +713,7 @@ def test_an_id_that_every_database_can_keep_is_taken(job_id: str) -> None:
         ("a\u00a0", "no blanks at its end"),
         (" ", "no blanks at its end"),
     ],
-    ids=ascii,
+    ids=lambda value: ascii(shown(value)),
 )
 def test_an_id_that_a_database_would_lose_or_mix_up_is_refused(job_id: str, expected: str) -> None:
     with pytest.raises(InvalidDefinition, match=f"^id: is .*; expected {expected}") as caught:

@@ -27,6 +27,7 @@ from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.slot import Slot
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import clock
+from tests.names import shown
 
 __all__ = ["clock"]
 
@@ -91,7 +92,7 @@ def test_a_store_of_a_type_that_is_no_str_is_named():
         ({"class": PICKLING}, "cannot be made into a job store: ValueError"),
         ({"class": PICKLING, "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_wrong_entry_is_named_with_what_was_expected(entry, expected):
     with pytest.raises(ConfigError) as caught:
@@ -176,7 +177,7 @@ class OwnTrigger(BaseTrigger):
     def get_next_fire_time(self, previous_fire_time: Any, now: Any) -> None: ...
 
 
-@pytest.mark.parametrize("func", [tick, "json:dumps", Holder().method, print], ids=repr)
+@pytest.mark.parametrize("func", [tick, "json:dumps", Holder().method, print], ids=shown)
 def test_what_has_a_name_and_can_be_pickled_is_storable(func):
     check_storable(job_of(func, (1,) if isinstance(func, str) else ()), "second")
 
@@ -266,7 +267,7 @@ def test_a_placeholder_keeps_what_is_known_and_never_fires(restoring, caplog):
     assert 'Job "job" of store "second" cannot be restored' in caplog.text
 
 
-@pytest.mark.parametrize("state", [b"no pickle", pickle.dumps([1]), pickle.dumps(None), b""], ids=repr)
+@pytest.mark.parametrize("state", [b"no pickle", pickle.dumps([1]), pickle.dumps(None), b""], ids=shown)
 def test_a_state_that_says_nothing_still_gives_a_placeholder(restoring, state):
     job = restoring._reconstitute_job(state)
     assert (job.id, job.name, job.func_ref, job.args, job.kwargs, job.next_run_time) == ("?", "?", None, (), {}, None)
