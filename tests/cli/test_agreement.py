@@ -99,7 +99,8 @@ def test_a_run_goes_on_there_when_nobody_waits_for_it_any_more(served):
     until(lambda: served.folder.notes("end"))
 
 
-def test_what_a_run_put_out_steers_no_terminal(served):
+def test_what_a_run_put_out_steers_no_terminal(served, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     for status, out, err in served.both("runs", "fails"):
         assert status == 0, err
         assert "ValueError: no \N{REPLACEMENT CHARACTER}[31mred" in out
