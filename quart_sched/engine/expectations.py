@@ -7,7 +7,7 @@ from typing import Any
 
 from apscheduler import events as aps
 
-from ..model.events import Event, JobChanged, RunEnded, RunSubmitted, SchedulerChanged
+from ..model.events import JobChanged, RunEnded, RunSubmitted, SchedulerChanged
 from ..model.overdue import Overdue, allowance
 from ..model.policies import DEFAULT, Policy, policy_of
 from ..model.runs import Cause
@@ -39,14 +39,17 @@ class Expectation:
         """Take note of a fire."""
         if self.met is not None and fire <= self.met:
             return
-        self.earliest = fire if self.earliest is None else min(self.earliest, fire)
-        self.latest = fire if self.latest is None else max(self.latest, fire)
+        if self.earliest is None or fire < self.earliest:
+            self.earliest = fire
+        if self.latest is None or fire > self.latest:
+            self.latest = fire
 
     def meet(self, fire: datetime, finished_at: datetime | None, duration: float | None) -> None:
         """Take note of a success."""
         self.last_success, self.usual = finished_at or self.last_success, duration
-        self.met = fire if self.met is None else max(self.met, fire)
-        if self.latest is not None and self.latest <= fire:
+        if self.met is None or fire > self.met:
+            self.met = fire
+        if self.latest is fire or (self.latest is not None and self.latest <= fire):
             self.earliest = self.latest = None
         elif self.earliest is not None and self.earliest <= fire:
             self.earliest = self.latest
@@ -62,7 +65,7 @@ class Expectation:
 
 
 class Expectations:
-    """Those of the jobs in the stores that `local` admits. To be told of each event."""
+    """Those of the jobs of some stores, by what happens in these."""
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[str, str], Expectation] = {}
@@ -83,29 +86,17 @@ class Expectations:
         """Expect a success of the job, as after a fire."""
         self._entry(job_id, jobstore).expect(fire)
 
-    def hear(self, event: Event) -> Expectation | None:
-        """Take note of an event of a local store; return the job if it came to have an open fire by it."""
-        # No patterns, which cost several times as much: this is done for each run.
-        if isinstance(event, RunSubmitted):
-            run = event.run
-            if run.cause in _BY_HAND:
-                return None
-            entry = self._entry(run.job.id, event.jobstore)
-            entry.policy = policy_of(run.job)
-            return self._open(entry, run.scheduled_at)
-        if isinstance(event, RunEnded):
-            return self._hear_end(event)
-        if isinstance(event, JobChanged) and event.code == aps.EVENT_JOB_REMOVED:
-            entry = self._entry(event.job_id, event.jobstore)
-            entry.ended = event.ended and entry.earliest is not None
-            if not entry.ended:
-                self.forget(entry)
-        elif isinstance(event, SchedulerChanged) and event.code == aps.EVENT_ALL_JOBS_REMOVED:
-            gone = event.alias
-            self._jobs = {} if gone is None else {key: one for key, one in self._jobs.items() if key[0] != gone}
-        return None
+    def hear_submitted(self, event: RunSubmitted) -> Expectation | None:
+        """Take note of a run that begins; return its job if that came to have an open fire by it."""
+        run = event.run
+        if run.cause in _BY_HAND:
+            return None
+        entry = self._entry(run.job.id, event.jobstore)
+        entry.policy = policy_of(run.job)
+        return self._open(entry, run.scheduled_at)
 
-    def _hear_end(self, event: RunEnded) -> Expectation | None:
+    def hear_ended(self, event: RunEnded) -> Expectation | None:
+        """Take note of a fire that is accounted for; return its job if that came to have an open fire by it."""
         record = event.record
         if record.outcome == "succeeded":
             entry = self._entry(record.job_id, event.jobstore)
@@ -116,6 +107,18 @@ class Expectations:
             fire = record.first_scheduled_at or record.scheduled_at
             return self._open(self._entry(record.job_id, event.jobstore), fire)
         return None
+
+    def hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
+        """Take note of jobs that are there no more."""
+        if isinstance(event, SchedulerChanged):
+            if event.code == aps.EVENT_ALL_JOBS_REMOVED:
+                gone = event.alias
+                self._jobs = {} if gone is None else {key: one for key, one in self._jobs.items() if key[0] != gone}
+        elif event.code == aps.EVENT_JOB_REMOVED:
+            entry = self._entry(event.job_id, event.jobstore)
+            entry.ended = event.ended and entry.earliest is not None
+            if not entry.ended:
+                self.forget(entry)
 
     def _open(self, entry: Expectation, fire: datetime) -> Expectation | None:
         before = entry.earliest

@@ -249,7 +249,7 @@ class HistoryRing:
             if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)
             self._lapses[record.job_id] = record.run_id
-        else:
+        elif self._lapses:
             self._lapses.pop(record.job_id, None)
         self._records[record.run_id] = record
         if len(self._records) <= self.size:
@@ -271,7 +271,7 @@ class HistoryRing:
 
     def _close(self, record: RunRecord) -> None:
         """Let the record take up no more lapses."""
-        if self._lapses.get(record.job_id) == record.run_id:
+        if self._lapses and self._lapses.get(record.job_id) == record.run_id:
             del self._lapses[record.job_id]
 
 
@@ -283,7 +283,7 @@ def _was_over(earlier: RunRecord, later: RunRecord) -> bool:
 def _merge(earlier: RunRecord, later: RunRecord) -> RunRecord:
     fires = None if earlier.fires is None or later.fires is None else earlier.fires + later.fires
     first = earlier.first_scheduled_at or earlier.scheduled_at
-    return replace(later, run_id=earlier.run_id, fire_id=earlier.fire_id, first_scheduled_at=first, fires=fires)
+    return later._replace(run_id=earlier.run_id, fire_id=earlier.fire_id, first_scheduled_at=first, fires=fires)
 
 
 def _by_attempt(record: RunRecord) -> tuple[int, str]:

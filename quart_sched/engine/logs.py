@@ -20,12 +20,14 @@ class RunLog:
     """The log lines that one run wrote, at most `limit` bytes of UTF-8. Safe from any thread.
 
     `level` stands in for the root logger's: a logger that has no level of its own, nor from an ancestor below the root,
-    brings what is at `level` or above. `fields` become attributes of the records, for handlers and formatters.
+    brings what is at `level` or above. What `fields` returns becomes attributes of the records, for formatters.
     """
 
-    def __init__(self, limit: int, level: int, fields: Mapping[str, object] | None = None) -> None:
+    __slots__ = ("_admitted", "_closed", "_fields", "_limit", "_lines", "_lock", "_missing", "_size", "level")
+
+    def __init__(self, limit: int, level: int, fields: Callable[[], Mapping[str, object]] = dict) -> None:
         self.level = level
-        self._fields = fields or {}
+        self._fields = fields
         self._limit = limit
         self._lines: list[bytes] = []
         self._size = 0
@@ -37,7 +39,7 @@ class RunLog:
 
     def stamp(self, record: LogRecord) -> None:
         """Let the record say of which run it is, unless it does already."""
-        for name, value in self._fields.items():
+        for name, value in self._fields().items():
             record.__dict__.setdefault(name, value)
 
     def append(self, record: LogRecord) -> None:
@@ -69,10 +71,11 @@ class RunLog:
             lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
             return [line.decode(errors="ignore") for line in lines[start:]]
 
-    def close(self) -> None:
-        """Take no more: what tasks and threads write that outlive the run goes nowhere."""
+    def close(self) -> str | None:
+        """Return the lines, and take no more: what tasks and threads write that outlive the run goes nowhere."""
         with self._lock:
             self._closed = True
+            return self.text() if self._lines or self._missing else None
 
     def admits(self, logger: Logger, level: int) -> bool:
         """Tell whether to write a line that is for this log alone. A full log refuses and counts it: that costs less.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..model.events import Event, JobChanged, RunEnded, RunReturned, RunSubmitted, RunWaits, SchedulerChanged
 from ..model.news import RESET, News, of_job, of_log, of_scheduler
@@ -51,7 +51,7 @@ class Outbox:
                 if (followed := self._followed.get(run.run_id)) is not None:
                     followed.run = run
             case RunReturned(run, _):
-                self._put("run", run.run_id, replace(standing(run, "queued", ""), started_at=None))
+                self._put("run", run.run_id, standing(run, "queued", "")._replace(started_at=None))
                 if (followed := self._followed.get(run.run_id)) is not None:
                     followed.run = None
             case RunEnded(record, _):

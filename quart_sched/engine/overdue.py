@@ -16,7 +16,7 @@ from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import SchedulerError, StoreUnavailable
-from ..model.events import Event, JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
+from ..model.events import JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
 from ..model.functions import runs_on_loop
 from ..model.overdue import REMEMBERED, Overdue
 from ..model.policies import policy_of
@@ -60,6 +60,10 @@ class OverdueWatch:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._threads = StoreThread("quart-sched-alarms", 4)
+        # Apart from each other, as two of them are called for each run.
+        scheduler.stream.subscribe(self._hear_submitted, RunSubmitted)
+        scheduler.stream.subscribe(self._hear_ended, RunEnded)
+        scheduler.stream.subscribe(self._hear_changed, JobChanged, SchedulerChanged)
 
     @property
     def overdue(self) -> list[Overdue]:
@@ -93,30 +97,38 @@ class OverdueWatch:
         self._threads.stop()
         self._known.clear()
 
-    def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+    def _hear_submitted(self, event: RunSubmitted) -> None:
+        if self._watches(event.jobstore) and (opened := self._here.hear_submitted(event)) is not None:
+            self._note_opened(opened)
+
+    def _hear_ended(self, event: RunEnded) -> None:
+        if not self._watches(event.jobstore):
+            return
+        if (opened := self._here.hear_ended(event)) is not None:
+            self._note_opened(opened)
+        elif self._known and event.record.job_id in self._known.get(event.jobstore or "default", ()):
+            self._wake.set()
+
+    def _hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
         if self._scheduler.overdue_grace is None:
             return
-        if isinstance(event, SchedulerChanged):
+        alias = event.alias if isinstance(event, SchedulerChanged) else event.jobstore
+        if isinstance(event, SchedulerChanged) or self._watches(alias):
             self._wake.set()
-            alias = event.alias
-        elif isinstance(event, RunSubmitted | RunEnded | JobChanged):
-            alias = event.jobstore
-        else:
-            return
+        if self._watches(alias):
+            self._here.hear_changed(event)
+
+    def _watches(self, alias: str | None) -> bool:
+        """Tell whether this process alone knows of the jobs of that store, and is to watch them."""
+        if self._scheduler.overdue_grace is None:
+            return False
         slot = self._scheduler.catalogue.slots.get(alias or "default")
-        if slot is None or slot.shared:
-            return
-        opened = self._here.hear(event)
-        if opened is not None:
-            # There is a look within the grace in any case, while anything is open.
-            hurry = opened.policy.overdue_after is not None
-            if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
-                self._wake.set()
-        elif isinstance(event, RunEnded):
-            if event.record.job_id in self._known.get(slot.alias, ()):
-                self._wake.set()
-        elif isinstance(event, JobChanged):
+        return slot is not None and not slot.shared
+
+    def _note_opened(self, opened: Expectation) -> None:
+        # There is a look within the grace in any case, while anything is open.
+        hurry = opened.policy.overdue_after is not None
+        if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
             self._wake.set()
 
     def note_broken(self, job_id: str, jobstore: str) -> None:

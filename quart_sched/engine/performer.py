@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Hook = Callable[[], Any]
 
+_NO_SPAN = nullcontext()
+
 _current_run: ContextVar[Run] = ContextVar("quart_sched.current_run")
 current_run: Run = LocalProxy(_current_run, unbound_message="Not within a job of quart_sched")  # type: ignore[assignment]
 """The run that the calling job is in, also inside its thread. RuntimeError outside of a job."""
@@ -72,10 +74,9 @@ class Performer:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
         _current_run.set(run)
         if self.log_bytes:
-            fields = {"job_id": run.job_id, "run_id": run.run_id, "attempt": run.attempt}
-            run.log = RunLog(self.log_bytes, self.log_level, fields)
+            run.log = RunLog(self.log_bytes, self.log_level, run.log_fields)
             attach(run.log)
-        with nullcontext() if self.span is None else self.span(run):
+        with _NO_SPAN if self.span is None else self.span(run):
             if self.app is None:
                 return await self._call(holder, run)
             async with self.app.app_context():
@@ -89,20 +90,15 @@ class Performer:
                 return await self._in_thread_with_hooks(holder, job)
             async with Deadline(self.clock, timeout, run) as deadline:
                 return await self._in_thread_with_hooks(holder, job, deadline)
-        call = partial(self._on_time, run, timeout) if timeout is not None else partial(self._settled, job)
-        if not (self.before_run or self.after_run):
-            return await call()
+        if timeout is None and not (self.before_run or self.after_run):
+            result = job.func(*job.args, **job.kwargs)
+            return await result if inspect.isawaitable(result) else _refuse_generator(result)
         async with self._hooks():
-            return await call()
-
-    @staticmethod
-    async def _settled(job: Job) -> Any:
-        return await _settle(job.func(*job.args, **job.kwargs))
-
-    async def _on_time(self, run: Run, timeout: float) -> Any:
-        async with Deadline(self.clock, timeout, run) as deadline:
-            deadline.start()
-            return await self._settled(run.job)
+            if timeout is None:
+                return await _settle(job.func(*job.args, **job.kwargs))
+            async with Deadline(self.clock, timeout, run) as deadline:
+                deadline.start()
+                return await _settle(job.func(*job.args, **job.kwargs))
 
     @asynccontextmanager
     async def _hooks(self) -> AsyncIterator[None]:

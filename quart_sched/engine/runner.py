@@ -97,7 +97,7 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
-        stream.subscribe(self.waiting.hear)
+        stream.subscribe(self.waiting.hear, RunEnded)
         self.origin: Callable[[], Any] | None = None
         """Returns what stands for the caller of a run by hand, in traces."""
         self.held: Callable[[], bool] = lambda: False
@@ -299,9 +299,9 @@ class Runner:
             return  # The drain has given this run up and recorded it.
         batch.ended = True
         if outcome == "failed" and not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=_of_run(run))
+            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
         elif outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error, extra=_of_run(run))
+            log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
         seconds = self._seconds_to_retry(batch, run, outcome)
         call = batch.call
         # A function that is still busy in its thread holds its place.
@@ -343,8 +343,10 @@ class Runner:
 
     def _seconds_to_retry(self, batch: _Batch, run: Run, outcome: Outcome) -> float | None:
         """Return how long from now the next attempt is due; None where there is none."""
+        if outcome not in ("failed", "timed_out"):
+            return None
         retry = policy_of(run.job).retry
-        if retry is None or outcome not in ("failed", "timed_out") or run.attempt >= retry.attempts:
+        if retry is None or run.attempt >= retry.attempts:
             return None
         # What waits in this process ends with it.
         return None if batch.disowned or (self.draining and not batch.claimed) else retry.seconds_after(run.attempt)
@@ -447,12 +449,10 @@ class Runner:
             _format(error) if error is not None else None,
             bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
             final=retry_in is None,
-            log=run.log.text() if run.log is not None else None,
+            log=run.log.close() if run.log is not None else None,
             retry_at=None if retry_in is None else now + timedelta(seconds=retry_in),
             busy=busy,
         )
-        if run.log is not None:
-            run.log.close()
         ended = RunEnded(record, jobstore, result, error)
         self._stream.emit(ended)
         return ended
@@ -533,11 +533,6 @@ class Runner:
             return False
         _, pending = await asyncio.wait(waiters, timeout=timeout)
         return bool(pending)
-
-
-def _of_run(run: Run) -> dict[str, Any]:
-    """Return the attributes by which a log record says of which run it is."""
-    return {"job_id": run.job_id, "run_id": run.run_id, "attempt": run.attempt}
 
 
 def _format(error: BaseException) -> str:

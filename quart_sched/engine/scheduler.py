@@ -18,7 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
-from ..model.events import Event, SchedulerChanged
+from ..model.events import RunEnded, SchedulerChanged
 from ..model.idempotency import RunRequest
 from ..model.jobs import JobDefinition
 from ..model.overrides import NO_OVERRIDES, Overrides
@@ -96,7 +96,7 @@ class Scheduler(SetUp):
         self.stream = EventStream(self.mailbox)
         self.listeners = Listeners()
         self.history = HistoryRing(10_000)
-        self.stream.subscribe(self._keep)
+        self.stream.subscribe(self._keep, RunEnded)
         self.stream.subscribe(self.listeners)
         self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
@@ -108,7 +108,6 @@ class Scheduler(SetUp):
         self.stream.subscribe(self.live.hear)
         self.catalogue = Catalogue(self)
         self.watch = OverdueWatch(self)
-        self.stream.subscribe(self.watch)
         self.tracing: Tracing | None = None
         self.companions: list[Companion] = []
         """What lives and ends with the scheduler's ties to the loop."""
@@ -128,7 +127,7 @@ class Scheduler(SetUp):
         for job, alias, replace_existing in pending:
             self._take_over(job, alias, replace_existing)
 
-    def _keep(self, event: Event) -> None:
+    def _keep(self, event: RunEnded) -> None:
         # Not the ring itself: `install` may exchange it.
         self.history(event)
         if self.history_writer is not None:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from apscheduler import events as aps
@@ -49,9 +50,13 @@ class Mailbox:
         self._deliver()
         self._loop = self._owner = None
 
+    def is_here(self) -> bool:
+        """Tell whether the caller is where calls are delivered, or there is no loop to bring them to."""
+        return self._owner is None or self._owner == threading.get_ident()
+
     def post(self, call: Callable[[], None]) -> None:
         """Call `call` on the loop: at once when there already, or when there is no loop."""
-        if self._owner is None or self._owner == threading.get_ident():
+        if self.is_here():
             call()
             return
         self._calls.append(call)
@@ -79,22 +84,34 @@ class EventStream:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._readers: list[Callable[[Event], None]] = []
+        self._readers: list[tuple[Callable[[Any], None], tuple[type[Event], ...]]] = []
+        self._by_kind: dict[type[Event], list[Callable[[Any], None]]] = {}
+        """Who wants a kind of event; what is missing is looked up in `_readers`."""
 
-    def subscribe(self, reader: Callable[[Event], None]) -> None:
-        """Call `reader` with each event; it must be quick."""
-        self._readers.append(reader)
+    def subscribe(self, reader: Callable[[Any], None], *kinds: type[Event]) -> None:
+        """Call `reader` with each event, or with those of the `kinds` that are given; it must be quick."""
+        self._readers.append((reader, kinds))
+        self._by_kind = {}
 
-    def unsubscribe(self, reader: Callable[[Event], None]) -> None:
+    def unsubscribe(self, reader: Callable[[Any], None]) -> None:
         """Tell `reader` no more."""
-        self._readers = [other for other in self._readers if other != reader]
+        self._readers = [entry for entry in self._readers if entry[0] != reader]
+        self._by_kind = {}
 
     def emit(self, event: Event) -> None:
         """Tell the readers; safe from any thread."""
-        self._mailbox.post(lambda: self._tell(event))
+        if self._mailbox.is_here():
+            self._tell(event)
+        else:
+            self._mailbox.post(partial(self._tell, event))
 
     def _tell(self, event: Event) -> None:
-        for reader in self._readers:
+        kind = type(event)
+        readers = self._by_kind.get(kind)
+        if readers is None:
+            readers = [reader for reader, kinds in self._readers if not kinds or kind in kinds]
+            self._by_kind[kind] = readers
+        for reader in readers:
             try:
                 reader(event)
             except Exception:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from apscheduler.executors.base import BaseExecutor
 
-from ..model.events import Event, RunEnded
+from ..model.events import RunEnded
 from ..model.runs import Run
 from .clock import Clock
 from .executors import ForeignExecutor
@@ -56,9 +56,9 @@ class WaitingRuns:
         self._entries += entries
         self._advance(lane, clock)
 
-    def hear(self, event: Event) -> None:
-        """Take note of the event stream: the end of a run may be the beginning of the next one of its lane."""
-        if isinstance(event, RunEnded) and event.record.final and event.record.fire_id in self._lanes:
+    def hear(self, event: RunEnded) -> None:
+        """Take note of the end of a run, which may be the beginning of the next one of its lane."""
+        if self._lanes and event.record.final and event.record.fire_id in self._lanes:
             self._advance(*self._lanes.pop(event.record.fire_id))
 
     def _advance(self, lane: deque[Waiting], clock: Clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .overdue import Overdue
 from .runs import Run, RunRecord
@@ -35,16 +35,14 @@ class JobChanged:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunSubmitted:
+class RunSubmitted(NamedTuple):
     """A run was handed to its executor."""
 
     run: Run
     jobstore: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(NamedTuple):
     """A fire is accounted for. `result` and `exception` are the job's own objects, for listeners in this process."""
 
     record: RunRecord

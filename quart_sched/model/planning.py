@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -52,8 +52,7 @@ class Lapse:
     fires: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do with a job that is due: the fires to run, those that lapse, and the next one (None: it has ended).
 
     Each fire up to `next` is in one of them, and in one alone.
@@ -94,7 +93,11 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     Where APScheduler would search to the end of the calendar or beyond it gives up, as `first_fire` does.
     """
     following: datetime | None
-    if type(trigger) in (OrTrigger, EarliestOrTrigger):
+    kind = type(trigger)
+    if kind is IntervalTrigger:
+        # First, since a check by isinstance costs more than this kind of trigger does.
+        following = trigger.get_next_fire_time(fire, now)
+    elif kind in (OrTrigger, EarliestOrTrigger):
         following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
     elif isinstance(trigger, CalendarIntervalTrigger):
         following = fire_behind(trigger, fire, now)

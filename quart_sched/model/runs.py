@@ -32,13 +32,14 @@ STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500
 
 
+_noise = random.getrandbits
+
+
 def new_run_id() -> str:
     """Return a UUIDv7 (RFC 9562, section 5.7) as text: ids sort by the time at which they were made."""
     millis = time.time_ns() // 1_000_000
-    noise = random.getrandbits(74)
-    head = f"{millis:012x}"
-    tail = f"{0x8000 | noise >> 48 & 0x3FFF:04x}-{noise & 0xFFFFFFFFFFFF:012x}"
-    return f"{head[:8]}-{head[8:]}-{0x7000 | noise >> 62:04x}-{tail}"
+    bits = f"{millis << 80 | 7 << 76 | _noise(12) << 64 | 2 << 62 | _noise(62):032x}"
+    return f"{bits[:8]}-{bits[8:12]}-{bits[12:16]}-{bits[16:20]}-{bits[20:]}"
 
 
 def first_run_id(us: int) -> str:
@@ -84,15 +85,20 @@ class Run:
         """The id of the job that this run belongs to."""
         return str(self.job.id)
 
+    def log_fields(self) -> dict[str, Any]:
+        """Return the attributes by which a log record says of which run it is."""
+        return {"job_id": self.job_id, "run_id": self.run_id, "attempt": self.attempt}
+
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.job_id} scheduled at {self.scheduled_at.isoformat()}>"
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """What became of a fire. Times are aware; `traceback`, `result` and `log` are bounded texts.
 
     `finished_at` is when the run ended, or when a fire that did not run was accounted for.
+
+    One is made for each run: a named tuple takes a third of the time of a frozen dataclass.
 
     A run that has not ended has its state for an outcome, and is not `final`; nor is an attempt that another one
     follows.

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_every_fire_is_counted_once_and_the_ring_never_grows_over_its_size(
 
 def record(number: int, outcome: Any = "succeeded", **more: Any) -> RunRecord:
     base = RunRecord(f"r{number}", f"r{number}", "job", NOW + timedelta(seconds=number), outcome, "schedule", "host:1")
-    return replace(base, **({"final": outcome not in STATES} | more))
+    return base._replace(**({"final": outcome not in STATES} | more))
 
 
 def test_a_run_under_way_is_shown_until_its_record_is_there() -> None:

@@ -7,7 +7,6 @@ import json
 import random
 import time
 import uuid
-from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -95,7 +94,7 @@ def test_a_duration_is_real_time_over_a_clock_change() -> None:
 def test_a_record_cannot_be_changed() -> None:
     record = RunRecord("r", "f", "job", NOW, "succeeded", "schedule", "host:1")
     assert (record.final, record.fires, record.attempt) == (True, 1, 1)
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         record.outcome = "failed"  # type: ignore[misc]  # that is what is tested
 
 
@@ -157,7 +156,7 @@ def test_a_record_on_the_wire_has_its_keys_in_their_order() -> None:
 
 
 def test_what_there_is_not_is_null_on_the_wire() -> None:
-    wire = to_wire(replace(RECORD, outcome="missed", first_scheduled_at=NOW - timedelta(days=1), fires=None))
+    wire = to_wire(RECORD._replace(outcome="missed", first_scheduled_at=NOW - timedelta(days=1), fires=None))
     assert (wire["started_at"], wire["finished_at"], wire["duration"], wire["error"]) == (None, None, None, None)
     assert (wire["first_scheduled_at"], wire["fires"]) == ("2026-03-01T00:00:00+00:00", None)
 
@@ -170,7 +169,7 @@ RUN_IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1
 
 @given(st.datetimes(timezones=st.just(UTC)), RUN_IDS | st.uuids().map(str))
 def test_a_cursor_is_read_as_it_was_written(moment: datetime, run_id: str) -> None:
-    place = Cursor.of(replace(RECORD, scheduled_at=moment, run_id=run_id))
+    place = Cursor.of(RECORD._replace(scheduled_at=moment, run_id=run_id))
     assert Cursor.decode(place.encode()) == place == (micros(moment), run_id)
     assert place.encode().isascii()
     assert place.encode().replace("-", "").replace("_", "").isalnum()
@@ -290,7 +289,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(
     runs: list[tuple[int, int, str]], filters: dict[str, Any], limit: int
 ) -> None:
     records = [
-        replace(RECORD, run_id=f"{made}-{scheduled}-{job}", scheduled_at=NOW + timedelta(seconds=scheduled), job_id=job)
+        RECORD._replace(run_id=f"{made}-{scheduled}-{job}", scheduled_at=NOW + timedelta(seconds=scheduled), job_id=job)
         for made, scheduled, job in runs
     ]
     everything = RunQuery(**filters).select(records)
@@ -317,4 +316,4 @@ def test_a_skipped_fire_says_which_runs_were_in_its_way_as_far_as_there_is_room(
 
 def test_the_message_of_another_error_names_no_runs() -> None:
     other = RunRecord("r", "f", "job", NOW, "failed", "schedule", "host:1", error_message=new_run_id())
-    assert blocking_runs(other) == blocking_runs(replace(other, error_message=None)) == ()
+    assert blocking_runs(other) == blocking_runs(other._replace(error_message=None)) == ()

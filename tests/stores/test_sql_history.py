@@ -38,7 +38,7 @@ def ended(number: int, outcome: Any = "succeeded", job_id: str = "job", late: fl
     begun = fire + timedelta(seconds=late)
     name = run_id(begun, number)
     times: dict[str, Any] = {"started_at": begun, "finished_at": begun + timedelta(milliseconds=1500)}
-    return replace(RunRecord(name, name, job_id, fire, outcome, "schedule", "host:1", **times), **more)
+    return RunRecord(name, name, job_id, fire, outcome, "schedule", "host:1", **times)._replace(**more)
 
 
 def under_way(number: int, state: Any = "running", job_id: str = "job", **more: Any) -> RunRecord:
@@ -46,7 +46,7 @@ def under_way(number: int, state: Any = "running", job_id: str = "job", **more: 
     name = run_id(fire, number)
     running = state == "running"
     record = RunRecord(name, name, job_id, fire, state, "schedule", "host:7" if running else "", final=False)
-    return replace(record, started_at=fire if running else None, **more)
+    return record._replace(started_at=fire if running else None, **more)
 
 
 class Kept:
@@ -255,7 +255,7 @@ def test_what_is_added_meanwhile_does_not_disturb_the_pages_behind(kept):
 def test_the_hour_that_the_clocks_repeat_is_two_hours(kept, fold, before):
     two = datetime(2026, 10, 25, 2, tzinfo=ZoneInfo("Europe/Berlin"))
     fires = [two.replace(minute=minute, fold=second) for second, minute in ((0, 10), (0, 50), (1, 5), (1, 40))]
-    records = [replace(ended(0), run_id=run_id(fire), fire_id=run_id(fire), scheduled_at=fire) for fire in fires]
+    records = [ended(0)._replace(run_id=run_id(fire), fire_id=run_id(fire), scheduled_at=fire) for fire in fires]
     kept.add(*records)
     newest_first = [record.run_id for record in reversed(records)]
     assert kept.ids(job_id="job") == newest_first
@@ -316,8 +316,8 @@ def filled(request: pytest.FixtureRequest, connect: Callable[[str], Database]) -
     for number in range(60):
         outcome = chance.choice(["succeeded", "failed"])
         record = ended(number // 2, outcome, chance.choice(["job", "other"]), late=chance.choice([0, 0, 0.5, 30]))
-        records.append(replace(record, run_id=run_id(record.started_at or NOW, number)))
-    live = [replace(under_way(40 + number), run_id=run_id(NOW, 1000 + number)) for number in range(3)]
+        records.append(record._replace(run_id=run_id(record.started_at or NOW, number)))
+    live = [under_way(40 + number)._replace(run_id=run_id(NOW, 1000 + number)) for number in range(3)]
     history = SqlHistory(database)
     history.write(records)
     insert_live(database, live)
@@ -347,8 +347,8 @@ def test_a_job_of_a_memory_store_may_have_any_id(database):
         history.write([ended(number, job_id=job_id, error_message="a\0b\udfff", log="\0")])
         [record] = history.page(RunQuery(job_id=job_id))
         assert record.run_id == ended(number).run_id
-        assert history.attempts(replace(record, job_id=job_id)) == [record]
-        assert history.find(record.run_id) == replace(record, log="\ufffd")
+        assert history.attempts(record._replace(job_id=job_id)) == [record]
+        assert history.find(record.run_id) == record._replace(log="\ufffd")
 
 
 def test_what_runs_again_is_no_longer_under_way_as_what_it_was(database):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -73,7 +72,7 @@ def keep(scheduler, client) -> Callable[..., RunRecord]:
     def end(number: int, outcome: Any = "succeeded", job_id: str = "job", **more: Any) -> RunRecord:
         fire = START + timedelta(seconds=number)
         run_id = f"{first_run_id(micros(fire))[:-12]}{number:012x}"
-        record = replace(RunRecord(run_id, run_id, job_id, fire, outcome, "schedule", "host:1"), **more)
+        record = RunRecord(run_id, run_id, job_id, fire, outcome, "schedule", "host:1")._replace(**more)
         scheduler.scheduler.stream.emit(RunEnded(record, "default"))
         return record
 
@@ -204,7 +203,7 @@ async def test_the_runs_of_a_job_are_not_asked_for_twice(client):
 
 async def test_the_runs_of_a_job_are_listed_by_its_fires(client, keep):
     one, two = keep(2), keep(3)
-    late = replace(one, run_id=f"{two.run_id[:-1]}9", fire_id="f", scheduled_at=START)
+    late = one._replace(run_id=f"{two.run_id[:-1]}9", fire_id="f", scheduled_at=START)
     keep(4, run_id=late.run_id, scheduled_at=START)
     keep(5, job_id="other")
     assert await listed(client, "/jobs/job/runs") == [two.run_id, one.run_id, late.run_id]

@@ -163,7 +163,7 @@ class SqlHistory:
         known = text(f"SELECT run_id FROM {self._runs} WHERE {self._dialect.within('run_id', 'ids')}")
         ids = self._dialect.pack(record.run_id for record in records)
         written = {row.run_id for row in conn.execute(known, {"ids": ids})}
-        new = [replace(record, job_id=_id(record.job_id)) for record in records if record.run_id not in written]
+        new = [record._replace(job_id=_id(record.job_id)) for record in records if record.run_id not in written]
         self._dialect.insert(conn, "runs", RUN_COLUMNS, [run_row(record, None, None, None) for record in new])
         outputs = [row for record in new if (row := output_row(record)) is not None]
         self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
