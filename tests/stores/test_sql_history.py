@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -283,7 +282,7 @@ def test_a_run_that_nobody_knows_is_none(kept):
 
 def test_all_attempts_at_a_fire_are_found_in_their_order(kept):
     first = ended(1, "lost", final=False)
-    second = replace(ended(1, "failed", late=5, attempt=2, final=False), fire_id=first.fire_id)
+    second = ended(1, "failed", late=5, attempt=2, final=False)._replace(fire_id=first.fire_id)
     third = under_way(1, run_id=run_id(NOW + timedelta(seconds=9)), fire_id=first.fire_id, attempt=3)
     by_hand = ended(1, late=7)
     kept.add(third, by_hand, second, first, ended(1, job_id="other", late=2))
