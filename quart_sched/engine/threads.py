@@ -26,7 +26,7 @@ class WorkerThreads:
     def submit(self, call: Call) -> None:
         """Run `call`, which must not raise, in one of the threads."""
         self._calls.put(call)
-        if self._idle.acquire(blocking=False):
+        if len(self._threads) == self.limit or self._idle.acquire(blocking=False):
             return
         with self._lock:
             if len(self._threads) < self.limit:
@@ -48,7 +48,9 @@ class WorkerThreads:
             call()
             # Not held through the next wait: a finished job's arguments would live as long as the thread idles.
             del call
-            self._idle.release()
+            # Once all threads are there, nobody asks any more who is idle, and this costs as much as the queue itself.
+            if len(self._threads) < self.limit:
+                self._idle.release()
 
 
 class StoreThread:

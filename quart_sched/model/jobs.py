@@ -42,7 +42,7 @@ class ScheduledJob(Job):
     Jobs out of APScheduler's own stores are no ScheduledJobs: read these attributes with `getattr` and a default.
     """
 
-    __slots__ = ("broken", "incarnation", "last_fire", "modified", "paused_by", "policy", "source", "version")
+    __slots__ = ("broken", "incarnation", "last_fire", "modified", "paused_by", "policy", "source", "text", "version")
 
     broken: str | None
     """Why no process can run the job; None for a job in order."""
@@ -56,6 +56,8 @@ class ScheduledJob(Job):
     """Who paused the job; None where nobody did."""
     policy: Policy
     source: Literal["added", "declared"]
+    text: tuple[Any, str] | None
+    """The job as JSON text, behind all that this depends on and that can change without `_modify`; None: not known."""
     version: int
     """Moves with each change to the job, not with its fires; 0 in a store that is not shared."""
 
@@ -64,14 +66,14 @@ class ScheduledJob(Job):
         job: ScheduledJob = super().__new__(cls)
         job.broken, job.last_fire, job.paused_by = None, None, None
         job.incarnation, job.source, job.version = "", "added", 0
-        job.modified, job.policy = False, DEFAULT
+        job.modified, job.policy, job.text = False, DEFAULT, None
         return job
 
     def _modify(self, **changes: Any) -> None:
         of_policy, others = split(changes)
         policy = with_changes(others.pop("policy", self.policy), of_policy)
         super()._modify(**others)
-        self.policy = policy
+        self.policy, self.text = policy, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,12 @@ _SLICE = 0.002
 
 def as_json(front: APScheduler, data: Any, status: int = 200) -> Response:
     """Answer with `data`."""
-    return Response(_dump(data, front.settings.pretty_json), status, mimetype="application/json")
+    return Response(as_text(front, data), status, mimetype="application/json")
+
+
+def as_text(front: APScheduler, data: Any) -> str:
+    """Return the JSON text."""
+    return _dump(data, front.settings.pretty_json)
 
 
 def as_error(front: APScheduler, status: int, message: str) -> Response:
@@ -28,26 +33,25 @@ def as_error(front: APScheduler, status: int, message: str) -> Response:
     return as_json(front, {"error_message": message}, status)
 
 
-async def as_array(front: APScheduler, items: Iterable[dict[str, Any]]) -> Response:
-    """Answer with a list, however long it is."""
+async def as_array(front: APScheduler, items: Iterable[str]) -> Response:
+    """Answer with a list of items, however long it is; each is one that `as_text` made."""
     return Response(await array(items, pretty=front.settings.pretty_json), mimetype="application/json")
 
 
-async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[dict[str, Any]]) -> Response:
-    """Answer with an object that has `items` as its last key, however many they are."""
+async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[str]) -> Response:
+    """Answer with an object that has `items` as its last key, however many texts they are."""
     pretty = front.settings.pretty_json
     empty = _dump(head | {"items": []}, pretty)
     before, _, after = empty.rpartition("[]")
     return Response(before + await array(items, pretty=pretty, depth=1) + after, mimetype="application/json")
 
 
-async def array(items: Iterable[dict[str, Any]], *, pretty: bool, depth: int = 0) -> str:
-    """Return a JSON array, as it stands `depth` levels deep; a long one is written in slices."""
+async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> str:
+    """Return a JSON array of these texts, as it stands `depth` levels deep; a long one is written in slices."""
     parts = []
     margin = "  " * depth
     slice_end = time.perf_counter() + _SLICE
-    for item in items:
-        text = _dump(item, pretty)
+    for text in items:
         parts.append(textwrap.indent(text, margin + "  ") if pretty else text)
         if time.perf_counter() > slice_end:
             await asyncio.sleep(0)

@@ -14,11 +14,11 @@ from werkzeug.http import parse_etags
 from ..errors import InvalidDefinition, JobNotFound, SchedulerError
 from ..model.backfill import BackfillRequest
 from ..model.fields import Field, Schema, listing, record, ref, wrong
-from ..model.jobs import JobChanges, JobDefinition, from_wire, to_wire
+from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
 from ..model.overrides import Overrides
 from ..model.runs import PAGE_LIMIT
 from . import security
-from .answers import as_array, as_json, as_listing, is_unicode
+from .answers import as_array, as_json, as_listing, as_text, is_unicode
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -42,11 +42,11 @@ async def add_job(front: APScheduler, body: dict[str, Any]) -> Response:
 async def get_jobs(front: APScheduler, limit: int | None = None, cursor: str | None = None) -> Response:
     """Answer GET /jobs: with all jobs, or with a page of them where `limit` or `cursor` asks for one."""
     if limit is None and cursor is None:
-        return await as_array(front, (shown(front, job) for job in await front.aio.get_jobs()))
+        return await as_array(front, (_text(front, job) for job in await front.aio.get_jobs()))
     # In the order of their ids, which stays as it is while jobs fire.
     page = await front.aio.job_page(sort="id", limit=limit or PAGE_LIMIT.schema["default"], after=cursor)
     following = _cursor_of(page.items[-1][0].id) if page.next is not None else None
-    return await as_listing(front, {"next": following}, (shown(front, job) for _, job in page.items))
+    return await as_listing(front, {"next": following}, (_text(front, job) for _, job in page.items))
 
 
 def _cursor_of(job_id: str) -> str:
@@ -175,6 +175,19 @@ async def by_whole_id(front: APScheduler, job_id: str, error: SchedulerError) ->
 def shown(front: APScheduler, job: Job) -> dict[str, Any]:
     """Return the job as the API shows it."""
     return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job))
+
+
+def _text(front: APScheduler, job: Job) -> str:
+    """Return the job's JSON text, which is kept with the job until that changes."""
+    broken = front.scheduler.catalogue.broken_reason(job)
+    what = (job.next_run_time, broken, job._jobstore_alias, front.settings.pretty_json)
+    kept = getattr(job, "text", None)
+    if kept is not None and kept[0] == what:
+        return str(kept[1])
+    text = as_text(front, to_wire(job, broken=broken))
+    if isinstance(job, ScheduledJob):
+        job.text = (what, text)
+    return text
 
 
 def _as_job(front: APScheduler, job: Job) -> Response:

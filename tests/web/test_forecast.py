@@ -221,7 +221,7 @@ async def test_others_get_their_turn_while_a_long_forecast_is_written(client, sc
             turns += 1
 
     waiting = asyncio.create_task(others())
-    text = await answers.array((fire.to_wire() for fire in found.items), pretty=False)
+    text = await answers.array((json.dumps(fire.to_wire()) for fire in found.items), pretty=False)
     over.set()
     await waiting
     assert len(json.loads(text)) == 10_000

@@ -566,3 +566,24 @@ def test_nothing_that_a_client_sends_makes_a_500(data: dict[str, Any]) -> None:
             return [*statuses, (await client.get("/scheduler/jobs")).status_code]
 
     assert all(status < 500 for status in asyncio.run(exchange()))
+
+
+async def test_the_list_shows_each_change_at_once(client, scheduler, clock):
+    """The list keeps each job's text until that changes: by a fire, a modification, a pause, or for being broken."""
+
+    async def listed() -> dict[str, Any]:
+        (shown,) = (await send(client, "GET", "/scheduler/jobs"))[1]
+        assert shown == (await send(client, "GET", "/scheduler/jobs/job"))[1]
+        return shown
+
+    first = await listed()
+    assert await listed() == first
+    await clock.advance(hours=1)
+    assert (await listed())["next_run_time"] > first["next_run_time"]
+    await send(client, "PATCH", "/scheduler/jobs/job", {"name": "other", "max_instances": 2, "timeout": 5})
+    changed = await listed()
+    assert (changed["name"], changed["max_instances"], changed["timeout"]) == ("other", 2, 5)
+    await send(client, "POST", "/scheduler/jobs/job/pause")
+    assert (await listed())["state"] == "paused"
+    scheduler.scheduler.catalogue.slots["default"].broken["job"] = "its trigger raised"
+    assert (await listed())["broken"] == "its trigger raised"
