@@ -15,7 +15,10 @@ from pathlib import Path
 
 from .harness import Options, draw, load, machine
 
-BENCHMARKS = ("dispatch", "threads", "sql", "latency", "claims_at_scale")
+BENCHMARKS = (
+    "dispatch", "threads", "sql", "latency", "scale", "startup", "soak", "claims_at_scale", "fleet", "dashboard",
+    "virtual_time",
+)  # fmt: skip
 
 
 def run(names: list[str], options: Options) -> list[str]:

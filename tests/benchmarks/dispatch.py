@@ -17,7 +17,7 @@ from .contenders import CONTENDERS, Plan, moment, no_history, serving
 from .harness import OURS, Figures, Options, Report, Results, Table, Target, TooSlow, bars, compete, table
 
 ASYNC, FLASK, RAW, SLICED = "AsyncIOScheduler", "Flask-APScheduler", "raw asyncio", "raw asyncio, sliced"
-SET_UP = 1 / 3000
+SET_UP = 1 / 6000
 """Seconds that are allowed for adding one job, before all are due."""
 STUCK = 4.0
 """Seconds without any run after which no more are expected."""

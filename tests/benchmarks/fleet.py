@@ -1,21 +1,14 @@
 """How late jobs start in a fleet, how little a slow database holds up HTTP, and how little an idle process asks for.
 
-Run it by hand, from the top of the repository, all of it or one part::
-
-    python tests/benchmarks/latency.py [start] [http] [idle] [--rounds N]
-
-- start: 4 processes share 200 jobs that are due each second; the time from when a job is due until it runs.
-- http: requests to a hello route, one each 10 ms, of a process without a scheduler and of one with 20 jobs each second
-  whose database answers each statement 200 ms late, by turns (A B A B ...), so that what else the machine does falls on
-  both. A request that had to wait for the one before it counts from when it was due. Printed are medians of the rounds.
-- idle: the statements of one process that has nothing to do, by how often they come in each poll interval.
+- Start: 4 processes share 200 jobs that are due each second; the time from when a job is due until it runs.
+- HTTP: requests to a hello route, one each 10 ms, of a process without a scheduler and of one with 20 jobs each second
+  whose database answers each statement 200 ms late, both at once, so that what else the machine does falls on both.
+- Idle: the statements of one process that has nothing to do, by how often they come in each poll interval.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import logging
 import statistics
 import tempfile
 import time
@@ -29,86 +22,67 @@ import sqlalchemy as sa
 from quart import Quart
 
 from quart_sched import APScheduler
-from tests.faults.accounts import percentile
 from tests.faults.fleet import Process, Size
 from tests.faults.trials import FAULTS, attempt
 from tests.servers.databases import DATABASES, PostgreSQL
 from tests.servers.proxy import Proxy
 
+from .harness import Options, Report, Table, medians, percentile, short, table
+from .requests import request
+
 KINDS = [kind for kind, cls in DATABASES.items() if cls.missing() is None]
 LATE = 0.2
 """Seconds by which the database answers late."""
-REQUESTS = 2000
 PACE = 0.01
 """Seconds from one request to the next."""
-PER_CONNECTION = 500
-"""Requests after which another connection is opened: Hypercorn closes each after a thousand."""
 INTERVALS = 20
 """Poll intervals for which an idle process is watched."""
 
 
-def start(rounds: int) -> None:
-    """Print the latencies of a fleet."""
-    size = Size(seconds=15, processes=4, jobs=200, heartbeat=5, lease=20)
-    print("\n| database | runs | start p50, ms | start p99, ms |\n|---|---|---|---|")
-    for kind in KINDS:
+def start(options: Options) -> Report:
+    """Measure the lateness in a fleet."""
+    rows, notes = [], []
+    processes, jobs = options.size(4, 1), options.size(200, 10)
+    size = Size(seconds=options.size(15, 2), processes=processes, jobs=jobs, heartbeat=5, lease=20)
+    for kind in KINDS[: 1 if options.quick else None]:
         reports = []
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             with DATABASES[kind]() as database, tempfile.TemporaryDirectory() as folder:
                 database.settle_in()
                 reports.append(asyncio.run(attempt(FAULTS[0], database, size, Path(folder))))
-        p50, p99 = (1000 * statistics.median(getattr(report, name) for report in reports) for name in ("p50", "p99"))
-        print(f"| {DATABASES[kind].label} | {sum(report.started for report in reports)} | {p50:.1f} | {p99:.1f} |")
-        for problem in (problem for report in reports for problem in report.problems):
-            print(f"wrong: {problem}")
+        lags = (1000 * statistics.median(getattr(report, name) for report in reports) for name in ("p50", "p99"))
+        rows.append((DATABASES[kind].label, str(sum(report.started for report in reports)), *map(short, lags)))
+        notes += [f"Wrong: {problem}" for report in reports for problem in report.problems]
+    title = f"{processes} processes, {jobs} jobs a second"
+    return Report([Table(title, ("database", "runs", "start p50, ms", "start p99, ms"), rows)], notes=notes)
 
 
-def http(rounds: int) -> None:
-    """Print how long a hello route takes beside a scheduler whose database is slow."""
-    results: dict[str, list[list[float]]] = {"no scheduler": [], "database 200 ms late": []}
+def http(options: Options) -> Report:
+    """Measure how long a hello route takes beside a scheduler whose database is slow."""
+    count = options.size(2000, 20)
+    found: dict[str, list[list[float]]] = {"no scheduler": [], "database 200 ms late": []}
     with PostgreSQL() as database, Proxy(database.port, late=LATE) as proxy, tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds):
+        for number in range(options.rounds):
             url = proxy.through(database.create(f"slow_{number}"))
             place = Path(folder) / str(number)
-            for lags, all_lags in zip(asyncio.run(_measure_http(place, url)), results.values(), strict=True):
-                all_lags.append(sorted(lags))
-    print("\n| contender | requests | p50, ms | p99, ms | longest, ms |\n|---|---|---|---|---|")
-    p99s = {}
-    for name, all_lags in results.items():
-        figures = [[percentile(lags, percent) for percent in (50, 99, 100)] for lags in all_lags]
-        p50, p99s[name], longest = (1000 * statistics.median(column) for column in zip(*figures, strict=True))
-        print(f"| {name} | {rounds} x {REQUESTS} | {p50:.2f} | {p99s[name]:.2f} | {longest:.1f} |")
-    print(f"\nratio of p99: {p99s['database 200 ms late'] / p99s['no scheduler']:.2f}")
+            for lags, all_lags in zip(asyncio.run(_measure_http(place, url, count)), found.values(), strict=True):
+                all_lags.append(lags)
+    results = {
+        name: medians([{f"p{of}": 1000 * percentile(lags, of) for of in (50, 99, 100)} for lags in all_lags])
+        for name, all_lags in found.items()
+    }
+    columns = {"HTTP p99, ms": "p99", "p50, ms": "p50", "longest, ms": "p100"}
+    title = f"{count} requests, 20 jobs a second, a slow database"
+    return Report([table(title, results, columns, against="no scheduler")])
 
 
-async def _measure_http(folder: Path, url: str) -> list[list[float]]:
+async def _measure_http(folder: Path, url: str, count: int) -> list[list[float]]:
     """Return the seconds that each request took, without and with a scheduler."""
     folder.mkdir()
     async with _server(folder / "without", None) as without, _server(folder / "with", url) as with_:
         begin = time.perf_counter()
-        return list(await asyncio.gather(_request(without.port, begin), _request(with_.port, begin + PACE / 2)))
-
-
-async def _request(port: int, begin: float) -> list[float]:
-    lags = []
-    request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
-    answered = begin
-    for number in range(REQUESTS):
-        if number % PER_CONNECTION == 0:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        due = begin + number * PACE
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        sent = due if answered > due else time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(len(b"hello"))
-        answered = time.perf_counter()
-        assert b" 200 " in head
-        assert body == b"hello"
-        lags.append(answered - sent)
-        if (number + 1) % PER_CONNECTION == 0:
-            writer.close()
-    return lags
+        asked = (request(server.port, begin + half, PACE, count) for server, half in ((without, 0), (with_, PACE / 2)))
+        return list(await asyncio.gather(*asked))
 
 
 @asynccontextmanager
@@ -127,22 +101,27 @@ async def _server(folder: Path, url: str | None) -> AsyncIterator[Process]:
         process.kill()
 
 
-def idle(_: int) -> None:
-    """Print what one process with nothing to do asks of its database."""
-    for kind in KINDS:
+def idle(options: Options) -> Report:
+    """See what one process with nothing to do asks of its database."""
+    report, intervals = Report(), options.size(INTERVALS, 1)
+    for kind in KINDS[: 1 if options.quick else None]:
         with DATABASES[kind]() as database:
-            seen = asyncio.run(_watch(database.create("idle")))
-        print(f"\n| {DATABASES[kind].label}: statement | per poll interval | mean, ms |\n|---|---|---|")
-        for statement, times in sorted(seen.items(), key=lambda item: -len(item[1])):
-            print(f"| {statement} | {len(times) / INTERVALS:.2f} | {1000 * statistics.mean(times):.2f} |")
-        print(f"| all | {sum(map(len, seen.values())) / INTERVALS:.2f} | |")
+            seen = asyncio.run(_watch(database.create("idle"), intervals))
+        rows = [
+            (statement, short(len(times) / intervals), short(1000 * statistics.mean(times)))
+            for statement, times in sorted(seen.items(), key=lambda item: -len(item[1]))
+        ]
+        rows.append(("all", short(sum(map(len, seen.values())) / intervals), ""))
+        title = f"Idle: statements of one process, {DATABASES[kind].label}"
+        report.tables.append(Table(title, ("statement", "per poll interval", "mean, ms"), rows))
+    return report
 
 
 async def tick() -> None:
     """Do nothing, once in an hour."""
 
 
-async def _watch(url: str) -> dict[str, list[float]]:
+async def _watch(url: str, intervals: int) -> dict[str, list[float]]:
     """Return the seconds that each statement took, by its beginning."""
     seen: dict[str, list[float]] = defaultdict(list)
 
@@ -158,33 +137,23 @@ async def _watch(url: str) -> dict[str, list[float]]:
         app = Quart("idle")
         app.config.update(SCHEDULER_JOBSTORES={"default": {"type": "sqlalchemy", "url": url}}, SCHEDULER_TIMEZONE="UTC")
         scheduler = APScheduler(app=app)
-        scheduler.add_job("tick", tick, trigger="interval", hours=1)
+        scheduler.add_job("tick", "tests.benchmarks.fleet:tick", trigger="interval", hours=1)
         scheduler.start()
         async with app.test_app():
             await asyncio.sleep(3)
             seen.clear()
-            await asyncio.sleep(INTERVALS * 1.0)
+            await asyncio.sleep(intervals * 1.0)
             return dict(seen)
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", before)
         sa.event.remove(sa.Engine, "after_cursor_execute", after)
 
 
-PARTS = {"start": start, "http": http, "idle": idle}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Latencies of the SQL store.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    for part in options.parts or PARTS:
-        PARTS[part](options.rounds)
-
-
-if __name__ == "__main__":
-    # The job's function is found by name, in the module and not in the script that runs it.
-    from tests.benchmarks import latency
-
-    latency.main()
+def run(options: Options) -> Report:
+    """Measure all three."""
+    parts = [start(options), *([] if options.quick else [http(options)]), idle(options)]
+    whole = Report()
+    for part in parts:
+        whole.tables += part.tables
+        whole.notes += part.notes
+    return whole
