@@ -43,7 +43,7 @@ def start(options: Options) -> Report:
     """Measure the lateness in a fleet."""
     rows, notes = [], []
     processes, jobs = options.size(4, 1), options.size(200, 10)
-    size = Size(seconds=options.size(15, 2), processes=processes, jobs=jobs, heartbeat=5, lease=20)
+    size = Size(seconds=options.size(15, 1), processes=processes, jobs=jobs, heartbeat=5, lease=20)
     for kind in KINDS[: 1 if options.quick else None]:
         reports = []
         for _ in range(options.rounds):

@@ -124,20 +124,6 @@ class Report:
 # Measuring
 
 
-def call(module: str, contender: str, **params: Any) -> Figures:
-    """Return what `measure` of the module gives for this contender, in a process of its own."""
-    for patience in (1.0, 2.0, 4.0, 8.0, 16.0):
-        given = json.dumps(params | {"patience": patience})
-        command = [sys.executable, "-m", "tests.benchmarks.child", module, contender, given]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            figures: Figures = json.loads(done.stdout.splitlines()[-1])
-            return figures
-        if done.returncode != TOO_SLOW:
-            break
-    raise RuntimeError(f"{contender} in {module} {params} ended with {done.returncode}:\n{done.stderr[-4000:]}")
-
-
 def compete(
     module: str,
     contenders: Iterable[str],
@@ -148,26 +134,41 @@ def compete(
 ) -> Results:
     """Let the contenders take turns; return the median of each of their figures.
 
-    `prepare` returns more parameters for each turn, such as an empty database.
+    `prepare` returns more parameters for each attempt, such as an empty database.
     """
     names = list(contenders)
     found: dict[str, list[Figures]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            given = params | prepare()
-            found[name].append(_call_here(module, name, given) if options.quick else call(module, name, **given))
+            found[name].append(take_turn(module, name, options, prepare=prepare, **params))
     return {name: medians(figures) for name, figures in found.items()}
 
 
-def _call_here(module: str, contender: str, params: dict[str, Any]) -> Figures:
-    """The same in this process: starting Python takes longer than all the rest where sizes are tiny."""
-    for patience in (0.2, 0.8, 3.2):
+def take_turn(
+    module: str, contender: str, options: Options, *, prepare: Callable[[], dict[str, Any]] = dict, **params: Any
+) -> Figures:
+    """Return what `measure` of the module gives for a contender, with as much time to set up as it turns out to need.
+
+    That is in a process of its own; in this one where all is tiny, and starting Python would take the longest.
+    """
+    evaluate_there = evaluate if options.quick else _evaluate_apart
+    for patience in (0.15, 0.6, 2.4) if options.quick else (1.0, 2.0, 4.0, 8.0, 16.0):
         try:
-            figures: Figures = evaluate(module, contender, params | {"patience": patience})
+            figures: Figures = evaluate_there(module, contender, params | prepare() | {"patience": patience})
         except TooSlow:
             continue
         return figures
-    raise RuntimeError(f"{contender} in {module} {params} is not ready in time")
+    raise RuntimeError(f"the jobs of {contender} in {module} {params} are not ready in time")
+
+
+def _evaluate_apart(module: str, contender: str, params: dict[str, Any]) -> Any:
+    command = [sys.executable, "-m", "tests.benchmarks.child", module, contender, json.dumps(params)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == TOO_SLOW:
+        raise TooSlow
+    if done.returncode:
+        raise RuntimeError(f"{contender} in {module} {params} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def evaluate(module: str, contender: str, params: dict[str, Any]) -> Any:

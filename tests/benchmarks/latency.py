@@ -103,8 +103,8 @@ async def _request(port: int, rate: float, seconds: float) -> list[float]:
 def run(options: Options) -> Report:
     """Measure idle, beside HTTP, and from SQL stores."""
     report = Report()
-    jobs, seconds = options.size(1000, 20), 0.5 if options.quick else 10.0
-    everyone = [RAW, OURS, ASYNC, FLASK, "quart-tasks"]
+    jobs, seconds = options.size(1000, 20), 0.3 if options.quick else 10.0
+    everyone = [RAW, OURS, ASYNC, *([] if options.quick else [FLASK, "quart-tasks"])]
     idle = compete("latency", everyone, options, jobs=jobs, seconds=seconds)
     report.tables.append(table(f"{jobs:,} jobs a second, idle", idle, LATENESS, against=RAW))
     requests = options.size(400, 40)
@@ -124,8 +124,8 @@ def run(options: Options) -> Report:
     for kind in ("sqlite",) if options.quick else ("sqlite", "postgresql"):
         with DATABASES[kind]() as database:
             stored = compete(
-                "latency", ["none", OURS, ASYNC, FLASK], options, prepare=fresh(database), jobs=jobs, seconds=seconds,
-                requests=requests, set_up=0.012,
+                "latency", ["none", OURS, ASYNC, *everyone[3:4]], options, prepare=fresh(database), jobs=jobs,
+                seconds=seconds, requests=requests, set_up=0.012,
             )  # fmt: skip
         title = f"{jobs} jobs a second from {database.label}, and {requests} requests"
         report.tables.append(table(title, stored, HTTP, against="none"))

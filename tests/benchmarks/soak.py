@@ -18,7 +18,7 @@ from quart_sched.testing import VirtualEventLoop
 
 from . import score
 from .contenders import Ours, Plan, serving
-from .harness import OURS, Figures, Options, Report, Table, Target, call, evaluate, percentile, short
+from .harness import OURS, Figures, Options, Report, Table, Target, percentile, short, take_turn
 from .scale import resident
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -103,13 +103,8 @@ def run(options: Options) -> Report:
     """Soak in virtual and in real time."""
     jobs = options.size(1000, 10)
     minutes, hours = (0.02, 0.01) if options.quick else (options.soak_minutes, options.soak_hours)
-    if options.quick:
-        virtual, real = (
-            evaluate("soak", OURS, {"jobs": jobs, "patience": 1.0} | length)
-            for length in ({"hours": hours}, {"minutes": minutes})
-        )
-    else:
-        virtual, real = call("soak", OURS, jobs=jobs, hours=hours), call("soak", OURS, jobs=jobs, minutes=minutes)
+    virtual = take_turn("soak", OURS, options, jobs=jobs, hours=hours)
+    real = take_turn("soak", OURS, options, jobs=jobs, minutes=minutes)
     columns = ("time", "ran", "MB at first", "MB at the end", "tasks left", "threads left", "p99 at first, ms", "last")
     keys = ("ran", "begin", "end", "tasks", "threads", "first", "last")
     nothing = float("nan")

@@ -9,7 +9,7 @@ from tests.servers.databases import DATABASES
 
 from .claims_at_scale import claim
 from .dispatch import ASYNC, FIGURES, FLASK
-from .harness import OURS, Options, Report, Table, Target, bars, compete, medians, short, table
+from .harness import OURS, Figures, Options, Report, Table, Target, bars, compete, medians, short, table
 from .latency import fresh
 
 SET_UP = 0.012
@@ -35,11 +35,18 @@ def run(options: Options) -> Report:
             Target(f"{database.label}: longest gap, ms", results[OURS]["gap"], 10.0),
         ]
         if options.quick:
-            return report
-    jobs = 10_000
+            break
+    report.plots += [bars("sql_rate", "jobs/s", by_label, "rate"), bars("sql_gap", "longest gap, ms", by_label, "gap")]
+    if not options.quick:
+        _add_pair(report, options, 10_000)
+    return report
+
+
+def _add_pair(report: Report, options: Options, jobs: int) -> None:
+    """Compare two processes on one PostgreSQL with one."""
     with DATABASES["postgresql"]() as database:
         database.settle_in()
-        found = {1: [], 2: []}
+        found: dict[int, list[Figures]] = {1: [], 2: []}
         for number in range(options.rounds):
             for processes, figures in found.items():
                 figures.append(claim(database, f"pair_{number}_{processes}", processes, jobs))
@@ -47,5 +54,3 @@ def run(options: Options) -> Report:
     rows = [(str(processes), short(rate), short(rate / rates[1])) for processes, rate in rates.items()]
     report.tables.append(Table(f"{jobs:,} due in one PostgreSQL", ("processes", "jobs/s", "ratio to one"), rows))
     report.targets.append(Target("two processes to one (of 4 cores)", rates[2] / rates[1], 1.5, at_least=True))
-    report.plots += [bars("sql_rate", "jobs/s", by_label, "rate"), bars("sql_gap", "longest gap, ms", by_label, "gap")]
-    return report

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import score
 from .contenders import Ours, Plan, serving
-from .harness import OURS, ROOT, Figures, Options, Report, Table, Target, bars, call, evaluate, medians, short
+from .harness import OURS, ROOT, Figures, Options, Report, Table, Target, bars, medians, short, take_turn
 
 IMPORTS = {
     "quart_sched": ("quart", "quart_sched"),
@@ -69,11 +69,7 @@ def run(options: Options) -> Report:
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite:///{Path(folder) / 'jobs.db'}"
-            params = {"jobs": jobs, "url": url}
-            if options.quick:
-                times.append([evaluate("startup", OURS, params | {"patience": 1.0}) for _ in range(2)])
-            else:
-                times.append([call("startup", OURS, **params) for _ in range(2)])
+            times.append([take_turn("startup", OURS, options, jobs=jobs, url=url) for _ in range(2)])
     rows = []
     for number, what in enumerate(("an empty database", "one that has them")):
         declare, start = (statistics.median(pair[number][key] for pair in times) for key in ("declare", "start"))
