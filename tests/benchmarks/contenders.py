@@ -87,6 +87,10 @@ class Contender:
         """Add a job that is due each day at this time."""
         raise NotImplementedError
 
+    def reschedule(self, number: int, every: float) -> None:
+        """Give a job another interval."""
+        raise NotImplementedError
+
     async def start(self) -> None:
         """Start, in the app that serves; return when the jobs are in the store."""
 
@@ -128,6 +132,9 @@ class Ours(Contender):
         self._jobs += 1
         self.scheduler.add_job(str(number), self.body, args=(number,), **trigger)
 
+    def reschedule(self, number: int, every: float) -> None:
+        self.scheduler.modify_job(str(number), trigger="interval", seconds=every)
+
     async def start(self) -> None:
         self.scheduler.start()
         while self.plan.url is not None and len(await self.scheduler.aio.get_jobs()) < self._jobs:
@@ -166,6 +173,9 @@ class APSchedulerAsync(Contender):
     def _add(self, number: int, trigger: str, **fields: Any) -> None:
         self.scheduler.add_job(self.body, trigger, id=str(number), args=(number,), **fields)
 
+    def reschedule(self, number: int, every: float) -> None:
+        self.scheduler.reschedule_job(str(number), trigger="interval", seconds=every)
+
     async def start(self) -> None:
         self.scheduler.start()
 
@@ -197,6 +207,9 @@ class FlaskAPScheduler(APSchedulerAsync):
 
     def _add(self, number: int, trigger: str, **fields: Any) -> None:
         self.scheduler.add_job(str(number), self.body, trigger=trigger, args=(number,), **fields)
+
+    def reschedule(self, number: int, every: float) -> None:
+        self.scheduler.modify_job(str(number), trigger="interval", seconds=every)
 
 
 class RawAsyncio(Contender):

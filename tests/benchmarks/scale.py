@@ -1,7 +1,9 @@
 """What a great many jobs cost: changing one of them, having nothing to do, the memory of each, and listing them.
 
-Times are medians of one call among very many jobs that are not due. An idle wake-up is the processor's time for finding
-that nothing is due; the listing is `GET /jobs`, the first one after the start and one after that.
+Times are medians of one call among very many jobs that are not due: its own time, without that of the wake-up which
+follows. To move a job is to give it another next fire, to reschedule it another interval. An idle wake-up is the
+processor's time for finding that nothing is due; the listing is `GET /jobs`, the first one after the start and those
+after it.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from . import score
-from .contenders import CONTENDERS, Plan, serving
+from .contenders import CONTENDERS, Plan, moment, serving
 from .dispatch import ASYNC, FLASK, Heartbeat
 from .harness import OURS, Figures, Options, Report, Target, bars, compete, table
 
 HOUR = 3600.0
-VERBS = {"add, µs": "add", "rename, µs": "rename", "move, µs": "move", "remove, µs": "remove"}
-STANDING = {"idle wake-up, µs": "idle", "memory per job, bytes": "memory", "ran": "ran"}
+VERBS = {f"{verb}, µs": verb for verb in ("add", "rename", "move", "reschedule", "remove")}
+STANDING = {"idle wake-up, µs": "idle", "memory per job, bytes": "memory"}
 LISTING = {"GET /jobs again, ms": "again", "first, ms": "first", "longest gap, ms": "gap", "MB": "size"}
 
 
@@ -40,8 +42,8 @@ async def measure(name: str, jobs: int, patience: float, listing: bool = False) 
         before, due = resident(), time.time() + HOUR
         for number in range(jobs):
             contender.interval(number, due + number / jobs * HOUR, 2 * HOUR)
-        # The scheduler gets to see them all.
-        await asyncio.sleep(0.2)
+            # What is put off until the loop has time must not pile up.
+            await asyncio.sleep(0)
         gc.collect()
         memory = (resident() - before) / jobs
         if listing:
@@ -56,16 +58,10 @@ async def _change(contender: Any, jobs: int, due: float) -> Figures:
     return {
         "add": await _each(some, lambda n: contender.interval(jobs + n, due + n / jobs * HOUR, 2 * HOUR)),
         "rename": await _each(some, lambda n: scheduler.modify_job(str(n), name=f"job {n}")),
-        "move": await _each(some, lambda n: scheduler.modify_job(str(n), max_instances=2, **_later(scheduler, n))),
+        "move": await _each(some, lambda n: scheduler.modify_job(str(n), next_run_time=moment(due + HOUR / 2 + n))),
+        "reschedule": await _each(some, lambda n: contender.reschedule(n, 3 * HOUR)),
         "remove": await _each(some, lambda n: scheduler.remove_job(str(n))),
     }
-
-
-def _later(scheduler: Any, number: int) -> dict[str, Any]:
-    """The change of a job's next fire, by half an hour."""
-    from datetime import timedelta
-
-    return {"next_run_time": scheduler.get_job(str(number)).next_run_time + timedelta(minutes=30)}
 
 
 async def _each(numbers: range, change: Callable[[int], Any]) -> float:
@@ -130,7 +126,7 @@ def run(options: Options) -> Report:
     found = compete("scale", [OURS, ASYNC, FLASK], options, jobs=jobs)
     lists = compete("scale", [OURS, FLASK], options, jobs=listed, listing=True)
     ours, theirs = found[OURS], found[ASYNC]
-    limits = {"add": 0.7, "rename": 0.25, "move": 0.25, "idle": 0.3, "remove": 1.0, "memory": 1.1}
+    limits = {"add": 0.7, "rename": 0.25, "move": 0.25, "reschedule": 0.25, "idle": 0.3, "remove": 1.0, "memory": 1.1}
     targets = [
         Target(f"{jobs:,} jobs: {key} to AsyncIOScheduler's", ours[key] / theirs[key], limit)
         for key, limit in limits.items()
@@ -141,11 +137,10 @@ def run(options: Options) -> Report:
         Target("GET /jobs, first one, to Flask-APScheduler's", lists[OURS]["first"] / lists[FLASK]["first"], 0.25),
         Target("GET /jobs: longest gap, ms", lists[OURS]["gap"], 10.0),
     ]
-    standing = {key: figure for key, figure in STANDING.items() if figure in ours}
     return Report(
         [
             table(f"One of {jobs:,} jobs", found, VERBS, against=ASYNC),
-            table(f"{jobs:,} jobs that are not due", found, standing, against=ASYNC),
+            table(f"{jobs:,} jobs that are not due", found, STANDING, against=ASYNC),
             table(f"{listed:,} jobs as JSON", lists, LISTING, against=FLASK),
         ],
         targets,
