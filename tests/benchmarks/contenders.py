@@ -294,7 +294,9 @@ class QuartTasks(Contender):
         for name, last in self._last.items():
             await self._store.set(name, last)
         self.app.add_background_task(self._tasks.run)
-        await asyncio.sleep(0)
+        # Until each task has found out when it is due.
+        for _ in range(5):
+            await asyncio.sleep(0)
 
 
 class Aiocron(Contender):

@@ -86,7 +86,7 @@ async def watch(due: float, work: score.Score) -> Figures:
         "rate": different / seconds if work.done.is_set() else 0.0,
         "gap": heartbeat.longest * 1000,
         "ran": different,
-        "cpu": cpu / max(different, 1) * 1e6,
+        "cpu": cpu / different * 1e6 if work.done.is_set() else float("nan"),
         "ms": seconds * 1000,
     }
 
