@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 from quart import Quart
@@ -38,7 +39,7 @@ async def work(url: str) -> None:
     scheduler = extension(url)
     scheduler.start()
     async with scheduler.app.test_app():
-        while not await scheduler.aio.workers():
+        while not any(other.worker.endswith(f":{os.getpid()}") for other in await scheduler.aio.workers()):
             await asyncio.sleep(0.05)
         print("joined", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -1,7 +1,8 @@
 """How claims on PostgreSQL scale with processes and jobs, and what the churn leaves in its tables. See SCALE.md.
 
 All jobs are due at one moment, and each process claims, runs and records what it can. Claims per second are from that
-moment until the last run began; transactions, dead rows and sizes are those that PostgreSQL counts.
+moment until the last run began; transactions, dead rows and sizes are those that PostgreSQL counts. Making all jobs due
+leaves dead rows too, which are vacuumed before the moment; what the processes leave is left to the autovacuum.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from tests.servers.databases import DATABASES, Database
 
 from .claimer import extension
-from .harness import ROOT, Figures, Options, Plot, Report, Table, short
+from .harness import ROOT, Figures, Options, Plot, Report, Table, medians, short
 
 LEAD = 3.0
 """Seconds from when all is set up until the jobs are due."""
@@ -29,7 +30,7 @@ SELECT (jsonb_populate_record(jobs, jsonb_build_object(
 FROM quart_sched_jobs AS jobs, generate_series(1, :jobs) AS n WHERE jobs.id = 'model'"""
 _LEFT = "SELECT count(*) FROM quart_sched_jobs WHERE next_us <= :due"
 _RECORDED = "SELECT count(*), max(started_us) - :due FROM quart_sched_runs WHERE sched_us = :due"
-_COUNTERS = "SELECT xact_commit, blk_read_time FROM pg_stat_database WHERE datname = current_database()"
+_COUNTERS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 _TABLES = """SELECT relname, n_dead_tup, n_live_tup, pg_table_size(relid) AS size, pg_indexes_size(relid) AS indexes
 FROM pg_stat_user_tables"""
 
@@ -95,11 +96,11 @@ def _round(url: str, jobs: int, lead: float) -> Figures:
     return figures
 
 
-def claim(database: Database, name: str, processes: int, jobs: int, lead: float = LEAD) -> Figures:
-    """Return the figures of so many processes and jobs, in a database of their own."""
+def claim(database: Database, name: str, processes: int, jobs: int, *, times: int, lead: float = LEAD) -> Figures:
+    """Return the medians for so many processes and jobs, in a database of their own where all are due several times."""
     url = database.create(name)
     fill(url, jobs)
-    return drive(url, processes, jobs, lead=lead)[0]
+    return medians(drive(url, processes, jobs, times, lead))
 
 
 def _execute(url: str, statement: str, **values: Any) -> list[Any]:
@@ -119,7 +120,9 @@ def run(options: Options) -> Report:
         database.settle_in()
         for jobs in sizes:
             for processes in fleets:
-                rates[processes][jobs] = claim(database, f"scale_{processes}_{jobs}", processes, jobs, lead)
+                rates[processes][jobs] = claim(
+                    database, f"scale_{processes}_{jobs}", processes, jobs, times=options.rounds, lead=lead
+                )
         churned = sizes[len(sizes) // 2]
         times = options.size(20, 2)
         url = database.create("churn")
@@ -160,4 +163,4 @@ def _churn_table(churn: list[Figures], jobs: int) -> Table:
         sizes = [f"{name}_{part}" for name in ("jobs", "live", "runs") for part in ("size", "indexes")]
         mb = [short(found[key] / 2**20) for key in sizes]
         rows.append((str(number + 1), short(found["rate"]), short(found["jobs_dead"]), *mb))
-    return Table(f"{jobs:,} jobs, again and again, autovacuum as it comes", columns, rows)
+    return Table(f"{jobs:,} jobs, again and again", columns, rows)

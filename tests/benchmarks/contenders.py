@@ -339,5 +339,7 @@ async def serving(contender: Contender) -> AsyncIterator[None]:
     """Start the contender within the app's life, and stop it."""
     async with contender.app.test_app():
         await contender.start()
-        yield
-        await contender.stop()
+        try:
+            yield
+        finally:
+            await contender.stop()

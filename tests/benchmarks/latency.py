@@ -81,10 +81,12 @@ async def _served(contender: Contender) -> AsyncIterator[int]:
     server = asyncio.create_task(serve(contender.app, config, shutdown_trigger=over.wait))
     await ready.wait()
     await contender.start()
-    yield port
-    await contender.stop()
-    over.set()
-    await server
+    try:
+        yield port
+    finally:
+        await contender.stop()
+        over.set()
+        await server
 
 
 async def _request(port: int, rate: float, seconds: float) -> list[float]:
