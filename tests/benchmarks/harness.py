@@ -152,7 +152,7 @@ def take_turn(
     That is in a process of its own; in this one where all is tiny, and starting Python would take the longest.
     """
     evaluate_there = evaluate if options.quick else _evaluate_apart
-    for patience in (0.15, 0.6, 2.4) if options.quick else (1.0, 2.0, 4.0, 8.0, 16.0):
+    for patience in (0.15, 0.6, 2.4, 9.6) if options.quick else (1.0, 2.0, 4.0, 8.0, 16.0):
         try:
             figures: Figures = evaluate_there(module, contender, params | prepare() | {"patience": patience})
         except TooSlow:
