@@ -28,7 +28,7 @@ from tests.servers.databases import DATABASES, PostgreSQL
 from tests.servers.proxy import Proxy
 
 from .harness import Options, Report, Table, medians, percentile, short, table
-from .requests import request
+from .requests import request_for_a_while
 
 KINDS = [kind for kind, cls in DATABASES.items() if cls.missing() is None]
 LATE = 0.2
@@ -81,7 +81,10 @@ async def _measure_http(folder: Path, url: str, count: int) -> list[list[float]]
     folder.mkdir()
     async with _server(folder / "without", None) as without, _server(folder / "with", url) as with_:
         begin = time.perf_counter()
-        asked = (request(server.port, begin + half, PACE, count) for server, half in ((without, 0), (with_, PACE / 2)))
+        asked = (
+            request_for_a_while(server.port, begin + half, PACE, count)
+            for server, half in ((without, 0), (with_, PACE / 2))
+        )
         return list(await asyncio.gather(*asked))
 
 
