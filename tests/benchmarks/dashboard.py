@@ -1,12 +1,6 @@
-"""How long the dashboard's pages take with many jobs and runs in the store.
+"""How long the dashboard's pages take with many jobs and a week of their runs in SQLite, behind Hypercorn.
 
-Run it by hand, from the top of the repository::
-
-    python -m tests.benchmarks.dashboard [jobs] [runs] [url]
-
-Fills an SQL store (a temporary SQLite file, unless a URL is given) with jobs and a week of runs, serves the dashboard
-with Hypercorn, and prints for each page the median and the longest of ten answers, in milliseconds, and how much of the
-processor's time one costs, for a machine that has more to do.
+The processor's time of one answer is for a machine that has more to do.
 """
 
 from __future__ import annotations
@@ -14,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -28,7 +21,8 @@ from sqlalchemy import text
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import RunRecord, first_run_id
 from tests.dashboard.site import Site
-from tests.stores.cluster import drop_tables
+
+from .harness import Options, Report, Table, short
 
 PAGES = {
     "overview, 24 hours": "/",
@@ -86,42 +80,35 @@ def _run(chance: random.Random, at: datetime, jobs: int) -> RunRecord:
     return RunRecord(run_id, run_id, job_id, at, outcome, "schedule", "web-1:4711", 1, started, finished, *error)
 
 
-def measure(site: Site) -> None:
-    """Print how long each page takes."""
+def measure(site: Site, times: int) -> Table:
+    """Return how long each page takes."""
+    rows = []
     with httpx.Client(timeout=60) as client:
-        print(f"{'page':24} {'median':>7} {'longest':>7} {'CPU':>7} {'kB':>6}")
         for name, path in PAGES.items():
             taken = []
             answer = client.get(site.ui + path)
             used = time.process_time()
-            for _ in range(10):
+            for _ in range(times):
                 begin = time.perf_counter()
                 answer = client.get(site.ui + path)
                 taken.append(1000 * (time.perf_counter() - begin))
-                assert answer.status_code == 200, answer.text
-            used = 100 * (time.process_time() - used)
-            size = len(answer.content) / 1000
-            print(f"{name:24} {statistics.median(taken):7.0f} {max(taken):7.0f} {used:7.0f} {size:6.0f}")
+                if answer.status_code != 200:
+                    raise RuntimeError(f"{path} answers {answer.status_code}: {answer.text}")
+            used = 1000 * (time.process_time() - used) / times
+            figures = (statistics.median(taken), max(taken), used, len(answer.content) / 1000)
+            rows.append((name, *map(short, figures)))
+    return Table("", ("page", "median, ms", "longest, ms", "CPU, ms", "kB"), rows)
 
 
-def main() -> None:
+def run(options: Options) -> Report:
     """Fill, serve and measure."""
-    given = sys.argv[1:]
-    jobs, runs = int(given[0]) if given else 10_000, int(given[1]) if len(given) > 1 else 100_000
-    config: dict[str, Any] = {}
-    url, prefix = given[2] if len(given) > 2 else "sqlite://", f"b{uuid.uuid4().hex[:8]}_"
-    if len(given) > 2:
-        config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": url, "table_prefix": prefix}}
+    jobs, runs = options.size(10_000, 50), options.size(100_000, 100)
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder), **config)
+        site = Site(Path(folder))
         try:
             fill(site, jobs, runs)
-            print(f"{jobs} jobs, {runs} runs")
-            measure(site)
+            found = measure(site, options.size(10, 1))
         finally:
             site.close()
-            drop_tables(url, prefix)
-
-
-if __name__ == "__main__":
-    main()
+    found.title = f"{jobs:,} jobs, {runs:,} runs"
+    return Report([found])

@@ -1,35 +1,27 @@
 """How fast jobs that are all due at once are run, and how long the event loop is held up meanwhile.
 
-Run it by hand, from the top of the repository::
-
-    python tests/benchmarks/dispatch.py [jobs] [rounds]
-
-The contenders take turns (A B A B ...) in this one process: quart_sched, and APScheduler's own AsyncIOScheduler with
-its memory store. Both run the same coroutine inside the Quart app's context. Printed are medians: jobs per second from
-the moment at which they are due until the last has run, and the longest gap of a 1 ms heartbeat on the loop.
+Jobs per second are from the moment at which all are due until the last has run; the gap is the longest time for which
+the loop did not get round to a heartbeat of 1 ms. The CPU time per job is what a busy machine falsifies least.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import platform
-import statistics
-import sys
+import math
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import apscheduler
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from quart import Quart, current_app
+from . import score
+from .contenders import CONTENDERS, Plan, moment, no_history, serving
+from .harness import OURS, Figures, Options, Report, Results, Table, Target, TooSlow, bars, compete, table
 
-from quart_sched import APScheduler
-
-LEAD = 3.0
-"""Seconds between the start and the moment at which all jobs are due."""
+ASYNC, FLASK, RAW, SLICED = "AsyncIOScheduler", "Flask-APScheduler", "raw asyncio", "raw asyncio, sliced"
+SET_UP = 1 / 6000
+"""Seconds that are allowed for adding one job, before all are due."""
+STUCK = 4.0
+"""Seconds without any run after which no more are expected."""
+FIGURES = {"jobs/s": "rate", "longest gap, ms": "gap", "ran": "ran", "CPU per job, µs": "cpu"}
 
 
 class Heartbeat:
@@ -39,6 +31,7 @@ class Heartbeat:
         self.longest = 0.0
 
     async def beat(self) -> None:
+        """Go on until cancelled."""
         last = time.perf_counter()
         while True:
             await asyncio.sleep(0.001)
@@ -47,100 +40,110 @@ class Heartbeat:
             last = now
 
 
-class Work:
-    """The job body: counts, and notes when the last one has run."""
+async def measure(
+    name: str, jobs: int, patience: float, trigger: str = "interval", set_up: float = SET_UP, **plan: Any
+) -> Figures:
+    """Let all jobs be due at once."""
+    cls = CONTENDERS[name]
+    contender = cls(Plan(**plan))
+    work = score.Score(jobs)
+    score.begin(contender.app, work)
+    due = time.time() + (2 + jobs * set_up) * patience
+    due = math.ceil(due) if trigger == "cron" else due
+    for number in range(jobs):
+        if trigger == "cron":
+            contender.cron(number, moment(due))
+        else:
+            contender.interval(number, due, 3600.0)
+    async with serving(contender):
+        return await watch(due, work)
 
-    def __init__(self, jobs: int) -> None:
-        self.left = jobs
-        self.done = asyncio.Event()
-        self.finished = 0.0
 
-    def count(self) -> None:
-        assert current_app.name
-        self.left -= 1
-        if not self.left:
-            self.finished = time.perf_counter()
-            self.done.set()
-
-
-async def measure(due: float, work: Work) -> tuple[float, float]:
-    """Return jobs per second and the longest gap in seconds."""
-    jobs = work.left
-    # What the set-up left behind is collected before, for either contender, not in the middle of the measurement.
+async def watch(due: float, work: score.Score) -> Figures:
+    """Return how fast the jobs ran, and the longest gap in milliseconds. Raises TooSlow where they are not ready."""
+    # What the set-up left behind is collected before, for each contender, not in the middle of the measurement.
     gc.collect()
-    await asyncio.sleep(max(0.0, due - time.time() - 0.2))
+    if time.time() > due - 0.25:
+        raise TooSlow
+    await asyncio.sleep(due - time.time() - 0.2)
     heartbeat = Heartbeat()
     beating = asyncio.create_task(heartbeat.beat())
-    begin = time.perf_counter() + (due - time.time())
-    await asyncio.wait_for(work.done.wait(), 120)
+    begin, cpu = time.perf_counter() + (due - time.time()), time.process_time()
+    await asyncio.sleep(max(0.0, due - time.time()))
+    ran = -1
+    while not work.done.is_set() and ran < len(work.runs):
+        ran = len(work.runs)
+        try:
+            await asyncio.wait_for(work.done.wait(), STUCK)
+        except TimeoutError:
+            continue
+    cpu = time.process_time() - cpu
     await asyncio.sleep(0.05)
     beating.cancel()
-    return jobs / (work.finished - begin), heartbeat.longest
+    seconds = work.last - begin
+    different = len(set(work.runs))
+    return {
+        "rate": different / seconds if work.done.is_set() else 0.0,
+        "gap": heartbeat.longest * 1000,
+        "ran": different,
+        "cpu": cpu / different * 1e6 if work.done.is_set() else float("nan"),
+        "ms": seconds * 1000,
+    }
 
 
-async def run_quart_sched(jobs: int) -> tuple[float, float]:
-    app = Quart("bench")
-    app.config.update(SCHEDULER_JOB_DEFAULTS={"misfire_grace_time": None}, SCHEDULER_TIMEZONE="UTC")
-    scheduler = APScheduler(app=app)
-    work = Work(jobs)
-
-    async def job() -> None:
-        work.count()
-
-    moment = datetime.now(UTC) + timedelta(seconds=LEAD + jobs / 10_000)
-    for number in range(jobs):
-        scheduler.add_job(str(number), job, trigger="interval", seconds=3600, start_date=moment)
-    scheduler.start()
-    async with app.test_app():
-        return await measure(moment.timestamp(), work)
-
-
-async def run_asyncio_scheduler(jobs: int) -> tuple[float, float]:
-    app = Quart("bench")
-    scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None})
-    work = Work(jobs)
-
-    async def job() -> None:
-        async with app.app_context():
-            work.count()
-
-    moment = datetime.now(UTC) + timedelta(seconds=LEAD + jobs / 10_000)
-    for number in range(jobs):
-        scheduler.add_job(job, "interval", id=str(number), seconds=3600, start_date=moment)
-    scheduler.start()
-    result = await measure(moment.timestamp(), work)
-    scheduler.shutdown()
-    await asyncio.sleep(0)
-    return result
-
-
-CONTENDERS: dict[str, Callable[[int], Any]] = {
-    "quart_sched": run_quart_sched,
-    "AsyncIOScheduler": run_asyncio_scheduler,
-}
-
-
-def main() -> None:
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    # Neither contender pays for a log that nobody reads.
-    logging.disable(logging.WARNING)
-    results: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(rounds):
-        for name, run in CONTENDERS.items():
-            results[name].append(asyncio.run(run(jobs)))
-    print(
-        f"{jobs:,} jobs due at once, {rounds} rounds; {platform.python_implementation()} {platform.python_version()}, "
+def run(options: Options) -> Report:
+    """Measure all sizes and kinds."""
+    report = Report()
+    few, many, most = (options.size(size, quick) for size, quick in ((1000, 30), (10_000, 30), (50_000, 30)))
+    everyone = [OURS, ASYNC, FLASK, "quart-tasks", RAW, SLICED]
+    by_size: dict[int, Results] = {}
+    for jobs in dict.fromkeys((few, many, most)):
+        by_size[jobs] = _add(report, options, f"{jobs:,} interval jobs due at once", everyone, jobs=jobs)
+    by_label = {f"{jobs:,} due": results for jobs, results in by_size.items()}
+    report.plots += [
+        bars("dispatch_rate", "jobs/s", by_label, "rate"),
+        bars("dispatch_gap", "longest gap, ms", by_label, "gap"),
+    ]
+    bare = {
+        jobs: _add(report, options, f"{jobs:,} interval jobs, history off", [OURS, ASYNC], jobs=jobs, history=False)
+        for jobs in dict.fromkeys((many, most))
+    }
+    graced = _add(
+        report, options, f"{most:,} with the default grace of 1 s", [OURS, ASYNC, FLASK], jobs=most, grace=True
     )
-    print(f"APScheduler {apscheduler.version}, {platform.machine()}\n")
-    print("| contender | jobs/s | longest gap, ms |\n|---|---|---|")
-    medians = {}
-    for name, values in results.items():
-        rate, gap = (statistics.median(column) for column in zip(*values, strict=True))
-        medians[name] = rate
-        print(f"| {name} | {rate:,.0f} | {gap * 1000:.1f} |")
-    print(f"\nratio {medians['quart_sched'] / medians['AsyncIOScheduler']:.2f}")
+    clocked = [OURS, ASYNC, FLASK, "quart-tasks", "aiocron"]
+    cron = _add(report, options, f"{many:,} cron jobs due at once", clocked, jobs=many, trigger="cron")
+    plain = [OURS, ASYNC, FLASK, "quart-tasks", RAW]
+    sync = _add(report, options, f"{many:,} sync jobs due at once", plain, jobs=many, body="sync")
+    rates = [results[OURS]["rate"] for results in by_size.values()]
+    gap, gap_most = by_size[many][OURS]["gap"], by_size[most][OURS]["gap"]
+    sliced = 2 * by_size[many][SLICED]["gap"]
+    report.targets += [
+        _ratio(f"{many:,} due: jobs/s to AsyncIOScheduler's", by_size[many], 1.7),
+        _ratio(f"{most:,} due: jobs/s to AsyncIOScheduler's", by_size[most], 2.5),
+        _ratio(f"{many:,} due, history off", bare[many], 2.5),
+        _ratio(f"{most:,} due, history off", bare[most], 4.0),
+        Target(f"slowest to fastest of {few:,} to {most:,}", min(rates) / max(rates), 0.75, at_least=True),
+        Target(f"{many:,} due: longest gap, ms (10, or twice that of sliced asyncio)", gap, max(10.0, sliced)),
+        Target(f"{most:,} due: longest gap, ms", gap_most, 20.0),
+        Target(f"{most:,} due with the default grace: ran", graced[OURS]["ran"], most, at_least=True),
+        _ratio(f"{many:,} cron jobs", cron, 4.0),
+        _ratio(f"{many:,} sync jobs", sync, 5.0),
+    ]
+    if no_history()["SCHEDULER_HISTORY_SIZE"]:
+        report.notes.append(
+            "quart_sched has no setting that turns the history off: `history off` is SCHEDULER_HISTORY_SIZE = 1 and "
+            "SCHEDULER_LOG_BYTES = 0."
+        )
+    return report
 
 
-if __name__ == "__main__":
-    main()
+def _add(report: Report, options: Options, title: str, contenders: list[str], **params: Any) -> Results:
+    results = compete("dispatch", contenders, options, **params)
+    found: Table = table(title, results, FIGURES, against=ASYNC)
+    report.tables.append(found)
+    return results
+
+
+def _ratio(what: str, results: Results, limit: float) -> Target:
+    return Target(what, results[OURS]["rate"] / results[ASYNC]["rate"], limit, at_least=True)

@@ -1,26 +1,22 @@
 """How long a day of 2,000 fires takes in virtual time, and whether it is the same day every time.
 
-Run it by hand, from the top of the repository::
-
-    python tests/benchmarks/virtual_time.py [rounds]
-
-Of the 20 jobs half sleep, time out by asyncio.timeout or by their own `timeout`, or fail and are retried. Printed are
-the seconds of each round, and in how many of them the sequence of fires was that of the first.
+Of the 20 jobs half sleep, time out by asyncio.timeout or by their own `timeout`, or fail and are retried.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 import statistics
-import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.testing import VirtualEventLoop
+
+from .harness import Options, Report, Table, short
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 JOBS, FIRES = 20, 2000
@@ -72,20 +68,21 @@ async def live_a_day() -> tuple[float, list[tuple[Any, ...]]]:
     ]
 
 
-def main() -> None:
+def run(options: Options) -> Report:
+    """Live the day over and over."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # of failures, which are meant here
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    rounds = options.size(20, 2)
     times, days = [], []
     for _ in range(rounds):
         with asyncio.Runner(loop_factory=VirtualEventLoop) as runner:
             seconds, day = runner.run(live_a_day())
         times.append(seconds)
         days.append(day)
-    outcomes = {outcome: sum(fire[2] == outcome for fire in days[0]) for outcome in sorted({f[2] for f in days[0]})}
-    print(f"Python {platform.python_version()}, {rounds} rounds of {len(days[0])} fires: {outcomes}")
-    print(f"seconds: median {statistics.median(times):.2f}, longest {max(times):.2f}")
-    print(f"the same sequence in {sum(day == days[0] for day in days)} of {rounds} rounds")
-
-
-if __name__ == "__main__":
-    main()
+    logging.disable(before)
+    outcomes = Counter(fire[2] for fire in days[0])
+    same = sum(day == days[0] for day in days)
+    row = (str(rounds), short(statistics.median(times)), short(max(times)), str(same))
+    title = f"{len(days[0]):,} fires: {', '.join(f'{count} {outcome}' for outcome, count in sorted(outcomes.items()))}"
+    columns = ("rounds", "median, s", "longest, s", "with the sequence of the first")
+    return Report([Table(title, columns, [row])])
