@@ -23,8 +23,10 @@ from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
 from .audit import Audit
+from .cancellations import cancel
 from .changes import Changes, Entry
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
+from .endings import give_back, own_runs
 from .events import KEPT, SqlEvents
 from .history import SqlHistory
 from .idempotency import forget_old, run_of
@@ -35,7 +37,7 @@ from .overdue import OverdueBooks
 from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
-from .rows import LEAVING, LIVE_COLUMNS, clean, live_row
+from .rows import LIVE_COLUMNS, clean, live_row
 from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
@@ -251,9 +253,9 @@ class SqlStore(BaseJobStore):
         def beat(conn: Connection) -> Beat:
             now = self._now(conn)
             self._workers.beat(conn, me, now)
-            strays = [run_id for run_id in self._rounds.own_runs(conn, me) if run_id not in known]
+            strays = [run_id for run_id in own_runs(conn, self._dialect, me) if run_id not in known]
             if strays:
-                self._rounds.give_back(conn, me, strays, now)
+                give_back(conn, self._dialect, me, strays, now)
             return Beat(self._workers.beats(conn, me), strays)
 
         return self.database.transact(beat)
@@ -425,22 +427,7 @@ class SqlStore(BaseJobStore):
 
         False where no such run is under way. `worker` (host:pid) is who asks.
         """
-
-        def ask(conn: Connection) -> bool | RunRecord:
-            now = self._now(conn)
-            query = f"SELECT * FROM {self._p}live WHERE run_id = :id AND state <> '{LEAVING}'{self._dialect.lock}"
-            row = conn.execute(text(query), {"id": run_id}).first()
-            if row is None:
-                return False
-            if row.owner is None:
-                error = ("RunCancelled", "It was cancelled before it began")
-                return self._rounds.cancel_waiting(conn, [row], worker, None, now, error)[0]
-            statement = f"UPDATE {self._p}live SET cancel_us = :now WHERE run_id = :id AND cancel_us IS NULL"
-            if conn.execute(text(statement), {"now": now, "id": run_id}).rowcount:
-                self._dialect.notify(conn)
-            return True
-
-        return self.database.transact(ask)
+        return self.database.transact(lambda conn: cancel(conn, self._dialect, run_id, worker, self._now(conn)))
 
     def listen(self) -> Wakeups | None:
         """Return a connection that hears of changes at once; None where the database has no such thing.
