@@ -516,7 +516,7 @@ class ClusterPump:
 
     async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()
-        marked = await self._call(partial(self._store.mend, starting=self._fresh))
+        marked = await self._call(partial(self._store.mending.mend, starting=self._fresh))
         self._fresh = False
         for job_id, reason in marked:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
@@ -526,9 +526,11 @@ class ClusterPump:
         scheduler, session = self._scheduler, self.slot.session
         in_threads = partial(scheduler.call, blocking=True)
         try:
-            if session is not None and await in_threads(partial(self._store.keep_house, session, 2 * HOUSE_INTERVAL)):
+            if session is not None and await in_threads(
+                partial(self._store.house.take_turn, session, 2 * HOUSE_INTERVAL)
+            ):
                 before = scheduler.clock.now() - timedelta(days=scheduler.history_days)
-                await in_threads(partial(self._store.clear_up, before))
+                await in_threads(partial(self._store.house.clear_up, before))
                 await in_threads(self._store.tallies.compact)
                 prune = partial(in_threads, partial(self._store.history.prune, before))
                 while not self._closing and await prune():  # noqa: ASYNC110  # lets others in

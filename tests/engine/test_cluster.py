@@ -16,6 +16,7 @@ from quart import Quart, current_app
 
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import eventually
 from tests.servers.ports import free_port
@@ -833,7 +834,7 @@ def fails_once(original: Callable[..., Any], error: Exception) -> Callable[..., 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), DatabaseFailure("theirs"), asyncio.InvalidStateError()])
 @pytest.mark.parametrize(
     "place",
-    ["store.round", "store.poll", "store.heartbeat", "store.mend", "engine.hear_pause", "runner.account",
+    ["store.round", "store.poll", "store.heartbeat", "mending.mend", "engine.hear_pause", "runner.account",
      "runner.submit", "pump._tell", "pump._heartbeat", "pump._mend", "pump._limit"],
 )  # fmt: skip
 async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_clock, place, error, monkeypatch):
@@ -843,6 +844,7 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
     engine, pump = process.scheduler.scheduler, pump_of(process)
     owner = {
         "store": process.slot.store,
+        "mending": process.slot.store.mending,
         "engine": engine,
         "runner": engine.runner,
         "stream": engine.stream,
@@ -859,10 +861,15 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
     await cluster.close()
 
 
-@pytest.mark.parametrize("place", ["mend", "poll", "reconcile", "listen", "join"])
-async def test_what_is_declared_comes_into_the_store_when_the_first_attempt_broke_off(cluster, place, monkeypatch):
-    failing = fails_once(getattr(SqlStore, place), DatabaseFailure("the connection was closed"))
-    monkeypatch.setattr(SqlStore, place, lambda self, *args, **options: failing(self, *args, **options))
+@pytest.mark.parametrize(
+    ("owner", "place"),
+    [(Mending, "mend"), *((SqlStore, place) for place in ("poll", "reconcile", "listen", "join"))],
+)
+async def test_what_is_declared_comes_into_the_store_when_the_first_attempt_broke_off(
+    cluster, owner, place, monkeypatch
+):
+    failing = fails_once(getattr(owner, place), DatabaseFailure("the connection was closed"))
+    monkeypatch.setattr(owner, place, lambda self, *args, **options: failing(self, *args, **options))
     process = await cluster.start(ONE)
     await cluster.advance(10)
     assert ran == [("job", process.app.name)]

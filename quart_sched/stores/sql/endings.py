@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -93,10 +93,13 @@ def give_back(conn: Connection, dialect: Dialect, me: Session, run_ids: Sequence
     dialect.notify(conn)
 
 
-def own_runs(conn: Connection, dialect: Dialect, me: Session) -> list[str]:
-    """Return the runs that the books say this process has."""
+def give_back_strays(conn: Connection, dialect: Dialect, me: Session, known: Container[str], now: int) -> list[str]:
+    """Let others take the runs that the books say this process has, and that are not `known` to it; return them."""
     query = f"SELECT run_id FROM {dialect.prefix}live WHERE owner = :me"
-    return [row.run_id for row in conn.execute(text(query), {"me": me.id})]
+    strays = [row.run_id for row in conn.execute(text(query), {"me": me.id}) if row.run_id not in known]
+    if strays:
+        give_back(conn, dialect, me, strays, now)
+    return strays
 
 
 def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from ...errors import OverlapForbidden
 from ...model.jobs import ScheduledJob
 from ...model.runs import RunRecord
 from .cancellations import cancel_waiting
@@ -40,6 +41,14 @@ def under_way(
     for row in sorted(conn.execute(text(query), values), key=lambda row: (row.sched_us, row.run_id)):
         instances.setdefault(row.job_id, {}).setdefault(row.batch_id, row.run_id)
     return {job_id: list(runs.values()) for job_id, runs in instances.items()}
+
+
+def check_free(conn: Connection, dialect: Dialect, job: ScheduledJob, ended: Container[str]) -> None:
+    """Raise OverlapForbidden where all instances of a job run; runs that have `ended` are not counted any more."""
+    query = f"SELECT run_id, batch_id FROM {dialect.prefix}live WHERE job_id = :id AND owner IS NOT NULL"
+    running = [row for row in conn.execute(text(query), {"id": job.id}) if row.run_id not in ended]
+    if len({row.batch_id for row in running}) >= job.max_instances:
+        raise OverlapForbidden(job.id, [row.run_id for row in running])
 
 
 def make_places(
