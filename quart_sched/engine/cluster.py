@@ -31,6 +31,7 @@ from ..model.runs import Cause, Run, RunRecord, new_run_id
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
 from ..stores.sql.workers import SessionLost, Watch
+from . import deployment
 from .handles import RunHandle
 from .progress import Progress
 from .pulse import Pulse
@@ -223,7 +224,7 @@ class ClusterPump:
         self._own.add(run_id)
         claimed = False
         try:
-            session = await scheduler.call(partial(scheduler.catalogue.join, self.slot))
+            session = await scheduler.call(partial(deployment.join, scheduler, self.slot))
             ended = set(self._endings)
             start = partial(self._store.start_now, session, job_id, run_id, cause, ended, overrides, request)
             begin = scheduler.clock.monotonic()
@@ -364,7 +365,7 @@ class ClusterPump:
 
     async def _join(self) -> None:
         """Take part as a session that is new: the rest of this turn does what belongs to that."""
-        session = await self._call(partial(self._scheduler.catalogue.join, self.slot))
+        session = await self._call(partial(deployment.join, self._scheduler, self.slot))
         self._watch, self._members = Watch(), None
         self._beat_at = self._mend_at = float("-inf")
         self._fresh, self._reconciled = True, False
@@ -373,7 +374,7 @@ class ClusterPump:
     async def _reconcile(self) -> None:
         # Before the reconcile: who comes or goes after it is noticed by the next poll.
         members = (await self._call(self._store.poll)).members
-        await self._call(partial(self._scheduler.catalogue.reconcile, self.slot, starting=self._starting))
+        await self._call(partial(deployment.reconcile, self._scheduler, self.slot, starting=self._starting))
         await self._call(self._store.warm_up)
         self._members, self._reconciled, self._starting = members, True, False
         self._look_at = float("-inf")
@@ -381,7 +382,7 @@ class ClusterPump:
     async def _meet(self, members: int) -> None:
         """Reconcile anew: who came or went may have changed which declarations are in force."""
         if self._members is not None and self._scheduler.catalogue.started:
-            await self._call(partial(self._scheduler.catalogue.reconcile, self.slot))
+            await self._call(partial(deployment.reconcile, self._scheduler, self.slot))
         self._members = members
 
     def _begin_round(self, unsubmitted: int = 0, *, hurry: bool = False) -> _Attempt | None:
