@@ -182,7 +182,7 @@ async def test_an_end_whose_answer_is_lost_is_recorded_once_and_forgotten(cluste
     await cluster.advance(5)
     assert books(cluster) == [("job", 10, "succeeded", 1, 1)]
     pump = pump_of(process)
-    assert (pump._endings, pump._returned, pump._own) == ({}, set(), set())
+    assert (pump._own.endings, pump._own.returned, pump._own.held) == ({}, set(), set())
     assert "recorded as lost before" not in caplog.text
 
 
@@ -205,7 +205,7 @@ async def test_whatever_answers_are_lost_every_fire_runs_once(cluster, every):
     assert live(cluster) == []
     for process in processes:
         pump = pump_of(process)
-        assert (pump._own, pump._endings, pump._returned) == (set(), {}, set())
+        assert (pump._own.held, pump._own.endings, pump._own.returned) == (set(), {}, set())
 
 
 # Life and death
@@ -835,7 +835,7 @@ def fails_once(original: Callable[..., Any], error: Exception) -> Callable[..., 
 @pytest.mark.parametrize(
     "place",
     ["store.round", "store.poll", "store.heartbeat", "mending.mend", "engine.hear_pause", "runner.account",
-     "runner.submit", "pump._tell", "pump._heartbeat", "pump._mend", "pump._limit"],
+     "runner.submit", "rounds.tell", "pump._heartbeat", "pump._mend", "rounds.limit"],
 )  # fmt: skip
 async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_clock, place, error, monkeypatch):
     cluster = Cluster(cluster_clock, tables.empty("sqlite"))
@@ -849,6 +849,7 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
         "runner": engine.runner,
         "stream": engine.stream,
         "pump": pump,
+        "rounds": pump._rounds,
     }
     name, _, method = place.partition(".")
     monkeypatch.setattr(owner[name], method, fails_once(getattr(owner[name], method), error))
@@ -857,7 +858,7 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
     assert len([job for job, _ in ran if job == "job"]) >= 4
     assert Counter(row[:2] for row in books(cluster)).most_common(1)[0][1] == 1
     assert live(cluster) == []
-    assert (pump._own, pump._endings, pump._returned) == (set(), {}, set())
+    assert (pump._own.held, pump._own.endings, pump._own.returned) == (set(), {}, set())
     await cluster.close()
 
 
