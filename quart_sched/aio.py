@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 
-from .engine import listing
+from .engine import forecasts, inquiries, listing
 from .engine.backfill import backfill
+from .engine.computing import Computing
 from .engine.handles import RunHandle
-from .engine.threads import StoreThread
-from .errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound
-from .model import explanation, forecast, inquiry
+from .errors import JobChangedMeanwhile
+from .model import forecast
 from .model.backfill import Backfill, BackfillRequest
 from .model.changes import ChangePage, ChangeQuery
-from .model.circumstances import Circumstances
 from .model.explanation import Explanation
 from .model.forecast import Forecast, NextFires
 from .model.idempotency import RunRequest
-from .model.inquiry import Evidence
 from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
-from .model.runs import LONGEST_PAGE, Cause, RunPage, RunQuery, RunRecord
-from .model.schedules import zone_of
+from .model.runs import Cause, RunPage, RunQuery, RunRecord
 from .model.stretches import Stretch, StretchQuery
 from .model.triggers import TriggerSpec
 
@@ -39,16 +34,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_AHEAD = 20
-"""Records behind a moment that are looked at, to find the one that covers it, and the run that stood for it."""
-
 
 class AioVerbs:
     """`scheduler.aio`: for coroutines, also where the job store does I/O. Call it in the scheduler's own loop."""
 
     def __init__(self, front: APScheduler) -> None:
         self._front = front
-        self._computing = threading.Lock()
+        self._computing = Computing()
 
     async def start(self, paused: bool = False) -> None:
         """Start in the running loop, whether or not an app serves in it.
@@ -138,7 +130,7 @@ class AioVerbs:
         if scheduler.blocking or scheduler.histories.blocking:
             return await scheduler.call(read, blocking=True)
         # A memory store may be read from any thread, and many jobs take their time.
-        return await self._compute(read)
+        return await self._computing.compute(read)
 
     async def pause_job(self, id: str, jobstore: str | None = None) -> Job:
         """Keep the job from firing until it is resumed. Raises JobNotFound."""
@@ -233,7 +225,7 @@ class AioVerbs:
         """Carry out `backfill` with a request that has been parsed."""
         scheduler = self._front.scheduler
         _, job = await scheduler.runnable(job_id)
-        fires = await self._compute(partial(request.fires, job.trigger))
+        fires = await self._computing.compute(partial(request.fires, job.trigger))
         items = await backfill(
             scheduler, job_id, fires, concurrency=request.concurrency, rerun=request.rerun, dry_run=request.dry_run
         )
@@ -322,20 +314,7 @@ class AioVerbs:
         Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
         """
         number = forecast.COUNT("count", count)
-        scheduler = self._front.scheduler
-        job = await self.get_job(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        broken = scheduler.catalogue.broken_reason(job)
-        if job.pending:
-            try:
-                _, job = await scheduler.call(partial(scheduler.catalogue.runnable, job_id), blocking=True)
-            except InvalidDefinition as error:
-                broken = str(error)
-        now, most = scheduler.clock.now(), scheduler.max_catch_up
-        return await self._compute(
-            partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
-        )
+        return await forecasts.next_fires(self._front.scheduler, self._computing, job_id, number)
 
     async def explain(self, job_id: str, at: datetime | str) -> Explanation:
         """Say what happened, or is to happen, to the job's fire at a moment: `verdict` in a word, `description` in a
@@ -348,41 +327,7 @@ class AioVerbs:
         Raises InvalidDefinition for a wrong `at`, JobNotFound where neither a job nor a trace of one is there,
         StoreUnavailable, or SchedulerError where a history is not available.
         """
-        scheduler = self._front.scheduler
-        asked = explanation.parse_at(at, scheduler.clock.now())
-        job = await self.get_job(job_id)
-        trigger = None if job is None else job.trigger
-        if trigger is None:
-            trigger = await scheduler.call(partial(scheduler.ledger.last_trigger, job_id))
-        zone = zone_of(trigger) or scheduler.timezone
-        candidates = explanation.moments(asked, zone)
-        if not candidates:
-            await self._evidence(job_id, job, asked.replace(tzinfo=zone))  # Raises where there is no such job.
-            return await self._compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
-        answers = []
-        for moment in candidates:
-            evidence = await self._evidence(job_id, job, moment)
-            answers.append(await self._compute(partial(inquiry.explain, evidence)))
-        return next((answer for answer in answers if answer.verdict != "not_a_fire"), answers[0])
-
-    async def _evidence(self, job_id: str, job: Job | None, at: datetime) -> Evidence:
-        """Return what is known of a job around a moment. Raises JobNotFound."""
-        scheduler, histories = self._front.scheduler, self._front.scheduler.histories
-        now = scheduler.clock.now()
-        moment = min(at.astimezone(UTC), now.astimezone(UTC))
-        here = await scheduler.call(partial(scheduler.ledger.circumstances, job, job_id, moment))
-        trigger = job.trigger if job is not None and moment < at else here.trigger if here is not None else None
-        begin, end = explanation.window(at, trigger)
-        query = RunQuery(job_id, since=begin, until=end, limit=LONGEST_PAGE)
-
-        def read() -> tuple[list[RunRecord], list[RunRecord]]:
-            return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)
-
-        records, ahead = await self._read(read)
-        if here is None and not ahead and not (await self.runs(job_id, limit=1)).items:
-            raise JobNotFound(job_id)
-        broken = None if job is None else scheduler.catalogue.broken_reason(job)
-        return Evidence(job_id, at, now, job, here or Circumstances(), records, ahead, broken)
+        return await inquiries.explain(self._front.scheduler, self._computing, job_id, at)
 
     async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
         """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
@@ -404,31 +349,14 @@ class AioVerbs:
         Raises InvalidDefinition for a wrong value, or StoreUnavailable.
         """
         span, most = forecast.HOURS("hours", hours), forecast.LIMIT("limit", limit)
-        scheduler = self._front.scheduler
-        jobs = await self.get_jobs()
-        if any(job.pending for job in jobs):
-            jobs = await scheduler.call(lambda: list(self._as_if_started(jobs)), blocking=True)
-        now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
-
-        def compute() -> Forecast:
-            sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
-            return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
-
-        return await self._compute(compute)
+        return await forecasts.forecast_all(self._front.scheduler, self._computing, span, most)
 
     async def outlook(self, jobs: Iterable[Job], hours: float, limit: int = 200) -> dict[str, Forecast]:
         """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id.
 
         As in `forecast`, paused and broken jobs have none.
         """
-        scheduler = self._front.scheduler
-        now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
-        sound = [job for job in jobs if not job.pending and not scheduler.catalogue.broken_reason(job)]
-
-        def compute() -> dict[str, Forecast]:
-            return {job.id: forecast.forecast([job], now, hours, limit, max_catch_up=catch_up) for job in sound}
-
-        return await self._compute(compute)
+        return await forecasts.outlook(self._front.scheduler, self._computing, jobs, hours, limit)
 
     async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
         """Return the trigger as a job that is added now would have it, and the fires that the job had.
@@ -438,32 +366,7 @@ class AioVerbs:
         scheduler = self._front.scheduler
         now = scheduler.clock.now()
         built = trigger.build(scheduler.timezone, now)
-        return built, await self._compute(partial(forecast.preview, built, now, count))
+        return built, await self._computing.compute(partial(forecast.preview, built, now, count))
 
     async def _read(self, op: Callable[[], T]) -> T:
-        """Run `op`, which reads histories, beside the loop: where it does no I/O it may still take its time."""
-        histories = self._front.scheduler.histories
-        if histories.blocking:
-            return await self._front.scheduler.call(op, blocking=True)
-        return await self._compute(op)
-
-    def _as_if_started(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """Return the jobs, those that wait for the start with their first fire; without those that cannot start."""
-        for job in jobs:
-            try:
-                yield self._front.scheduler.catalogue.runnable(job.id)[1] if job.pending else job
-            except (InvalidDefinition, JobNotFound):
-                continue
-
-    async def _compute(self, op: Callable[[], T]) -> T:
-        """Run `op`, which takes its time and uses no store, beside the loop and after others like it."""
-
-        def alone() -> T:
-            # Several at once would keep the loop's own thread waiting for each of them in turn.
-            with self._computing:
-                return op()
-
-        threads = StoreThread("quart-sched-forecast")
-        future = threads.submit(alone)
-        threads.stop()
-        return await asyncio.wrap_future(future)
+        return await self._computing.read(self._front.scheduler, op)

@@ -19,6 +19,7 @@ from tzlocal import get_localzone
 
 from .errors import ConfigError, InvalidDefinition
 from .model.arguments import bounded_repr
+from .model.fields import choice, flag, number, wrong
 from .model.jobs import JobDefinition, positive_int
 
 log = logging.getLogger("quart_sched")
@@ -32,35 +33,28 @@ def _setting(key: str, parse: Callable[[str, Any], Any], default: Any = MISSING,
     return field(default=default, **more, metadata={"key": key, "parse": parse})
 
 
-def _wrong(key: str, value: Any, expected: str) -> ConfigError:
-    return ConfigError(f"{key} is {bounded_repr(value)}; expected {expected}")
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(key, value, "True or False")
-    return value
-
-
 _LONGEST = 10**9
 """Seconds, some thirty years: what timers and floats can hold."""
 _LONGEST_HISTORY = 100_000
 """Days that can be counted back from any date of ours."""
 
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+_flag = flag(expected="True or False")
+_in_seconds = number(0, _LONGEST, expected=f"seconds, a number of at least 0 and at most {_LONGEST}")
+_in_days = number(0, _LONGEST_HISTORY, above=True, expected=f"days, a number above 0 and at most {_LONGEST_HISTORY}")
+_prune = choice("pause", "remove", "keep", expected="one of 'pause', 'remove', 'keep'")
 
 
 def _seconds(key: str, value: Any) -> float:
-    if not _is_number(value) or not 0 <= value <= _LONGEST:
-        raise _wrong(key, value, f"seconds, a number of at least 0 and at most {_LONGEST}")
-    return float(value)
+    return float(_in_seconds(key, value))
+
+
+def _days(key: str, value: Any) -> float:
+    return float(_in_days(key, value))
 
 
 def _interval(key: str, value: Any) -> float:
     if _seconds(key, value) == 0:
-        raise _wrong(key, value, "seconds, a number above 0")
+        wrong(key, value, "seconds, a number above 0")
     return float(value)
 
 
@@ -68,67 +62,43 @@ def _grace(key: str, value: Any) -> float | None:
     if value is None:
         return None
     if _seconds(key, value) == 0:
-        raise _wrong(key, value, "seconds, a number above 0, or None to watch no job")
+        wrong(key, value, "seconds, a number above 0, or None to watch no job")
     return float(value)
-
-
-def _days(key: str, value: Any) -> float:
-    if not _is_number(value) or not 0 < value <= _LONGEST_HISTORY:
-        raise _wrong(key, value, f"days, a number above 0 and at most {_LONGEST_HISTORY}")
-    return float(value)
-
-
-def _count(key: str, value: Any) -> int:
-    try:
-        count: int = positive_int(key, value)
-        return count
-    except ValueError:
-        # Also what an int of more digits than Python prints makes of the message.
-        raise _wrong(key, value, "a whole number of at least 1") from None
 
 
 def _bytes(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
-        raise _wrong(key, value, "bytes, a whole number of at least 0")
+        wrong(key, value, "bytes, a whole number of at least 0")
     return value
 
 
 def _level(key: str, value: Any) -> int:
     level = logging.getLevelNamesMapping().get(value.upper()) if isinstance(value, str) else value
     if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= 10**9:
-        raise _wrong(key, value, 'a logging level such as "DEBUG", or its number')
+        wrong(key, value, 'a logging level such as "DEBUG", or its number')
     return level
-
-
-def _choice(*choices: str) -> Callable[[str, Any], str]:
-    def parse(key: str, value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise _wrong(key, value, f"one of {', '.join(map(repr, choices))}")
-        return value
-
-    return parse
 
 
 def _prefix(key: str, value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or (value and not value.startswith("/")) or re.search(r"[\s<>?#]", value):
-        raise _wrong(key, value, "a path that begins with '/', or ''")
+        wrong(key, value, "a path that begins with '/', or ''")
     return value.rstrip("/")
 
 
 def _endpoint_prefix(key: str, value: Any) -> str:
     if value is not None and not isinstance(value, str):
-        raise _wrong(key, value, "a str")
+        wrong(key, value, "a str")
     return value or ""
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _wrong(key, value, "a list of str")
+        wrong(key, value, "a list of str")
     names = tuple(value)
     if not all(isinstance(name, str) and name for name in names):
-        raise _wrong(key, value, "a list of str")
+        wrong(key, value, "a list of str")
     return names
 
 
@@ -138,7 +108,7 @@ def _patterns(key: str, value: Any) -> tuple[str, ...] | None:
     patterns = _names(key, value)
     for pattern in patterns:
         if pattern != "*" and pattern.count(":") != 1:
-            raise _wrong(key, value, 'a list of "module:name" patterns such as "app.jobs:*", or ["*"]')
+            wrong(key, value, 'a list of "module:name" patterns such as "app.jobs:*", or ["*"]')
     return patterns
 
 
@@ -146,7 +116,7 @@ def _hosts(key: str, value: Any) -> tuple[str, ...]:
     hosts = _names(key, value)
     for host in hosts:
         if "/" in host or ((":" in host or host.startswith("[")) and not _is_ipv6(host)):
-            raise _wrong(key, value, "a list of host names, without scheme and port")
+            wrong(key, value, "a list of host names, without scheme and port")
     # An address of IPv6 stands in brackets wherever a request names it.
     return tuple(f"[{host.strip('[]')}]".lower() if ":" in host else host.lower() for host in hosts)
 
@@ -161,7 +131,7 @@ def _is_ipv6(host: str) -> bool:
 
 def _auth(key: str, value: Any) -> Any:
     if value is not None and not callable(getattr(value, "get_authorization", None)):
-        raise _wrong(key, value, "an HTTPAuth such as HTTPBasicAuth(), or None")
+        wrong(key, value, "an HTTPAuth such as HTTPBasicAuth(), or None")
     return value
 
 
@@ -174,7 +144,7 @@ def _timezone(key: str, value: Any) -> tzinfo:
         # zoneinfo raises a different error for each way in which a name can be wrong.
         zone = None
     if not isinstance(zone, tzinfo):
-        raise _wrong(key, value, 'a time zone such as "Europe/Berlin", or a tzinfo')
+        wrong(key, value, 'a time zone such as "Europe/Berlin", or a tzinfo')
     return zone
 
 
@@ -212,7 +182,7 @@ def _history(key: str, value: Any) -> dict[str, Any] | None:
     if not isinstance(value, Mapping) or not all(isinstance(option, str) for option in value):
         raise ConfigError(f'{key} is {_discreet(value)}; expected None, or a dict with "type" and its options')
     if value.get("type") not in ("memory", "sqlalchemy"):
-        raise _wrong(f"{key}['type']", value.get("type"), "'memory' or 'sqlalchemy'")
+        wrong(f"{key}['type']", value.get("type"), "'memory' or 'sqlalchemy'")
     return deepcopy_options(value)
 
 
@@ -237,21 +207,21 @@ def _job_defaults(key: str, value: Any) -> _JobDefaults:
     if value is None:
         return defaults
     if not isinstance(value, Mapping):
-        raise _wrong(key, value, "a dict of misfire_grace_time, coalesce, max_instances")
+        wrong(key, value, "a dict of misfire_grace_time, coalesce, max_instances")
     for name, given in value.items():
         path = f"{key}[{name!r}]"
         if name not in defaults:
-            raise _wrong(key, value, f"only misfire_grace_time, coalesce and max_instances, but {name!r} is among them")
+            wrong(key, value, f"only misfire_grace_time, coalesce and max_instances, but {name!r} is among them")
         # APScheduler takes strings here, as they come out of environment variables.
         if name == "coalesce":
             coalesce = _TRUTH.get(given.strip().lower()) if isinstance(given, str) else given
             if not isinstance(coalesce, bool):
-                raise _wrong(path, given, "True or False")
+                wrong(path, given, "True or False")
             defaults[name] = coalesce
         elif given is None and name == "misfire_grace_time":
             defaults[name] = None
         else:
-            defaults[name] = _count(path, _number(given))
+            defaults[name] = positive_int(path, _number(given))
     return defaults
 
 
@@ -267,11 +237,11 @@ def _jobs(key: str, value: Any) -> tuple[JobDefinition, ...]:
     if value is None:
         return ()
     if isinstance(value, Mapping | str) or not isinstance(value, Sequence):
-        raise _wrong(key, value, "a list of dicts")
+        wrong(key, value, "a list of dicts")
     definitions: dict[str, JobDefinition] = {}
     for index, entry in enumerate(value):
         if not isinstance(entry, Mapping):
-            raise _wrong(f"{key}[{index}]", entry, "a dict with id, func and trigger")
+            wrong(f"{key}[{index}]", entry, "a dict with id, func and trigger")
         trigger = entry.get("trigger")
         for name in (*entry, *(trigger if isinstance(trigger, Mapping) else ())):
             if not isinstance(name, str):
@@ -304,22 +274,22 @@ class Settings:
     jobs: tuple[JobDefinition, ...] = _setting("SCHEDULER_JOBS", _jobs, ())
     autostart: bool = _setting("SCHEDULER_AUTOSTART", _flag, False)
     shutdown_timeout: float = _setting("SCHEDULER_SHUTDOWN_TIMEOUT", _seconds, 5.0)
-    max_threads: int = _setting("SCHEDULER_MAX_THREADS", _count, 20)
-    max_runs: int = _setting("SCHEDULER_MAX_RUNS", _count, 1000)
+    max_threads: int = _setting("SCHEDULER_MAX_THREADS", positive_int, 20)
+    max_runs: int = _setting("SCHEDULER_MAX_RUNS", positive_int, 1000)
     poll_interval: float = _setting("SCHEDULER_POLL_INTERVAL", _interval, 1.0)
     heartbeat: float = _setting("SCHEDULER_HEARTBEAT", _interval, 5.0)
     lease: float = _setting("SCHEDULER_LEASE", _interval, 20.0)
-    max_catch_up: int = _setting("SCHEDULER_MAX_CATCH_UP", _count, 100)
+    max_catch_up: int = _setting("SCHEDULER_MAX_CATCH_UP", positive_int, 100)
     guard_workers: bool = _setting("SCHEDULER_GUARD_WORKERS", _flag, True)
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
     dashboard_enabled: bool = _setting("SCHEDULER_DASHBOARD_ENABLED", _flag, False)
-    history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _count, 10_000)
+    history_size: int = _setting("SCHEDULER_HISTORY_SIZE", positive_int, 10_000)
     history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None, repr=False)
     history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)
     log_bytes: int = _setting("SCHEDULER_LOG_BYTES", _bytes, 65_536)
     log_level: int = _setting("SCHEDULER_LOG_LEVEL", _level, logging.INFO)
-    prune: Literal["pause", "remove", "keep"] = _setting("SCHEDULER_PRUNE", _choice("pause", "remove", "keep"), "pause")
+    prune: Literal["pause", "remove", "keep"] = _setting("SCHEDULER_PRUNE", _prune, "pause")
     overdue_grace: float | None = _setting("SCHEDULER_OVERDUE_GRACE", _grace, 60.0)
     health_enabled: bool = _setting("SCHEDULER_HEALTH_ENABLED", _flag, True)
     metrics_enabled: bool = _setting("SCHEDULER_METRICS_ENABLED", _flag, False)
@@ -335,19 +305,19 @@ class Settings:
         """
         given = {_ALIASES.get(key, key): key for key in (*_ALIASES, *KNOWN_KEYS) if _is_given(config, key)}
         values = {}
-        for item in fields(cls):
-            key, parse = item.metadata["key"], item.metadata["parse"]
-            if key in given:
-                values[item.name] = parse(given[key], config[given[key]])
-            else:
-                values[item.name] = parse(key, defaults.get(item.name, item.default))
-        # By quotient, as 3 * 0.1 is more than 0.3.
-        if round(values["lease"] / values["heartbeat"], 6) < 3:
-            raise _wrong(
-                "SCHEDULER_LEASE",
-                values["lease"],
-                f"at least three times SCHEDULER_HEARTBEAT ({values['heartbeat']} s)",
-            )
+        try:
+            for item in fields(cls):
+                key, parse = item.metadata["key"], item.metadata["parse"]
+                if key in given:
+                    values[item.name] = parse(given[key], config[given[key]])
+                else:
+                    values[item.name] = parse(key, defaults.get(item.name, item.default))
+            # By quotient, as 3 * 0.1 is more than 0.3.
+            if round(values["lease"] / values["heartbeat"], 6) < 3:
+                expected = f"at least three times SCHEDULER_HEARTBEAT ({values['heartbeat']} s)"
+                wrong("SCHEDULER_LEASE", values["lease"], expected)
+        except InvalidDefinition as error:
+            raise ConfigError(f"{error.field} {error.problem}") from None
         for key in config:
             if isinstance(key, str) and key.startswith("SCHEDULER_") and key not in KNOWN_KEYS and key not in _ALIASES:
                 near = difflib.get_close_matches(key, sorted(KNOWN_KEYS), 1, cutoff=0.5)

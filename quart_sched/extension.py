@@ -20,7 +20,7 @@ from .aio import AioVerbs
 from .config import Settings
 from .engine.clock import Clock
 from .engine.declarations import Origin
-from .engine.history import HistoryRing
+from .engine.history_ring import HistoryRing
 from .engine.overdue import Hook as OverdueHook
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
+from ..engine import deployment
 from ..errors import JobNotFound, RunOver, SchedulerError
 from ..model.actor import current_actor
 from ..model.jobs import from_wire, to_wire
@@ -45,7 +46,7 @@ class Local:
         try:
             for slot in local._slots.values():
                 if slot.shared:
-                    await local._scheduler.call(partial(local._scheduler.catalogue.look_on, slot))
+                    await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
             yield local
         finally:
             await local._scheduler.close()

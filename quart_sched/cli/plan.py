@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from quart.cli import ScriptInfo
 
+from ..engine import deployment
 from ..model.descriptions import describe
 from ..stores.slot import Slot
 from . import tables
@@ -57,7 +58,7 @@ async def _plan(front: APScheduler) -> dict[str, Any]:
     try:
         for slot in scheduler.catalogue.slots.values():
             if slot.shared:
-                _add(found, slot, await scheduler.call(partial(scheduler.catalogue.preview, slot)), front)
+                _add(found, slot, await scheduler.call(partial(deployment.preview, scheduler, slot)), front)
             else:
                 note(f"The store {slot.alias!r} is used by one process alone, which adds its jobs when it starts.")
     finally:

@@ -132,13 +132,13 @@ class Ledger:
         shared = list(self._shared())
         found = self._scheduler.changes.page(query, of_jobs_alone=bool(shared))
         for slot in shared:
-            found += slot.do(lambda store: store.changes(query))
+            found += slot.do(lambda store: store.audit.page(query))
         return query.select(found)
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:
         """Return the trigger that a job had last which is gone; None where nobody knows. Raises StoreUnavailable."""
         for slot in self._shared():
-            trigger: BaseTrigger | None = slot.do(lambda store: store.last_trigger(job_id))
+            trigger: BaseTrigger | None = slot.do(lambda store: store.audit.last_trigger(job_id))
             if trigger is not None:
                 return trigger
         last: BaseTrigger | None = self._scheduler.changes.last_trigger(job_id)
@@ -154,7 +154,7 @@ class Ledger:
         for slot in self._shared():
             if job is not None and not job.pending and job._jobstore_alias != slot.alias:
                 continue
-            found = slot.do(lambda store: store.circumstances(job_id, at, horizon))
+            found = slot.do(lambda store: store.audit.circumstances(job_id, at, horizon))
             if found is not None:
                 here, sessions = found
                 alone = slot.session is not None and sessions == {slot.session.id}

@@ -28,7 +28,7 @@ from .catalogue import Catalogue
 from .clock import Clock
 from .executors import ForeignExecutor
 from .handles import RepeatedRun, RunHandle
-from .history import HistoryRing
+from .history_ring import HistoryRing
 from .idempotency import IdempotencyKeys
 from .ledger import ChangeLog, Ledger
 from .live import Live

@@ -17,7 +17,9 @@ from ..stores.adapter import make_history, make_store
 from ..stores.slot import Slot
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
-from .history import Histories, HistoryRing, HistoryWriter, Keeps, Source, under_way
+from .history import Histories, Source
+from .history_ring import HistoryRing, Keeps, under_way
+from .history_writer import HistoryWriter
 from .live import Live
 from .performer import Performer
 from .runner import Runner

@@ -89,7 +89,7 @@ def nullable(inner: Field, *, expected: str | None = None, null: Any = None) -> 
     return Field(parse, or_null(inner.schema))
 
 
-def flag() -> Field:
+def flag(*, expected: str = "true or false") -> Field:
     """Return a field for true or false."""
 
     def take(value: Any) -> bool:
@@ -97,7 +97,7 @@ def flag() -> Field:
             raise TypeError
         return value
 
-    return field(take, "true or false", {"type": "boolean"})
+    return field(take, expected, {"type": "boolean"})
 
 
 def whole(low: int, high: int, *, text: bool = False, expected: str | None = None) -> Field:

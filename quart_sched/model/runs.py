@@ -346,3 +346,8 @@ def in_time(record: RunRecord) -> tuple[float, str]:
     # A float of seconds is exact to the microsecond for times that are ours; times of one zone, compared with each
     # other, would be those of the clock on the wall, which is put back once a year.
     return record.scheduled_at.timestamp(), record.run_id
+
+
+def in_attempt_order(record: RunRecord) -> tuple[int, str]:
+    """Return what sorts the runs of one fire in the order in which they were attempted."""
+    return record.attempt, record.run_id

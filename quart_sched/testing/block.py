@@ -15,6 +15,7 @@ from apscheduler.job import Job
 from ..aio import AioVerbs
 from ..engine.clock import Clock
 from ..engine.performer import current_run
+from ..engine.placing import next_fire
 from ..engine.scheduler import Scheduler
 from ..model.fields import moment
 from ..model.jobs import UNSET, JobDefinition
@@ -174,7 +175,7 @@ def _date(engine: Scheduler, store: MemoryStore, definition: JobDefinition) -> N
         return
     if definition.next_run_time is UNSET and definition.trigger.describes(spec_of(job.trigger), engine.timezone):
         trigger = definition.trigger.build(engine.timezone, now)
-        fire = engine.catalogue._first_fire(trigger)
+        fire = next_fire(engine, trigger)
         if fire is not None:
             job._modify(trigger=trigger, next_run_time=fire)
             store.update_job(job)

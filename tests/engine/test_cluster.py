@@ -16,6 +16,7 @@ from quart import Quart, current_app
 
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import eventually
 from tests.servers.ports import free_port
@@ -181,7 +182,7 @@ async def test_an_end_whose_answer_is_lost_is_recorded_once_and_forgotten(cluste
     await cluster.advance(5)
     assert books(cluster) == [("job", 10, "succeeded", 1, 1)]
     pump = pump_of(process)
-    assert (pump._endings, pump._returned, pump._own) == ({}, set(), set())
+    assert (pump._own.endings, pump._own.returned, pump._own.held) == ({}, set(), set())
     assert "recorded as lost before" not in caplog.text
 
 
@@ -204,7 +205,7 @@ async def test_whatever_answers_are_lost_every_fire_runs_once(cluster, every):
     assert live(cluster) == []
     for process in processes:
         pump = pump_of(process)
-        assert (pump._own, pump._endings, pump._returned) == (set(), {}, set())
+        assert (pump._own.held, pump._own.endings, pump._own.returned) == (set(), {}, set())
 
 
 # Life and death
@@ -833,8 +834,8 @@ def fails_once(original: Callable[..., Any], error: Exception) -> Callable[..., 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), DatabaseFailure("theirs"), asyncio.InvalidStateError()])
 @pytest.mark.parametrize(
     "place",
-    ["store.round", "store.poll", "store.heartbeat", "store.mend", "engine.hear_pause", "runner.account",
-     "runner.submit", "pump._tell", "pump._heartbeat", "pump._mend", "pump._limit"],
+    ["store.round", "store.poll", "store.heartbeat", "mending.mend", "engine.hear_pause", "runner.account",
+     "runner.submit", "rounds.tell", "pump._heartbeat", "pump._mend", "rounds.limit"],
 )  # fmt: skip
 async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_clock, place, error, monkeypatch):
     cluster = Cluster(cluster_clock, tables.empty("sqlite"))
@@ -843,10 +844,12 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
     engine, pump = process.scheduler.scheduler, pump_of(process)
     owner = {
         "store": process.slot.store,
+        "mending": process.slot.store.mending,
         "engine": engine,
         "runner": engine.runner,
         "stream": engine.stream,
         "pump": pump,
+        "rounds": pump._rounds,
     }
     name, _, method = place.partition(".")
     monkeypatch.setattr(owner[name], method, fails_once(getattr(owner[name], method), error))
@@ -855,14 +858,19 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
     assert len([job for job, _ in ran if job == "job"]) >= 4
     assert Counter(row[:2] for row in books(cluster)).most_common(1)[0][1] == 1
     assert live(cluster) == []
-    assert (pump._own, pump._endings, pump._returned) == (set(), {}, set())
+    assert (pump._own.held, pump._own.endings, pump._own.returned) == (set(), {}, set())
     await cluster.close()
 
 
-@pytest.mark.parametrize("place", ["mend", "poll", "reconcile", "listen", "join"])
-async def test_what_is_declared_comes_into_the_store_when_the_first_attempt_broke_off(cluster, place, monkeypatch):
-    failing = fails_once(getattr(SqlStore, place), DatabaseFailure("the connection was closed"))
-    monkeypatch.setattr(SqlStore, place, lambda self, *args, **options: failing(self, *args, **options))
+@pytest.mark.parametrize(
+    ("owner", "place"),
+    [(Mending, "mend"), *((SqlStore, place) for place in ("poll", "reconcile", "listen", "join"))],
+)
+async def test_what_is_declared_comes_into_the_store_when_the_first_attempt_broke_off(
+    cluster, owner, place, monkeypatch
+):
+    failing = fails_once(getattr(owner, place), DatabaseFailure("the connection was closed"))
+    monkeypatch.setattr(owner, place, lambda self, *args, **options: failing(self, *args, **options))
     process = await cluster.start(ONE)
     await cluster.advance(10)
     assert ran == [("job", process.app.name)]

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched.engine.clock import Clock
-from quart_sched.engine.history import Histories, HistoryRing, HistoryWriter, under_way
+from quart_sched.engine.history import Histories
+from quart_sched.engine.history_ring import HistoryRing, under_way
+from quart_sched.engine.history_writer import HistoryWriter
 from quart_sched.model.events import RunEnded, SchedulerChanged
 from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, in_time
 from quart_sched.stores.sql.database import Database

@@ -244,9 +244,9 @@ async def test_old_keys_are_new_again_and_deleted(cluster: Cluster):
     await cluster.rest()
     assert cluster.query(count) == [(2,)]
     cluster.clock.jump(24 * 3600 - 100)
-    process.slot.store.clear_up(START)
+    process.slot.store.house.clear_up(START)
     assert cluster.query(count) == [(2,)]
     await cluster.jump(101)
     assert not (await process.aio.run_job("job", idempotency_key="key")).repeated
-    process.slot.store.clear_up(START)
+    process.slot.store.house.clear_up(START)
     assert cluster.query(count) == [(1,)]

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from quart_sched import Scheduler
+from quart_sched.engine import deployment
 from quart_sched.model.instants import micros
 from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.planning import plan
@@ -46,7 +47,7 @@ class Peer:
         self.verbs = self.scheduler.catalogue
         self.verbs.started = True
         self.slot = self.verbs.slots["default"]
-        self.me = self.verbs.join(self.slot)
+        self.me = deployment.join(self.scheduler, self.slot)
         self.prefix = prefix
 
     @property
@@ -56,7 +57,7 @@ class Peer:
     def join(self) -> None:
         """Take part anew, as a process does that was declared dead."""
         self.slot.session = None
-        self.me = self.verbs.join(self.slot)
+        self.me = deployment.join(self.scheduler, self.slot)
 
     def add(self, id: str, func: Any = tick, **options: Any) -> None:
         """Add a job: an interval that begins 10 seconds after the clock's start, unless told otherwise."""

@@ -400,17 +400,17 @@ class Raises(Exception):
 @pytest.fixture
 def failing_plan(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The ids of jobs whose trigger raises."""
-    from quart_sched.engine import cluster
+    from quart_sched.engine import rounds
 
     failing: set[str] = set()
-    plan = cluster.plan
+    plan = rounds.plan
 
     def planning(job: Any, now: datetime, **options: Any) -> Any:
         if job.id in failing:
             raise Raises("no idea\0")
         return plan(job, now, **options)
 
-    monkeypatch.setattr(cluster, "plan", planning)
+    monkeypatch.setattr(rounds, "plan", planning)
     return failing
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
+from quart_sched.engine import deployment
 from quart_sched.errors import StoreUnavailable
 from quart_sched.stores.sql.preview import Preview
 from quart_sched.stores.sql.reconcile import Reconciled
@@ -31,7 +32,7 @@ def preview(cluster: Cluster, declare: Declare | None = None, **config: Any) -> 
         declare(scheduler)
     catalogue = scheduler.scheduler.catalogue
     try:
-        return catalogue.preview(catalogue.slots["default"])
+        return deployment.preview(scheduler.scheduler, catalogue.slots["default"])
     finally:
         catalogue.slots["default"].store.shutdown()
 

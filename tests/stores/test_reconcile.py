@@ -14,7 +14,7 @@ from quart import Quart
 from sqlalchemy.exc import OperationalError
 
 from quart_sched import APScheduler, Scheduler
-from quart_sched.engine.catalogue import Catalogue
+from quart_sched.engine import deployment
 from quart_sched.errors import DeclaredJob, DuplicateJob
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.reconcile import Declaration, Reconciled
@@ -430,7 +430,7 @@ async def test_old_and_new_code_do_not_alternate(cluster):
     before = cluster.contents(*JOBS, "meta")
     for process in (first, newer, first, newer):
         await process.scheduler.scheduler.call(
-            lambda process=process: process.scheduler.scheduler.catalogue.reconcile(process.slot), blocking=True
+            lambda process=process: deployment.reconcile(process.scheduler.scheduler, process.slot), blocking=True
         )
     assert cluster.contents(*JOBS, "meta") == before
     assert await declared_args(first) == ("new",)
@@ -490,15 +490,15 @@ async def test_a_process_that_leaves_just_before_another_looks_for_the_first_tim
     newer = await cluster.start(new())
     await cluster.advance(1)
     cluster.kill(newer)
-    reconcile = Catalogue.reconcile
+    reconcile = deployment.reconcile
     left = []
 
-    def sees_it_leave(catalogue: Catalogue, slot: Any, **options: Any) -> None:
-        reconcile(catalogue, slot, **options)
+    def sees_it_leave(scheduler: Scheduler, slot: Any, **options: Any) -> None:
+        reconcile(scheduler, slot, **options)
         if slot is not newer.slot and not left:
             left.append(newer.slot.store.sign_off(newer.slot.session))
 
-    monkeypatch.setattr(Catalogue, "reconcile", sees_it_leave)
+    monkeypatch.setattr(deployment, "reconcile", sees_it_leave)
     first = await cluster.start(old())
     assert left
     assert (await first.job("new"))["paused_by"] == "prune"
@@ -570,7 +570,7 @@ async def test_many_processes_reconcile_at_once_without_error_or_duplicates(clus
     code += [declares(**{f"job-{number}": {"args": (1,)} for number in range(25, 75)}) for _ in range(4)]
     for _ in range(3):
         catalogues = [bound(cluster, declare) for declare in code]
-        Gate(8).run([lambda one=one: one.reconcile(one.slots["default"]) for one in catalogues])
+        Gate(8).run([lambda one=one: deployment.reconcile(one._scheduler, one.slots["default"]) for one in catalogues])
         assert cluster.query("SELECT COUNT(*) FROM {p}jobs") == [(75,)]
         for catalogue in catalogues:
             slot = catalogue.slots["default"]
@@ -583,13 +583,15 @@ async def test_many_processes_reconcile_at_once_without_error_or_duplicates(clus
 async def test_ten_thousand_declared_jobs_are_reconciled(cluster):
     catalogue = bound(cluster, declares(a={}))
     slot = catalogue.slots["default"]
-    me = catalogue.join(slot)
+    me = deployment.join(catalogue._scheduler, slot)
     [entry] = catalogue.declarations.of("default")
 
     def declared(options_hash: str) -> list[Declaration]:
         definitions = [replace(entry.definition, id=f"job-{number:05}") for number in range(10_000)]
         return [
-            Declaration(definition.id, "trigger", options_hash, partial(catalogue._made, definition))
+            Declaration(
+                definition.id, "trigger", options_hash, partial(deployment._made, catalogue._scheduler, definition)
+            )
             for definition in definitions
         ]
 

@@ -256,7 +256,7 @@ async def test_old_events_are_deleted_but_for_the_newest(cluster, pair):
     for number in range(3):
         events_of(here).tell(encode([News("reset", {"n": number})]))
     cluster.clock.jump(KEPT + 1)
-    here.slot.store.clear_up(at(0))
+    here.slot.store.house.clear_up(at(0))
     [(kept,)] = cluster.query("SELECT id FROM {p}events")
     events_of(here).tell("[]")
     ids = [number for (number,) in cluster.query("SELECT id FROM {p}events ORDER BY id")]

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quart_sched.engine.history import Histories, HistoryRing
+from quart_sched.engine.history import Histories
+from quart_sched.engine.history_ring import HistoryRing
 from quart_sched.model.events import RunEnded
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from quart_sched.engine.history import Histories, HistoryRing
+from quart_sched.engine.history import Histories
+from quart_sched.engine.history_ring import HistoryRing
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import OUTCOMES, RunRecord, first_run_id
 from quart_sched.model.stretches import Stretch, StretchQuery

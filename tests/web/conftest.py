@@ -1,5 +1,6 @@
-"""What tests of the API share with those of the stores: clusters of processes on a database."""
+"""What tests of the API share: an app with a timetable, and with those of the stores clusters of processes."""
 
 from tests.stores.conftest import cluster, cluster_clock, tables
+from tests.web.timetable import client
 
-__all__ = ["cluster", "cluster_clock", "tables"]
+__all__ = ["client", "cluster", "cluster_clock", "tables"]

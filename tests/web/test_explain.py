@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-from quart import Quart
 
 from quart_sched.auth import HTTPBasicAuth
+from tests.web.timetable import get, tick
 
 KEYS = [
     "job_id", "at", "verdict", "description", "outcome", "run_ids", "late", "from", "to", "fires", "blocked_by", "into",
     "cause", "pause", "down", "clock_change", "previous", "next",
 ]  # fmt: skip
-
-
-async def tick() -> None:
-    pass
-
-
-@pytest.fixture
-def app() -> Quart:
-    application = Quart("explain_app")
-    application.config.update(SCHEDULER_API_ENABLED=True, TESTING=True)
-    return application
-
-
-@pytest.fixture
-async def client(scheduler, app, serve):
-    scheduler.add_job("hourly", tick, trigger="cron", minute=30)
-    scheduler.add_job("daily", tick, trigger="crontab", expression="30 2 * * *", timezone="Europe/Berlin")
-    async with serve(scheduler, app) as test_client:
-        yield test_client
-
-
-async def get(client: Any, path: str, **options: Any) -> tuple[int, Any]:
-    response = await client.get(f"/scheduler{path}", **options)
-    return response.status_code, json.loads(await response.get_data())
 
 
 async def test_a_fire_is_explained_with_the_same_keys_whatever_the_answer(client, clock, scheduler):

@@ -6,41 +6,17 @@ import asyncio
 import json
 import threading
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
 from apscheduler.triggers.base import BaseTrigger
-from quart import Quart
 
 from quart_sched.auth import HTTPBasicAuth
 from quart_sched.errors import InvalidDefinition, JobNotFound
 from quart_sched.web import answers
 from tests.conftest import START
-
-
-async def tick() -> None:
-    pass
-
-
-@pytest.fixture
-def app() -> Quart:
-    application = Quart("forecast_app")
-    application.config.update(SCHEDULER_API_ENABLED=True, TESTING=True)
-    return application
-
-
-@pytest.fixture
-async def client(scheduler, app, serve):
-    scheduler.add_job("hourly", tick, trigger="cron", minute=30)
-    scheduler.add_job("daily", tick, trigger="crontab", expression="30 2 * * *", timezone="Europe/Berlin")
-    async with serve(scheduler, app) as test_client:
-        yield test_client
-
-
-async def get(client: Any, path: str) -> tuple[int, Any]:
-    response = await client.get(f"/scheduler{path}")
-    return response.status_code, json.loads(await response.get_data())
+from tests.web.timetable import get, tick
 
 
 async def test_the_next_fires_of_a_job_are_listed(client):
@@ -183,7 +159,7 @@ async def test_the_fires_to_come_need_the_right_to_read(client, scheduler, path)
 
 async def test_json_of_a_forecast_is_pretty_on_demand(scheduler, app, serve):
     scheduler.add_job("hourly", tick, trigger="cron", minute=30)
-    async with serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=True) as client:
+    async with serve(scheduler, app, SCHEDULER_API_ENABLED=True, JSONIFY_PRETTYPRINT_REGULAR=True) as client:
         for path in ("/jobs/hourly/next?count=2", "/forecast?hours=2", "/forecast?hours=0.0001"):
             text = (await (await client.get(f"/scheduler{path}")).get_data()).decode()
             assert text == json.dumps(json.loads(text), indent=2)

@@ -14,7 +14,8 @@ import pytest
 from quart import Quart
 
 from quart_sched.auth import HTTPBasicAuth
-from quart_sched.engine.history import Histories, HistoryRing, under_way
+from quart_sched.engine.history import Histories
+from quart_sched.engine.history_ring import HistoryRing, under_way
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.events import RunEnded
 from quart_sched.model.instants import micros

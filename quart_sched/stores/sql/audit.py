@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from apscheduler.triggers.base import BaseTrigger
@@ -12,8 +14,8 @@ from ...errors import InvalidDefinition
 from ...model import state
 from ...model.changes import Change, ChangeQuery, Place, Placed
 from ...model.circumstances import Circumstances, Hold, circumstances, down_at
-from ...model.instants import moment
-from .dialects import Dialect
+from ...model.instants import micros, moment
+from .database import Database
 from .rows import clean
 
 _COLUMNS = "at_us, actor, action, job_id, version, detail"
@@ -22,13 +24,20 @@ _MOST = 100
 
 
 class Audit:
-    """Reads the changes of one store, whose alias is the name of the list."""
+    """Reads the changes of one store, whose alias is the name of the list. Safe from any thread.
 
-    def __init__(self, dialect: Dialect, alias: str) -> None:
-        self._p = dialect.prefix
+    Raises DatabaseFailure.
+    """
+
+    def __init__(self, database: Database, alias: str, now: Callable[[Connection], int], lease: float) -> None:
+        """Take a session that was seen within the `lease`, in seconds, to last."""
+        self._database = database
+        self._p = database.prefix
         self._alias = alias
+        self._now = now
+        self._lease = int(lease * 1e6)
 
-    def page(self, conn: Connection, query: ChangeQuery) -> list[Placed]:
+    def page(self, query: ChangeQuery) -> list[Placed]:
         """Return the changes that are asked for, newest first, one more than the query's limit."""
         where: list[str] = []
         values: dict[str, Any] = {"limit": query.limit + 1}
@@ -45,21 +54,28 @@ class Audit:
                 where.append("at_us < :before_us")
         condition = f" WHERE {' AND '.join(where)}" if where else ""
         statement = f"SELECT id, {_COLUMNS} FROM {self._p}changes{condition} ORDER BY at_us DESC, id DESC LIMIT :limit"
-        rows = conn.execute(text(statement), values)
+        rows = self._database.query(statement, **values)
         return [(Place(row.at_us, self._alias, row.id), _change(row)) for row in rows]
 
-    def last_trigger(self, conn: Connection, job_id: str) -> BaseTrigger | None:
-        """Return the trigger that the job had last; None where nobody knows."""
-        return self._trigger(conn, job_id, "", {})
+    def last_trigger(self, job_id: str) -> BaseTrigger | None:
+        """Return the trigger that a job had last, which may be gone; None where nobody knows."""
+        return self._database.transact(lambda conn: self._trigger(conn, job_id, "", {}), write=False)
 
     def circumstances(
-        self, conn: Connection, job_id: str, at: int, now: int, *, lease: int, horizon: int
+        self, job_id: str, at: datetime, horizon: datetime
     ) -> tuple[Circumstances, frozenset[str]] | None:
-        """Tell how it stood at `at`, and which sessions lasted then; None for a job that has never been here.
+        """Tell how it stood with a job at a moment, and which sessions lasted then; None for one never heard of.
 
-        All times are in microseconds. A session that was seen within the `lease` is taken to last; of what was before
-        the `horizon` the sessions are not known any more.
+        What is older than the `horizon` may have been deleted.
         """
+        return self._database.transact(
+            lambda conn: self._circumstances(conn, job_id, micros(at), micros(horizon)), write=False
+        )
+
+    def _circumstances(
+        self, conn: Connection, job_id: str, at: int, horizon: int
+    ) -> tuple[Circumstances, frozenset[str]] | None:
+        now = self._now(conn)
         row = conn.execute(
             text(f"SELECT * FROM {self._p}jobs WHERE id = :id"), {"id": clean(job_id, state.MAX_ID)}
         ).first()
@@ -67,7 +83,7 @@ class Audit:
         if row is None and not of_job:
             return None
         of_scheduler = self._around(conn, "job_id IS NULL", at)
-        lasted, down = self._sessions(conn, at, now, lease, horizon)
+        lasted, down = self._sessions(conn, at, now, horizon)
         found = circumstances(
             moment(at), of_job, of_scheduler, trigger=self._trigger_at(conn, job_id, at, row), down=down
         )
@@ -107,12 +123,10 @@ class Audit:
         }
         return replace(found, **missing)
 
-    def _sessions(
-        self, conn: Connection, at: int, now: int, lease: int, horizon: int
-    ) -> tuple[frozenset[str], Hold | None]:
+    def _sessions(self, conn: Connection, at: int, now: int, horizon: int) -> tuple[frozenset[str], Hold | None]:
         query = f"SELECT id, started_us, seen_us, gone_us, gone_why FROM {self._p}workers WHERE decl IS NOT NULL"
         rows = conn.execute(text(query)).all()
-        spans = {row.id: (row.started_us, _end(row, now, lease)) for row in rows}
+        spans = {row.id: (row.started_us, _end(row, now, self._lease)) for row in rows}
         lasted = {id for id, (start, end) in spans.items() if start <= at and (end is None or end > at)}
         if at < horizon and not any(start <= at for start, _ in spans.values()):
             return frozenset(), None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from ...model.instants import micros, moment
+from ...model.jobs import ScheduledJob
 from ...model.runs import Cause, RunRecord
 
 RUN_COLUMNS = (
@@ -27,6 +29,11 @@ def clean(text: str | None, limit: int | None = None) -> str | None:
     if text is None or (text.isascii() and (limit is None or len(text) <= limit) and "\0" not in text):
         return text
     return text[:limit].encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def moment_of(job: ScheduledJob, us: int) -> datetime:
+    """Return microseconds since 1970 as the job's trigger would show them."""
+    return moment(us, getattr(job.trigger, "timezone", None) or job._scheduler.timezone)
 
 
 def run_row(record: RunRecord, recorded_by: str | None, version: int | None, func: str | None) -> tuple[Any, ...]:

@@ -3,74 +3,50 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
-from apscheduler.triggers.base import BaseTrigger
 from sqlalchemy import Connection, text
 
-from ...errors import ConfigError, InvalidDefinition, OverlapForbidden
+from ...errors import ConfigError, InvalidDefinition
 from ...model.actor import current_actor
-from ...model.changes import ChangeQuery, Placed
-from ...model.circumstances import Circumstances
 from ...model.idempotency import RunRequest
-from ...model.instants import micros, moment
+from ...model.instants import micros
 from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
 from .audit import Audit
+from .cancellations import cancel
 from .changes import Changes, Entry
 from .database import Database, DatabaseFailure, SchemaProblem, first_line
-from .events import KEPT, SqlEvents
+from .endings import give_back_strays
+from .events import SqlEvents
 from .history import SqlHistory
-from .idempotency import forget_old, run_of
+from .housekeeping import Housekeeping
+from .idempotency import run_of
 from .lanes import enter_backfill
 from .listing import JobIndex
 from .loader import JOB_COLUMNS, JobLoader
+from .mending import Mending
 from .overdue import OverdueBooks
+from .overlap import check_free
+from .polls import Poll, Polls
 from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
-from .rounds import TRIGGER_RAISED, Decide, Round, Rounds, Work
-from .rows import LEAVING, LIVE_COLUMNS, clean, live_row
+from .rounds import Decide, Round, Rounds, Work
+from .rows import LIVE_COLUMNS, clean, live_row, moment_of
 from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers
 
 T = TypeVar("T")
 
-QUARANTINE = 60.0
-"""Seconds that a due job may stay unclaimed because this process cannot load it, before it is marked as broken.
-
-Long enough for a rolling deploy, in which old code meets new jobs.
-"""
 _WARM = 1000
 """Jobs that a process loads before it claims."""
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,31}")
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """How the store stands: when something is due, in microseconds, and the counter of comings and goings."""
-
-    next_us: int | None
-    due_us: int | None
-    paused: bool
-    members: int
-    cancels: int = 0
-    """How many of the asking process's runs are to stop."""
-    listening: bool = False
-    """Whether somebody wants to know what happens."""
-    following: bool = False
-    """Whether somebody wants to see the log of a run while it is written."""
-
-    @property
-    def earliest(self) -> int | None:
-        """When there is something to claim, in microseconds."""
-        return min((us for us in (self.next_us, self.due_us) if us is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +98,10 @@ class SqlStore(BaseJobStore):
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
         self._rounds = Rounds(self._dialect, self._workers, self.loader)
-        self._audit = Audit(self._dialect, alias)
+        self._polls = Polls(self.database, self._rounds, self.events, scheduler.clock, self._time)
+        self.mending = Mending(self.database, self.loader, self._now, lambda: scheduler.runner.executors)
+        self.house = Housekeeping(self.database, self._now, scheduler.clock)
+        self.audit = Audit(self.database, alias, self._now, scheduler.lease)
         self.overdue = OverdueBooks(self.database, alias, self._time)
         self.tallies = SqlTallies(self.database, self._now)
         try:
@@ -206,30 +185,6 @@ class SqlStore(BaseJobStore):
 
         self.database.transact(switch)
 
-    # The past
-
-    def changes(self, query: ChangeQuery) -> list[Placed]:
-        """Return the changes that are asked for, newest first, one more than the query's limit."""
-        return self.database.transact(lambda conn: self._audit.page(conn, query), write=False)
-
-    def last_trigger(self, job_id: str) -> BaseTrigger | None:
-        """Return the trigger that a job had last, which may be gone; None where nobody knows."""
-        return self.database.transact(lambda conn: self._audit.last_trigger(conn, job_id), write=False)
-
-    def circumstances(
-        self, job_id: str, at: datetime, horizon: datetime
-    ) -> tuple[Circumstances, frozenset[str]] | None:
-        """Tell how it stood with a job at a moment, and which sessions lasted then; None for one never heard of.
-
-        What is older than the `horizon` may have been deleted.
-        """
-
-        def read(conn: Connection) -> tuple[Circumstances, frozenset[str]] | None:
-            now, lease = self._now(conn), int(self._scheduler.lease * 1e6)
-            return self._audit.circumstances(conn, job_id, micros(at), now, lease=lease, horizon=micros(horizon))
-
-        return self.database.transact(read, write=False)
-
     # Sessions
 
     def join(self) -> Session:
@@ -251,9 +206,7 @@ class SqlStore(BaseJobStore):
         def beat(conn: Connection) -> Beat:
             now = self._now(conn)
             self._workers.beat(conn, me, now)
-            strays = [run_id for run_id in self._rounds.own_runs(conn, me) if run_id not in known]
-            if strays:
-                self._rounds.give_back(conn, me, strays, now)
+            strays = give_back_strays(conn, self._dialect, me, known, now)
             return Beat(self._workers.beats(conn, me), strays)
 
         return self.database.transact(beat)
@@ -313,29 +266,7 @@ class SqlStore(BaseJobStore):
 
     def poll(self, me: Session | None = None) -> Poll:
         """Look whether there is something to do, for `me` too, with one light query."""
-        where, values = self._rounds.loadable("id")
-        also, _ = self._rounds.loadable("job_id")
-        meta = f"SELECT n FROM {self._p}meta WHERE k ="
-        begin = time.time_ns() // 1000
-        [row] = self.database.query(
-            f"SELECT {self._dialect.now} AS now, "
-            f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
-            f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
-            f"({meta} 'paused') AS paused, ({meta} 'members') AS members, "
-            f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels, "
-            f"({meta} 'listening') AS listening, ({self.events.latest_follower}) AS following",
-            me=None if me is None else me.id,
-            **values,
-        )
-        end = time.time_ns() // 1000
-        if row.now is not None and self._scheduler.clock.real:
-            early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
-            self._scheduler.clock.agree(early, late)
-        now = self._time(row.now)
-        return Poll(
-            row.next_us, row.due_us, bool(row.paused), row.members, row.cancels,
-            (row.listening or 0) > now, (row.following or 0) > now,
-        )  # fmt: skip
+        return self._polls.poll(me)
 
     def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
         """Write down what ended, and claim what is due. Raises SessionLost."""
@@ -374,21 +305,15 @@ class SqlStore(BaseJobStore):
             self._workers.beat(conn, me, now)
             row, job = self._lock_sound(conn, job_id)
             overrides.check(job)
-            if request is not None:
-                kept = run_of(conn, self._dialect, request, run_id, now)
-                if kept != run_id:
-                    return kept
-            busy = f"SELECT run_id, batch_id FROM {self._p}live WHERE job_id = :id AND owner IS NOT NULL"
-            running = [other for other in conn.execute(text(busy), {"id": job_id}) if other.run_id not in ended]
-            if len({other.batch_id for other in running}) >= job.max_instances:
-                raise OverlapForbidden(job_id, [other.run_id for other in running])
-            zone = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
+            if request is not None and (kept := run_of(conn, self._dialect, request, run_id, now)) != run_id:
+                return kept
+            check_free(conn, self._dialect, job, ended)
             values = live_row(
                 row, run_id, sched_us=now, cause=cause, on_crash=job.policy.on_crash, state="running", owner=me.id,
                 claimed_us=now, overrides=given,
             )  # fmt: skip
             self._dialect.insert(conn, "live", LIVE_COLUMNS, [values])
-            return Run(overrides.apply(job), moment(now, zone), cause, run_id=run_id)
+            return Run(overrides.apply(job), moment_of(job, now), cause, run_id=run_id)
 
         return self.database.transact(claim)
 
@@ -425,22 +350,7 @@ class SqlStore(BaseJobStore):
 
         False where no such run is under way. `worker` (host:pid) is who asks.
         """
-
-        def ask(conn: Connection) -> bool | RunRecord:
-            now = self._now(conn)
-            query = f"SELECT * FROM {self._p}live WHERE run_id = :id AND state <> '{LEAVING}'{self._dialect.lock}"
-            row = conn.execute(text(query), {"id": run_id}).first()
-            if row is None:
-                return False
-            if row.owner is None:
-                error = ("RunCancelled", "It was cancelled before it began")
-                return self._rounds.cancel_waiting(conn, [row], worker, None, now, error)[0]
-            statement = f"UPDATE {self._p}live SET cancel_us = :now WHERE run_id = :id AND cancel_us IS NULL"
-            if conn.execute(text(statement), {"now": now, "id": run_id}).rowcount:
-                self._dialect.notify(conn)
-            return True
-
-        return self.database.transact(ask)
+        return self.database.transact(lambda conn: cancel(conn, self._dialect, run_id, worker, self._now(conn)))
 
     def listen(self) -> Wakeups | None:
         """Return a connection that hears of changes at once; None where the database has no such thing.
@@ -452,110 +362,3 @@ class SqlStore(BaseJobStore):
             return None if channel is None else Wakeups(self.database, channel)
         except Exception as error:  # the driver's own class
             raise DatabaseFailure(first_line(error)) from error
-
-    # Broken jobs
-
-    def mend(self, *, starting: bool = False) -> list[tuple[str, str]]:
-        """Try again what could not be loaded here: release what can be now, mark as broken what is long overdue.
-
-        Returns the id and reason of each job that was marked. With `starting`, jobs whose trigger raised get another
-        chance as well: the code may be new.
-        """
-        functions, jobs = list(self.loader.bad_functions), self._dialect.pack(self.loader.bad_jobs)
-        self.loader.forget_failures()
-        select = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE"
-        broken = self.database.query(f"{select} broken_us IS NOT NULL AND ended_us IS NULL")
-        unmarked = f"{self._dialect.within('id', 'jobs')} AND broken_us IS NULL"
-        suspects = self.database.query(f"{select} {unmarked}", jobs=jobs)
-        self.loader.learn({*functions, *(row.func for row in (*broken, *suspects))})
-        usable = self._scheduler.runner.executors
-        released = [
-            row
-            for row in broken
-            if (starting or not row.broken_reason.startswith(TRIGGER_RAISED)) and self.loader.attempt(row, usable)
-        ]
-        # Only those that are not marked yet are to be kept out of the claims.
-        self.loader.bad_jobs.clear()
-        for row in suspects:
-            self.loader.attempt(row, usable)
-        if not (released or self.loader.bad_functions or self.loader.bad_jobs):
-            return []
-        return self.database.transact(lambda conn: self._mend(conn, released))
-
-    def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
-        now = self._now(conn)
-        changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-        log: list[Entry] = []
-        release = text(
-            f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
-            "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
-            "version = version + 1 WHERE id = :id AND version = :version AND broken_us IS NOT NULL"
-        )
-        for row in released:
-            if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
-                log.append(Entry("mended", row.id, row.version + 1))
-        marked = []
-        overdue = (
-            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
-            f"({self._dialect.within('func', 'functions')} OR {self._dialect.within('id', 'jobs')}){self._dialect.skip}"
-        )
-        bad = {
-            "functions": self._dialect.pack(self.loader.bad_functions),
-            "jobs": self._dialect.pack(self.loader.bad_jobs),
-            "before": now - int(QUARANTINE * 1e6),
-        }
-        for row in conn.execute(text(overdue), bad).all():
-            reason = self.loader.bad_jobs.get(row.id) or self.loader.bad_functions[row.func]
-            marked.append((row.id, reason))
-            log.append(Entry("broken", row.id, row.version + 1, None, reason))
-            self._dialect.update(
-                conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
-                [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",
-            )  # fmt: skip
-        if log:
-            changes.log(log)
-        return marked
-
-    # Housekeeping
-
-    def keep_house(self, me: Session, term: float) -> bool:
-        """Become the one process that clears up, for `term` seconds; tell whether this one is."""
-
-        def take(conn: Connection) -> bool:
-            now = self._now(conn)
-            statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = 'janitor' AND (n < :now OR v = :me)"
-            values = {"until": now + int(term * 1e6), "me": me.id, "now": now}
-            return bool(conn.execute(text(statement), values).rowcount)
-
-        return self.database.transact(take)
-
-    def clear_up(self, before: datetime) -> None:
-        """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
-        p = self._p
-        now = self._scheduler.clock.now()
-        times = {
-            "before": micros(before),
-            "yesterday": micros(now - timedelta(days=1)),
-            "long_ago": micros(now) - int(KEPT * 1e6),
-        }
-        statements = (
-            # Those whose last fire has not led to a success stay for a day, in which an alarm tells of them.
-            f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}live WHERE {p}live.job_id = {p}jobs.id) "
-            f"AND (ended_us < :yesterday OR EXISTS (SELECT 1 FROM {p}runs WHERE {p}runs.job_id = {p}jobs.id "
-            f"AND {p}runs.sched_us >= {p}jobs.last_us AND COALESCE({p}runs.outcome, '') = 'succeeded'))",
-            f"DELETE FROM {p}workers WHERE gone_us < :before",
-            # The newest stays, as some databases would give its number again.
-            f"DELETE FROM {p}events WHERE at_us < :long_ago "
-            f"AND id < (SELECT id FROM (SELECT MAX(id) AS id FROM {p}events) AS newest)",
-            f"DELETE FROM {p}decls WHERE since_us < :before "
-            f"AND hash NOT IN (SELECT decl FROM {p}workers WHERE gone_us IS NULL AND decl IS NOT NULL)",
-            # Imports stay known, so that one that is repeated brings nothing back that was removed since.
-            f"DELETE FROM {p}changes WHERE at_us < :before AND action <> 'import' "
-            f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id "
-            f"AND {p}jobs.version = {p}changes.version)",
-        )
-        self.database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
-        for statement in statements:
-            values = {name: us for name, us in times.items() if f":{name}" in statement}
-            self.database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]

@@ -1,0 +1,80 @@
+"""The runs that a shared store knows as this process's own, from their claim until their end is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+from ..model.events import Event, RunEnded, RunLeft, RunReturned
+from ..model.runs import RunRecord
+from ..stores.sql.rounds import Work
+
+ENDINGS = 250
+"""Records that are written in one transaction."""
+_OUTPUT = 1_000_000
+"""Characters of what they put out, about: turned into text for the database in one go, which holds up the loop."""
+
+
+class OwnRuns:
+    """The own runs in the store `alias`. A container of their ids, which may be asked from any thread."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self.held: set[str] = set()
+        """Runs that are on this process's hands, until their end is written down."""
+        self.endings: dict[str, RunRecord] = {}
+        """Ends that are yet to be written down."""
+        self.returned: set[str] = set()
+        """Runs that were never begun here, to be given back."""
+        self.left: set[str] = set()
+        """Runs that had ended busy, and hold no instance any more."""
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self.held or run_id in self.endings or run_id in self.returned
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is anything that the store does not know yet."""
+        return bool(self.endings or self.returned or self.left)
+
+    def hear(self, event: Event) -> bool:
+        """Take note of what happened to a run; tell whether it was one of these."""
+        if isinstance(event, RunEnded) and event.jobstore == self._alias and event.record.run_id in self.held:
+            self.endings[event.record.run_id] = event.record
+        elif isinstance(event, RunLeft) and event.run_id in self.held:
+            self.left.add(event.run_id)
+        elif isinstance(event, RunReturned) and event.run.run_id in self.held:
+            self.returned.add(event.run.run_id)
+        else:
+            return False
+        return True
+
+    def next_endings(self) -> list[RunRecord]:
+        """Return what ended and is to be written down, as much of it as makes a transaction of moderate size."""
+        chosen: list[RunRecord] = []
+        size = 0
+        for record in islice(self.endings.values(), ENDINGS):
+            size += sum(len(text) for text in (record.log, record.traceback, record.error_message) if text)
+            if chosen and size > _OUTPUT:
+                break
+            chosen.append(record)
+        return chosen
+
+    def written(self, work: Work, late: Collection[str]) -> None:
+        """Let go of what a round has written down; the `late` ones had been lost before."""
+        for record in work.endings:
+            self.endings.pop(record.run_id, None)
+            if not record.busy or record.run_id in late:
+                self.held.discard(record.run_id)
+        for run_id in (*work.returned, *work.left):
+            self.held.discard(run_id)
+            self.returned.discard(run_id)
+            self.left.discard(run_id)
+
+    def give_up(self) -> set[str]:
+        """Forget them all; return those that were on this process's hands."""
+        held, self.held = self.held, set()
+        self.endings.clear()
+        self.returned.clear()
+        self.left.clear()
+        return held

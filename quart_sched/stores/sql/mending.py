@@ -1,0 +1,100 @@
+"""Mending: jobs that nobody can load are marked as broken, and released once their code can be loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from .changes import Changes, Entry
+from .database import Database
+from .loader import JOB_COLUMNS, JobLoader
+from .rounds import TRIGGER_RAISED
+from .rows import clean
+
+QUARANTINE = 60.0
+"""Seconds that a due job may stay unclaimed because this process cannot load it, before it is marked as broken.
+
+Long enough for a rolling deploy, in which old code meets new jobs.
+"""
+
+
+class Mending:
+    """Looks after the broken jobs of one store. Safe from any thread; raises DatabaseFailure."""
+
+    def __init__(
+        self,
+        database: Database,
+        loader: JobLoader,
+        now: Callable[[Connection], int],
+        usable: Callable[[], Container[str]],
+    ) -> None:
+        """`usable` returns the executors that this process has."""
+        self._database = database
+        self._dialect = database.dialect
+        self._p = database.prefix
+        self._loader = loader
+        self._now = now
+        self._usable = usable
+
+    def mend(self, *, starting: bool = False) -> list[tuple[str, str]]:
+        """Try again what could not be loaded here: release what can be now, mark as broken what is long overdue.
+
+        Returns the id and reason of each job that was marked. With `starting`, jobs whose trigger raised get another
+        chance as well: the code may be new.
+        """
+        functions, jobs = list(self._loader.bad_functions), self._dialect.pack(self._loader.bad_jobs)
+        self._loader.forget_failures()
+        select = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE"
+        broken = self._database.query(f"{select} broken_us IS NOT NULL AND ended_us IS NULL")
+        unmarked = f"{self._dialect.within('id', 'jobs')} AND broken_us IS NULL"
+        suspects = self._database.query(f"{select} {unmarked}", jobs=jobs)
+        self._loader.learn({*functions, *(row.func for row in (*broken, *suspects))})
+        usable = self._usable()
+        released = [
+            row
+            for row in broken
+            if (starting or not row.broken_reason.startswith(TRIGGER_RAISED)) and self._loader.attempt(row, usable)
+        ]
+        # Only those that are not marked yet are to be kept out of the claims.
+        self._loader.bad_jobs.clear()
+        for row in suspects:
+            self._loader.attempt(row, usable)
+        if not (released or self._loader.bad_functions or self._loader.bad_jobs):
+            return []
+        return self._database.transact(lambda conn: self._mend(conn, released))
+
+    def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
+        now = self._now(conn)
+        changes = Changes(conn, self._dialect, self._loader, now, writing=True)
+        log: list[Entry] = []
+        release = text(
+            f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
+            "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
+            "version = version + 1 WHERE id = :id AND version = :version AND broken_us IS NOT NULL"
+        )
+        for row in released:
+            if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
+                log.append(Entry("mended", row.id, row.version + 1))
+        marked = []
+        overdue = (
+            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
+            f"({self._dialect.within('func', 'functions')} OR {self._dialect.within('id', 'jobs')}){self._dialect.skip}"
+        )
+        bad = {
+            "functions": self._dialect.pack(self._loader.bad_functions),
+            "jobs": self._dialect.pack(self._loader.bad_jobs),
+            "before": now - int(QUARANTINE * 1e6),
+        }
+        for row in conn.execute(text(overdue), bad).all():
+            reason = self._loader.bad_jobs.get(row.id) or self._loader.bad_functions[row.func]
+            marked.append((row.id, reason))
+            log.append(Entry("broken", row.id, row.version + 1, None, reason))
+            self._dialect.update(
+                conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
+                [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",
+            )  # fmt: skip
+        if log:
+            changes.log(log)
+        return marked

@@ -1,0 +1,89 @@
+"""Overlap: the instances of jobs that run, counted over all processes, and the places where further fires may wait."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ...errors import OverlapForbidden
+from ...model.jobs import ScheduledJob
+from ...model.runs import RunRecord
+from .cancellations import cancel_waiting
+from .dialects import Dialect
+from .rows import LEAVING
+from .workers import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The runs that a job without a free instance is at, and how many of its fires may wait for one."""
+
+    running: list[str]
+    places: int
+
+
+def under_way(
+    conn: Connection, dialect: Dialect, job_ids: Collection[str], unwritten: Sequence[RunRecord]
+) -> dict[str, list[str]]:
+    """Return the run that each instance of these jobs is at, over all processes, those `unwritten` aside."""
+    if not job_ids:
+        return {}
+    condition, values = "owner IS NOT NULL", {"ids": dialect.pack(sorted(job_ids))}
+    if ended := [record.run_id for record in unwritten if record.job_id in job_ids]:
+        condition += f" AND NOT ({dialect.within('run_id', 'ended')})"
+        values["ended"] = dialect.pack(ended)
+    live = dialect.joined("live", "job_id", "ids")
+    query = f"SELECT job_id, batch_id, sched_us, run_id FROM {live} {condition}"
+    instances: dict[str, dict[str, str]] = {}
+    for row in sorted(conn.execute(text(query), values), key=lambda row: (row.sched_us, row.run_id)):
+        instances.setdefault(row.job_id, {}).setdefault(row.batch_id, row.run_id)
+    return {job_id: list(runs.values()) for job_id, runs in instances.items()}
+
+
+def check_free(conn: Connection, dialect: Dialect, job: ScheduledJob, ended: Container[str]) -> None:
+    """Raise OverlapForbidden where all instances of a job run; runs that have `ended` are not counted any more."""
+    query = f"SELECT run_id, batch_id FROM {dialect.prefix}live WHERE job_id = :id AND owner IS NOT NULL"
+    running = [row for row in conn.execute(text(query), {"id": job.id}) if row.run_id not in ended]
+    if len({row.batch_id for row in running}) >= job.max_instances:
+        raise OverlapForbidden(job.id, [row.run_id for row in running])
+
+
+def make_places(
+    conn: Connection, dialect: Dialect, me: Session, now: int, full: dict[str, ScheduledJob]
+) -> tuple[dict[str, int], list[RunRecord]]:
+    """Return how many fires may wait of each of these jobs, all of whose instances run, and what was given up for them.
+
+    For a fire that replaces a run, the oldest of them is asked to stop, and those that wait are given up.
+    """
+    places = dict.fromkeys(full, 0)
+    waitable = [job_id for job_id, job in full.items() if job.policy.overlap != "skip"]
+    if not waitable:
+        return places, []
+    query = (
+        f"SELECT * FROM {dialect.joined('live', 'job_id', 'ids')} state <> '{LEAVING}' "
+        f"ORDER BY sched_us, run_id{dialect.skip}"
+    )
+    rows = conn.execute(text(query), {"ids": dialect.pack(sorted(waitable))}).all()
+    replaced: list[Any] = []
+    stopped: list[tuple[str, int]] = []
+    for job_id in waitable:
+        job = full[job_id]
+        waiting = [row for row in rows if row.job_id == job_id and row.owner is None and row.cause == "schedule"]
+        if job.policy.overlap == "queue":
+            places[job_id] = max(0, job.policy.max_queue - len(waiting))
+            continue
+        places[job_id] = 1
+        replaced += waiting
+        running = [row for row in rows if row.job_id == job_id and row.owner is not None and row.cancel_us is None]
+        ahead = len({row.batch_id for row in running}) - job.max_instances + 1
+        oldest = list(dict.fromkeys(row.batch_id for row in running))[: max(0, ahead)]
+        stopped += [(row.run_id, now) for row in running if row.batch_id in oldest]
+    error = ("RunCancelled", "A later fire of its job took its place")
+    given_up = cancel_waiting(conn, dialect, replaced, me.worker, me.id, now, error)
+    dialect.update(conn, "live", "run_id", ("cancel_us",), stopped)
+    if stopped:
+        dialect.notify(conn)
+    return places, given_up
