@@ -20,6 +20,10 @@ _ENDS = {
     "retry_wait": "正在等待下一次尝试",
     "queued": "正在排队",
 }
+_UNKNOWN = {
+    "job_absent": "作业当时不存在：它已被删除，或之后才添加。下面的变更列表中有记录。",
+    "no_record": "{fire}应该运行，但没有相关记录：记录已被删除，或早于历史的范围。",
+}
 _UNITS = (("天", 86_400), ("小时", 3_600), ("分钟", 60), ("秒", 1))
 
 
@@ -53,10 +57,8 @@ def explain(found: Explanation, zone: tzinfo, last: RunRecord | None) -> str:
             text = f"{fire}尚未到来{why}。"
         case "clock_gap" if found.clock_change is not None:
             text = mark(found.clock_change)
-        case "job_absent":
-            text = "作业当时不存在：它已被删除，或之后才添加。下面的变更列表中有记录。"
-        case "no_record":
-            text = f"{fire}应该运行，但没有相关记录：记录已被删除，或早于历史的范围。"
+        case "job_absent" | "no_record":
+            text = _UNKNOWN[found.verdict].format(fire=fire)
         case _:
             nearest = [f"前一次触发是{_stamp(found.previous, zone)}"] if found.previous else []
             nearest += [f"后一次是{_stamp(found.next, zone)}"] if found.next else []
