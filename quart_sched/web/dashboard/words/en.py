@@ -160,7 +160,7 @@ WORDS: dict[str, str] = {
     "job.coming": "Next fires",
     "job.coming_paused": "The job is paused. These are the fires that it had if it were resumed now.",
     "job.no_fires": "There are none.",
-    "job.durations": "Durations of the last {count} runs",
+    "job.durations": "Durations of the last runs ({count})",
     "job.durations_words": "Last {last}, in the middle {median}, longest {longest}.",
     "source.added": "added at run time",
     "source.declared": "declared in the code",

@@ -116,6 +116,8 @@ function showLog() {
 
 document.body.addEventListener("htmx:afterSettle", showLog);
 
+let greeted = false;
+
 function listen() {
   const log = document.querySelector("[data-log]");
   const source = new EventSource(log ? `${address}?run_id=${encodeURIComponent(log.dataset.log)}` : address);
@@ -124,7 +126,9 @@ function listen() {
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
     for (const element of document.querySelectorAll("[data-live]")) refresh(element);
-    if (document.getElementById("rows")) offer();
+    // Each stream begins with this; from the second on something may have been missed.
+    if (greeted && document.getElementById("rows")) offer();
+    greeted = true;
   });
   source.addEventListener("log", (event) => {
     const said = JSON.parse(event.data);
