@@ -94,9 +94,9 @@ function refreshRow(row, job) {
   planned.set(row, setTimeout(() => {
     planned.delete(row);
     if (!row.isConnected || document.hidden) return;
-    const chosen = row.querySelector("input[name=id]")?.checked;
+    const chosen = row.querySelector("input[type=checkbox]")?.checked;
     htmx.ajax("GET", row.dataset.address, { target: row, swap: "outerHTML" }).then(() => {
-      const box = [...document.querySelectorAll("#rows input[name=id]")].find((one) => one.value === job);
+      const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
       if (box && chosen) box.checked = true;
     });
   }, 1000));
