@@ -130,4 +130,4 @@ def _not_run(found: Explanation) -> tuple[datetime, datetime] | None:
     unsuccessful = found.verdict == "ran" and found.outcome in _UNSUCCESSFUL
     if found.verdict not in _NOT_RUN and not unsuccessful:
         return None
-    return found.first or found.at, (found.last or found.at) + timedelta(seconds=1)
+    return found.first or found.at, (found.last or found.at) + timedelta(milliseconds=1)
