@@ -114,7 +114,8 @@ function showLog() {
   if (atEnd) output.scrollTop = output.scrollHeight;
 }
 
-document.body.addEventListener("htmx:afterSettle", showLog);
+// At once, and not only when the new part has settled: the lines must not vanish for a moment.
+document.body.addEventListener("htmx:afterSwap", showLog);
 
 let greeted = false;
 
