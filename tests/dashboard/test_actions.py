@@ -95,7 +95,12 @@ def test_all_that_is_shown_can_be_chosen_at_once(site: Site, visitor: Visitor) -
     name = f"all{next(_numbers)}"
     ids = [site.add(f"{name}-{n}") for n in range(3)]
     visitor.open(f"{site.ui}/jobs?search={name}")
-    visitor.page.get_by_label("all shown").check()
+    everything = visitor.page.get_by_label("all shown")
+    everything.check()
+    row(visitor, ids[0]).get_by_role("checkbox").uncheck()
+    assert not everything.is_checked()
+    row(visitor, ids[0]).get_by_role("checkbox").check()
+    assert everything.is_checked()
     visitor.page.locator("#bulk").get_by_role("button", name="Pause").click()
     visitor.page.locator("#confirm").click()
     visitor.page.locator(".flash.good").wait_for()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.dashboard.conftest import View, Visitor
-from tests.dashboard.site import HOSTILE, Site
+from tests.dashboard.site import HOSTILE, Site, past_runs
 
 pytestmark = [
     pytest.mark.integration,
@@ -70,6 +72,85 @@ def test_log_lines_appear_while_the_run_writes_them(site: Site, visitor: Visitor
     page.locator("h1 .s-succeeded").wait_for()
     assert HOSTILE in page.locator("#log").inner_text()
     assert page.locator("#a-cancel").count() == 0
+
+
+def test_log_lines_stay_when_the_rest_of_the_page_is_fetched_anew(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"logs-stay-{visitor.view}", "write_on_demand")
+    handle = site.ask(site.scheduler.aio.run_job(job_id))
+    visitor.open(f"{site.ui}/run?id={handle.run_id}")
+    page = listening(visitor)
+    site.say("the first line")
+    page.locator("#log", has_text="the first line").wait_for()
+    page.evaluate(
+        "new Promise(done => { document.body.addEventListener('htmx:afterSettle', done, {once: true});"
+        " htmx.trigger('#facts', 'refresh'); })"
+    )
+    assert page.locator("#log").inner_text().count("the first line") == 1
+    site.say("the last line")
+    page.locator("#log", has_text="the last line").wait_for()
+    assert page.locator("#log").inner_text().count("the first line") == 1
+    site.say(None)
+    page.locator("h1 .s-succeeded").wait_for()
+
+
+def test_a_list_says_that_jobs_were_added_and_shows_them_when_asked(site: Site, visitor: Visitor) -> None:
+    name = f"fresh-{visitor.view}"
+    site.add(f"{name}-a")
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    page = listening(visitor)
+    page.locator("#rows input[type=checkbox]").check()
+    offer = page.get_by_role("button", name="Jobs were added: show them")
+    assert not offer.is_visible()
+    top = page.locator("#rows tr").bounding_box()
+    site.add(f"{name}-b")
+    offer.wait_for()
+    assert page.locator("#rows tr[data-job]").count() == 1, "nothing moves before it is asked for"
+    assert page.locator("#rows tr").first.bounding_box() == top
+    assert page.locator("#rows input[type=checkbox]").is_checked()
+    offer.click()
+    page.locator(f"tr[data-job='{name}-b']").wait_for()
+    assert page.locator("#rows tr[data-job]").count() == 2
+    assert not offer.is_visible()
+    site.ask(site.scheduler.aio.remove_job(f"{name}-b"))
+    page.locator(f"tr[data-job='{name}-b']").wait_for(state="detached")
+
+
+def test_new_runs_come_by_themselves_unless_somebody_reads_further_down(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"flowing-{visitor.view}")
+    site.write(past_runs(job_id, 45, timedelta(minutes=1), seed=11))
+    visitor.open(f"{site.ui}/runs?job_id={job_id}")
+    page = listening(visitor)
+    rows = page.locator("table.runs tbody tr")
+    site.run(job_id)
+    rows.nth(45).wait_for()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    place = page.evaluate("scrollY")
+    run = site.run(job_id)
+    offer = page.get_by_role("button", name="There are newer runs: show them")
+    offer.wait_for()
+    assert rows.count() == 46
+    assert page.evaluate("scrollY") == place
+    offer.click()
+    page.locator(f"table.runs a[href*='{run.run_id}']").wait_for()
+    assert rows.count() == 47
+
+
+def test_the_page_of_a_job_says_since_when_it_is_overdue(
+    tmp_path: Path, browser: Any, view: View, visitor: Visitor
+) -> None:
+    late = Site(tmp_path, SCHEDULER_OVERDUE_GRACE=1)
+    try:
+        late.add("late", "fail", trigger="interval", seconds=1, overdue_after=1)
+        visitor.open(f"{late.ui}/job?id=late")
+        page = listening(visitor)
+        page.get_by_text("This job is overdue").wait_for(timeout=20_000)
+        [alarm] = late.scheduler.scheduler.watch.overdue
+        shown = page.locator("#head .alarm time").first.get_attribute("datetime")
+        assert datetime.fromisoformat(shown) == alarm.expected_at
+        assert "No success is on record." in page.locator("#head .alarm").inner_text()
+    finally:
+        visitor.page.goto("about:blank")
+        late.close()
 
 
 def test_a_page_stays_live_over_the_end_of_a_stream(site: Site, visitor: Visitor) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -329,6 +332,9 @@ async def test_the_login_opens_the_api_too_with_no_more_than_the_token(scheduler
         ("/job/edit?id=none", 404),
         ("/job?id=job&at=soon", 400),
         ("/job?id=job&at=2026-01-01", 200),
+        ("/job?id=job&at=", 200),
+        ("/job/backfill?id=none", 404),
+        ("/job/backfill?id=job&start=odd", 200),
         ("/changes?cursor=odd", 400),
         ("/changes?job_id=none", 200),
         ("/preview?kind=odd", 200),
@@ -360,11 +366,61 @@ async def test_what_makes_no_sense_gives_a_page(client, path, status):
         ("/job/edit?id=job", {"kind": "keep", "a.copies": "[" * 5000}, 400),
         ("/job/edit?id=job", {"kind": "keep", "o.max_instances": "1", "o.max_queue": "1", "o.overlap": "skip"}, 412),
         ("/job/start-with?id=job", {"a.copies": "many"}, 400),
+        ("/job/backfill?id=none", {"start": "2026-01-01"}, 404),
+        ("/job/backfill?id=job", {}, 400),
+        ("/job/backfill?id=job", {"start": "2026-01-01", "end": "2025-01-01", "confirmed": "1"}, 400),
+        ("/job/backfill?id=job", {"start": "1990-01-01", "confirmed": "1"}, 400),
+        ("/job/backfill?id=job", {"start": "2026-01-01", "concurrency": "many"}, 400),
+        ("/job/edit?id=job", {"kind": "keep", "o.max_instances": "1", "o.overdue_after": "0"}, 400),
         ("/add", {}, 400),
     ],
 )
 async def test_a_form_that_makes_no_sense_is_refused(client, rule, form, status):
     assert (await client.post(UI + rule, form=form)).status_code == status
+
+
+CHINESE = {"Accept-Language": "zh-CN"}
+
+
+async def test_a_chinese_page_says_in_chinese_why_a_job_did_not_run(client, scheduler):
+    for at in ("2026-01-01T03:00:00", "2999-01-01", ""):
+        page = await text(await client.get(f"{UI}/job", query_string={"id": "job", "at": at}, headers=CHINESE))
+        assert not re.search(r"\b(The|the|job|is|was|expected)\b", _words(page)), at
+    found = await scheduler.aio.explain("job", "2026-01-01T03:00:00")
+    english = await text(await client.get(f"{UI}/job?id=job&at=2026-01-01T03:00:00"))
+    assert found.description in html.unescape(english)
+
+
+async def test_a_chinese_form_says_in_chinese_what_is_wrong(client):
+    form = {"kind": "cron", "t.cron.hour": "25", "a.copies": "many", "o.timeout": "-1", "o.max_instances": "0"}
+    page = await text(await client.post(f"{UI}/job/edit?id=job", form=form, headers=CHINESE))
+    problems = re.findall(r'class="problem"[^>]*>.*?<span lang="(\w+)">(.*?)</span>', page)
+    assert len(problems) == 4
+    assert {language for language, _ in problems} == {"zh"}
+    page = await text(await client.post(f"{UI}/job/backfill?id=job", form={"start": "soon"}, headers=CHINESE))
+    assert "应为 日期和时间" in page
+
+
+def _words(page: str) -> str:
+    """Return what the box of the explanation says."""
+    box = page[page.index('id="why"') :]
+    return re.sub(r"<[^>]*>", " ", box[: box.index("</section>")])
+
+
+async def test_a_backfill_in_two_steps_runs_what_was_shown(client, scheduler, clock):
+    form = {"start": (clock.now() - timedelta(days=3)).isoformat(), "concurrency": "1"}
+    page = await text(await client.post(f"{UI}/job/backfill?id=job", form=form))
+    assert (await scheduler.aio.runs("job")).items == ()
+    confirmed = page[page.index('name="confirmed"') :]
+    shown = dict(re.findall(r'name="(\w+)" value="([^"]*)"', confirmed)) | {"confirmed": "1"}
+    await clock.advance(days=1)  # a fire that has come meanwhile was not shown
+    response = await client.post(f"{UI}/job/backfill?id=job", form=shown)
+    assert response.status_code == 303
+    await clock.advance(seconds=1)
+    runs = (await scheduler.aio.runs("job")).items
+    assert sum(run.cause == "backfill" for run in runs) == 3
+    seen = await text(await client.get(response.headers["Location"]))
+    assert all(run.run_id in seen for run in runs if run.cause == "backfill")
 
 
 async def test_to_a_script_a_refusal_is_a_message_alone(client):

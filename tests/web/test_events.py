@@ -16,6 +16,7 @@ from quart.testing.connections import HTTPDisconnectError
 from quart_sched import current_run
 from quart_sched.auth import HTTPBasicAuth
 from quart_sched.engine.outbox import LIMIT
+from quart_sched.model.runs import DETAIL
 from tests.conftest import settle
 
 log = logging.getLogger("quart_sched_tests.events")
@@ -156,7 +157,7 @@ async def test_a_stream_tells_of_runs_jobs_and_the_scheduler(client, scheduler, 
         await clock.advance(seconds=0.25)
         [event] = await stream.events()
         shown = await (await client.get(f"/scheduler/runs/{event.data['run_id']}")).get_json()
-        assert event.data == {key: shown[key] for key in shown.keys() - {"result", "traceback", "log", "attempts"}}
+        assert event.data == {key: shown[key] for key in shown.keys() - {*DETAIL, "attempts"}}
         await scheduler.aio.pause()
         await scheduler.aio.pause_job("job")
         await scheduler.aio.modify_job("broken", name="other")

@@ -40,7 +40,7 @@ async def add(visit: Visit) -> Response:
             return outcome
         status = outcome
     elif request.method == "POST":
-        problems.setdefault("func", visit.t("form.missing"))
+        problems.setdefault("func", "is missing")
         status = max(status, 400)
     else:
         values = forms.new_options(visit.front.scheduler._job_defaults) | values
@@ -65,7 +65,7 @@ async def _added(visit: Visit, values: Mapping[str, str], func: JobFunction, pro
     options, wrong_options = forms.read_options(given, policies=True)
     problems |= wrong_trigger | wrong_arguments | wrong_options
     if not given("id").strip():
-        problems["id"] = visit.t("form.missing")
+        problems["id"] = "is missing"
     if problems or "preview" in values or trigger is None:
         return 400 if problems else 200
     try:

@@ -28,10 +28,22 @@ LAYOUT: Mapping[str, tuple[str, ...]] = {
 _WORDS = ("expression", "start_date", "end_date", "run_date", "timezone")
 """Fields whose text is their value, as is all of cron's but the jitter; in others a number is looked for."""
 
-OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overlap", "max_queue", "on_crash")
+OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overlap", "max_queue", "on_crash",
+           "overdue_after", "run_on_start")  # fmt: skip
 _TEXTS = ("overlap", "on_crash")
+_FLAGS = ("coalesce", "run_on_start")
 _RETRY = ("attempts", "delay", "backoff", "max_delay", "jitter")
-_POLICY = ("timeout", "overlap", "max_queue", "on_crash", "retry", "description", "tags")
+_POLICY = (
+    "timeout",
+    "overlap",
+    "max_queue",
+    "on_crash",
+    "overdue_after",
+    "run_on_start",
+    "retry",
+    "description",
+    "tags",
+)
 
 Given = Callable[[str], str]
 """Returns what stands in a field of the form, "" where it is not there."""
@@ -103,11 +115,11 @@ def read_options(given: Given, *, policies: bool) -> tuple[dict[str, Any], dict[
     values: dict[str, Any] = {"name": given("name").strip() or None}
     for key in OPTIONS:
         text = given(f"o.{key}").strip()
-        if key == "coalesce":
+        if key in _FLAGS:
             values[key] = text == "true"
         elif text:
             values[key] = text if key in _TEXTS else _number(text)
-        elif key in ("timeout", "misfire_grace_time"):
+        elif key in ("timeout", "misfire_grace_time", "overdue_after"):
             values[key] = None
         else:
             values[key] = getattr(DEFAULT, key, 1)
@@ -151,6 +163,7 @@ def new_options(defaults: Mapping[str, Any]) -> dict[str, str]:
         "o.overlap": DEFAULT.overlap,
         "o.max_queue": str(DEFAULT.max_queue),
         "o.on_crash": DEFAULT.on_crash,
+        "o.run_on_start": "false",
         "kind": "interval",
         "t.interval.minutes": "10",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from apscheduler.job import Job
@@ -10,18 +11,21 @@ from quart import Response, request
 
 from ...engine.listing import overdue_jobs
 from ...errors import InvalidDefinition, JobNotFound
-from ...model.changes import ChangePage
 from ...model.explanation import Explanation
 from ...model.jobs import state_of
 from ...model.listing import JobEntry
 from ...model.policies import policy_of
 from ...model.runs import OUTCOMES, STATES, RunPage
 from ...model.triggers import spec_of
+from . import words
 from .shown import zone_of
 from .visit import Visit
 
 _RUNS, _CHANGES = 15, 20
 _DURATIONS = 200
+_NOT_RUN = ("cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down", "broken")
+"""Verdicts on fires that may be run after all."""
+_UNSUCCESSFUL = ("failed", "timed_out", "cancelled", "lost")
 
 
 async def show(visit: Visit) -> Response:
@@ -31,7 +35,7 @@ async def show(visit: Visit) -> Response:
     job, (runs, problem) = await asyncio.gather(aio.get_job(job_id), _runs(visit, job_id))
     if job is None:
         return await _gone(visit, job_id, runs, problem)
-    (explained, wrong_time), changes = await _past(visit, job_id)
+    past = await _past(visit, job_id, zone_of(job, visit.front.scheduler.timezone))
     catalogue = visit.front.scheduler.catalogue
     broken = catalogue.broken_reason(job)
     coming, durations, under_way = await asyncio.gather(
@@ -52,14 +56,13 @@ async def show(visit: Visit) -> Response:
         "pending": state_of(job) == "pending",
         "all_outcomes": (*OUTCOMES, *STATES),
         "outcome": request.args.get("outcome", ""),
-        "explained": explained,
-        "wrong_time": wrong_time,
-        "at": request.args.get("at", ""),
-        "changes": changes.items,
+        "alarm": next((one for one in visit.front.scheduler.watch.overdue if one.job_id == job_id), None),
+        "overdue_grace": visit.front.scheduler.overdue_grace,
+        **past,
     }
     if visit.part in ("head", "coming", "durations", "runs"):
         return await visit.fragment(f"job_{visit.part}.html", **context)
-    wrong = problem is not None or wrong_time is not None
+    wrong = problem is not None or past["wrong_time"] is not None
     return await visit.page("job.html", 400 if wrong else 200, **context)
 
 
@@ -83,14 +86,10 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
         raise JobNotFound(job_id)
     if visit.part is not None and visit.part != "runs":
         return Response("", 204)
-    (explained, wrong_time), changes = await _past(visit, job_id)
     context: dict[str, Any] = {
         "job_id": job_id,
         "job": None,
-        "explained": explained,
-        "wrong_time": wrong_time,
-        "at": request.args.get("at", ""),
-        "changes": changes.items,
+        **await _past(visit, job_id, visit.front.scheduler.timezone),
         "runs": runs,
         "zone": visit.front.scheduler.timezone,
         "problem": problem,
@@ -102,17 +101,33 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
     return await visit.page("job_gone.html", 404, **context)
 
 
-async def _past(visit: Visit, job_id: str) -> tuple[tuple[Explanation | None, InvalidDefinition | None], ChangePage]:
-    """Return the answer to what is asked, and who changed the job lately."""
-    return await asyncio.gather(_explained(visit, job_id), visit.front.aio.changes(job_id, limit=_CHANGES))
-
-
-async def _explained(visit: Visit, job_id: str) -> tuple[Explanation | None, InvalidDefinition | None]:
-    """Return why the job did or did not run at the time that is asked for, or what is wrong with the question."""
+async def _past(visit: Visit, job_id: str, zone: tzinfo) -> dict[str, Any]:
+    """Return the answer to what is asked about the past, and who changed the job lately."""
     at = request.args.get("at", "").strip()
-    if not at:
-        return None, None
-    try:
-        return await visit.front.aio.explain(job_id, at), None
-    except InvalidDefinition as error:
-        return None, error
+    if not at and "at" in request.args:
+        at = await _last_fire(visit, job_id)
+    changes = await visit.front.aio.changes(job_id, limit=_CHANGES)
+    context: dict[str, Any] = {"at": at, "changes": changes.items, "explained": None, "wrong_time": None}
+    if at:
+        try:
+            found = await visit.front.aio.explain(job_id, at)
+        except InvalidDefinition as error:
+            return context | {"wrong_time": error}
+        last = await visit.front.aio.run(found.run_ids[-1]) if found.run_ids else None
+        context |= {"explained": found, "explanation": words.explain(found, zone, last, visit.language)}
+        context["past_fires"] = _not_run(found)
+    return context
+
+
+async def _last_fire(visit: Visit, job_id: str) -> str:
+    """Return the time of the last fire that should have been, "" where nobody knows of one."""
+    now = await visit.front.aio.explain(job_id, visit.front.scheduler.clock.now())
+    return now.previous.isoformat() if now.previous is not None else ""
+
+
+def _not_run(found: Explanation) -> tuple[datetime, datetime] | None:
+    """Return the span of the fires that did not run, or did not succeed, and may be made up for."""
+    unsuccessful = found.verdict == "ran" and found.outcome in _UNSUCCESSFUL
+    if found.verdict not in _NOT_RUN and not unsuccessful:
+        return None
+    return found.first or found.at, (found.last or found.at) + timedelta(milliseconds=1)

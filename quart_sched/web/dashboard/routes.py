@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError
 from .. import events, requests, security
 from ..security import Right
-from . import actions, changes, editing, job, jobs, login, overview, runs
+from . import actions, backfilling, changes, editing, job, jobs, login, overview, runs
 from .visit import Flash, Visit
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("start", ("POST",), "/job/start", actions.start),
     ("start_with", ("GET", "POST"), "/job/start-with", editing.start_with),
     ("edit", ("GET", "POST"), "/job/edit", editing.edit),
+    ("backfill", ("GET", "POST"), "/job/backfill", backfilling.backfill),
     ("remove", ("POST",), "/job/remove", actions.remove),
     ("add", ("GET", "POST"), "/add", editing.add),
     ("preview", ("GET",), "/preview", editing.preview),
@@ -79,6 +80,7 @@ RIGHTS: Mapping[str, Right] = {
     "resume": "operate",
     "start": "operate",
     "start_with": "admin",
+    "backfill": "operate",
     "cancel": "operate",
     "again": "operate",
     "add": "admin",

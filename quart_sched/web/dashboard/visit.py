@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -18,6 +19,8 @@ from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
 
+from ...errors import InvalidDefinition
+from ...model.clock_marks import ClockMark
 from .. import session
 from ..security import Right
 from . import shown, words
@@ -107,6 +110,14 @@ class Visit:
     def describe(self, trigger: BaseTrigger) -> str:
         """Return when a trigger fires, in words: in English where there are none in the visitor's language."""
         return words.describe(trigger, self.language)
+
+    def clocks(self, change: ClockMark, at: datetime) -> str:
+        """Return what a clock change does to the fire `at`."""
+        return words.clocks(change, at, self.language)
+
+    def wrong(self, problem: str | InvalidDefinition) -> tuple[str, str]:
+        """Return what is wrong with a field, and the language that this is in."""
+        return words.wrong(problem, self.language)
 
     def may(self, right: Right) -> bool:
         """Tell whether the caller has this right."""

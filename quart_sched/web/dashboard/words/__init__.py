@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, tzinfo
 
 from apscheduler.triggers.base import BaseTrigger
 
+from ....errors import InvalidDefinition
 from ....model import descriptions
-from . import en, triggers_zh, zh
+from ....model.clock_marks import ClockMark
+from ....model.explanation import Explanation
+from ....model.runs import RunRecord
+from . import en, explanations_zh, problems_zh, triggers_zh, zh
 
 log = logging.getLogger("quart_sched")
 
@@ -39,3 +44,20 @@ def describe(trigger: BaseTrigger, language: str) -> str:
         log.debug("No Chinese words for %r", trigger, exc_info=True)
         text = None
     return text or descriptions.describe(trigger)
+
+
+def explain(found: Explanation, zone: tzinfo, last: RunRecord | None, language: str) -> str:
+    """Return what happened to a fire, in times of `zone`; `last` is the record of the last of its runs."""
+    return explanations_zh.explain(found, zone, last) if language == "zh" else found.description
+
+
+def clocks(change: ClockMark, at: datetime, language: str) -> str:
+    """Return what a clock change does to the fire `at`."""
+    return explanations_zh.mark(change, at) if language == "zh" else change.description
+
+
+def wrong(problem: str | InvalidDefinition, language: str) -> tuple[str, str]:
+    """Return what is wrong with a field, and the language that this is in: English where there is no other."""
+    field, text = (f"{problem.field}: ", problem.problem) if isinstance(problem, InvalidDefinition) else ("", problem)
+    told = problems_zh.tell(text) if language == "zh" else None
+    return (field + text, "en") if told is None else (field + told, language)

@@ -13,7 +13,7 @@ function prepare() {
 }
 
 function boxes() {
-  return [...document.querySelectorAll("#rows input[name=id]")];
+  return [...document.querySelectorAll("#rows input[type=checkbox]")];
 }
 
 function count() {

@@ -55,24 +55,69 @@ function hear(kind, text) {
   } catch {
     about = {};
   }
-  for (const element of document.querySelectorAll("[data-live]")) if (concerns(element, kind, about)) refresh(element);
-  if (kind === "job" || kind === "run") refreshRow(about.job_id || about.id);
+  for (const element of document.querySelectorAll("[data-live]")) {
+    if (!concerns(element, kind, about)) continue;
+    // What somebody reads further down must not move under their eyes.
+    if (element.id === "list" && element.getBoundingClientRect().top < 0) offer();
+    else refresh(element);
+  }
+  if (kind === "run" || kind === "job") {
+    const row = rowOf(about.job_id);
+    if (row) refreshRow(row, about.job_id);
+    else if (about.action === "added" && document.getElementById("rows")) offer();
+  }
+}
+
+// A list that has something new says so, and shows it when it is asked to.
+const news = document.getElementById("news");
+
+function offer() {
+  if (news) news.querySelector("button").hidden = false;
+}
+
+if (news) {
+  news.querySelector("button").addEventListener("click", (event) => {
+    const list = document.getElementById("list");
+    event.target.hidden = true;
+    list.scrollIntoView();
+    htmx.trigger(list, "refresh");
+  });
+}
+
+function rowOf(job) {
+  return [...document.querySelectorAll("#rows tr[data-job]")].find((one) => one.dataset.job === job);
 }
 
 // A list keeps its place and its choices: only the row of the job in question is fetched.
-function refreshRow(job) {
-  const row = job && [...document.querySelectorAll("#rows tr[data-job]")].find((one) => one.dataset.job === job);
-  if (!row || planned.has(row)) return;
+function refreshRow(row, job) {
+  if (planned.has(row)) return;
   planned.set(row, setTimeout(() => {
     planned.delete(row);
     if (!row.isConnected || document.hidden) return;
-    const chosen = row.querySelector("input[name=id]")?.checked;
+    const chosen = row.querySelector("input[type=checkbox]")?.checked;
     htmx.ajax("GET", row.dataset.address, { target: row, swap: "outerHTML" }).then(() => {
-      const box = [...document.querySelectorAll("#rows input[name=id]")].find((one) => one.value === job);
+      const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
       if (box && chosen) box.checked = true;
     });
   }, 1000));
 }
+
+// What the run has logged so far: the page that comes from the server has none of it while the run is under way.
+let written = "";
+
+function showLog() {
+  const output = document.querySelector("[data-log]");
+  if (!output || output.textContent === written) return;
+  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+  if (output.textContent && written.startsWith(output.textContent)) output.append(written.slice(output.textContent.length));
+  else output.textContent = written;
+  if (atEnd) output.scrollTop = output.scrollHeight;
+}
+
+// At once, and not only when the new part has settled: the lines must not vanish for a moment.
+document.body.addEventListener("htmx:afterSwap", showLog);
+
+let greeted = false;
 
 function listen() {
   const log = document.querySelector("[data-log]");
@@ -82,14 +127,15 @@ function listen() {
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
     for (const element of document.querySelectorAll("[data-live]")) refresh(element);
+    // Each stream begins with this; from the second on something may have been missed.
+    if (greeted && document.getElementById("rows")) offer();
+    greeted = true;
   });
   source.addEventListener("log", (event) => {
     const said = JSON.parse(event.data);
-    const output = [...document.querySelectorAll("[data-log]")].find((one) => one.dataset.log === said.run_id);
-    if (!output) return;
-    const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
-    output.append(said.text.endsWith("\n") ? said.text : `${said.text}\n`);
-    if (atEnd) output.scrollTop = output.scrollHeight;
+    const text = said.text.endsWith("\n") ? said.text : `${said.text}\n`;
+    written = said.line ? written + text : text;
+    showLog();
   });
   window.addEventListener("pagehide", () => source.close());
 }

@@ -48,6 +48,10 @@ function localize(root) {
       element.textContent = local;
     }
   }
+  for (const note of root.querySelectorAll("[data-zone]:not([data-done])")) {
+    note.dataset.done = "";
+    note.textContent = `(${zone})`;
+  }
   for (const tick of root.querySelectorAll("text[data-axis]:not([data-done])")) {
     tick.dataset.done = "";
     const local = wall(new Date(tick.dataset.axis));
