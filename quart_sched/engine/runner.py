@@ -450,6 +450,7 @@ class Runner:
             log=run.log.text() if run.log is not None else None,
             retry_at=None if retry_in is None else now + timedelta(seconds=retry_in),
             busy=busy,
+            overrides=run.overrides,
         )
         if run.log is not None:
             run.log.close()

@@ -26,7 +26,7 @@ from .changes import Entry, write_down
 from .dialects import Dialect
 from .lanes import advance
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
-from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, live_row, output_row, run_row
+from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, clean, live_row, output_rows, run_row
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
@@ -180,7 +180,7 @@ class Rounds:
                 self._dialect.update(conn, "live", "run_id", ("state", "fire_us"), leaving)
             rows = [run_row(records[row.run_id], me.id, row.version, row.func) for row in own]
             self._dialect.insert(conn, "runs", RUN_COLUMNS, rows)
-            outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
+            outputs = output_rows(records[row.run_id] for row in own)
             self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
             if waiting:
                 # What waits for the place of one of these need not wait longer.
@@ -296,6 +296,7 @@ class Rounds:
             RunRecord(
                 row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, worker,
                 attempt=row.attempt, finished_at=moment(now), error_type=kind, error_message=message,
+                overrides=row.overrides,
             )
             for row in rows
         ]  # fmt: skip
@@ -306,6 +307,7 @@ class Rounds:
                 run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)
             ]
             self._dialect.insert(conn, "runs", RUN_COLUMNS, books)
+            self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
         return records
 
     def _lock_jobs(
