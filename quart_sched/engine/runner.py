@@ -452,6 +452,7 @@ class Runner:
             log=run.log.close() if run.log is not None else None,
             retry_at=None if retry_in is None else now + timedelta(seconds=retry_in),
             busy=busy,
+            overrides=run.overrides,
         )
         ended = RunEnded(record, jobstore, result, error)
         self._stream.emit(ended)

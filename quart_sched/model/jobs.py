@@ -42,7 +42,18 @@ class ScheduledJob(Job):
     Jobs out of APScheduler's own stores are no ScheduledJobs: read these attributes with `getattr` and a default.
     """
 
-    __slots__ = ("broken", "incarnation", "last_fire", "modified", "paused_by", "policy", "source", "text", "version")
+    __slots__ = (
+        "broken",
+        "incarnation",
+        "last_fire",
+        "modified",
+        "overridden",
+        "paused_by",
+        "policy",
+        "source",
+        "text",
+        "version",
+    )
 
     broken: str | None
     """Why no process can run the job; None for a job in order."""
@@ -52,6 +63,8 @@ class ScheduledJob(Job):
     """The last fire that was claimed, or given up."""
     modified: bool
     """Whether a declared job was changed by hand since."""
+    overridden: str | None
+    """The arguments that one run has in the place of the job's own, as `Overrides.dump` gives them."""
     paused_by: str | None
     """Who paused the job; None where nobody did."""
     policy: Policy
@@ -64,7 +77,7 @@ class ScheduledJob(Job):
     def __new__(cls, *args: Any, **options: Any) -> ScheduledJob:
         """Make the job with the defaults of what APScheduler's class does not know."""
         job: ScheduledJob = super().__new__(cls)
-        job.broken, job.last_fire, job.paused_by = None, None, None
+        job.broken, job.last_fire, job.paused_by, job.overridden = None, None, None, None
         job.incarnation, job.source, job.version = "", "added", 0
         job.modified, job.policy, job.text = False, DEFAULT, None
         return job

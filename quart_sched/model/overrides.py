@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from apscheduler.job import Job
 
+from ..errors import InvalidDefinition
 from . import jobs
 from .arguments import decode
 from .fields import Field, unknown
 from .functions import check_call
-from .jobs import copy_with, from_wire, keywords, positional
+from .jobs import ScheduledJob, copy_with, from_wire, keywords, positional
 from .state import kept
 
 
@@ -47,7 +48,10 @@ class Overrides:
         if not self:
             return job
         args = job.args if self.args is None else self.args
-        return copy_with(job, args=args, kwargs=job.kwargs if self.kwargs is None else self.kwargs)
+        run = copy_with(job, args=args, kwargs=job.kwargs if self.kwargs is None else self.kwargs)
+        if isinstance(run, ScheduledJob):
+            run.overridden = self._shown()
+        return run
 
     def check(self, job: Job) -> None:
         """Raise InvalidDefinition where the job's function does not take these arguments."""
@@ -65,6 +69,13 @@ class Overrides:
         if self.kwargs is not None:
             given["kwargs"] = {key: kept(value, f"kwargs.{key}") for key, value in self.kwargs.items()}
         return json.dumps(given, separators=(",", ":"))
+
+    def _shown(self) -> str | None:
+        """Return the text for the record of a run; None for what a memory store takes and JSON cannot hold."""
+        try:
+            return self.dump()
+        except InvalidDefinition:
+            return None
 
     @classmethod
     def load(cls, text: str | None) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import heapq
+import json
 import random
 import re
 import time
@@ -89,6 +90,11 @@ class Run:
         """Return the attributes by which a log record says of which run it is."""
         return {"job_id": self.job_id, "run_id": self.run_id, "attempt": self.attempt}
 
+    @property
+    def overrides(self) -> str | None:
+        """The arguments that it has in the place of the job's own, as `Overrides.dump` gives them."""
+        return getattr(self.job, "overridden", None)
+
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.job_id} scheduled at {self.scheduled_at.isoformat()}>"
 
@@ -129,6 +135,8 @@ class RunRecord(NamedTuple):
     """When the next attempt is due, where one follows that is not under way yet."""
     busy: bool = False
     """Whether its function is still busy in its thread, and so holds its place among the instances."""
+    overrides: str | None = None
+    """The arguments that it had in the place of the job's own, as JSON."""
 
     @property
     def duration(self) -> float | None:
@@ -168,6 +176,7 @@ def standing(run: Run, state: State, worker: str) -> RunRecord:
         run.attempt,
         run.started_at,
         final=False,
+        overrides=run.overrides,
     )
 
 
@@ -192,6 +201,7 @@ def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
         "fires": record.fires,
     }
     if detail:
+        wire["overrides"] = None if record.overrides is None else json.loads(record.overrides)
         wire |= {"result": record.result, "traceback": record.traceback, "log": record.log}
     return wire
 
@@ -217,6 +227,8 @@ RUN: Mapping[str, Schema] = {
 }
 """By key, the JSON Schema of what `to_wire` returns."""
 DETAIL: Mapping[str, Schema] = {
+    "overrides": or_null(record({"args": {"type": "array"}, "kwargs": {"type": "object"}}, optional=("args", "kwargs")))
+    | {"description": "Arguments that it had in the place of the job's own."},
     "result": _TEXT_OR_NULL | {"description": "What the job returned, as a text, cut off where it is long."},
     "traceback": _TEXT_OR_NULL,
     "log": _TEXT_OR_NULL | {"description": "What the job logged."},

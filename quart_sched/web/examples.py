@@ -97,7 +97,14 @@ RUN: dict[str, Any] = {
     "first_scheduled_at": None,
     "fires": 1,
 }
-RUN_DETAIL: dict[str, Any] = {**RUN, "result": "'done'", "traceback": None, "log": None, "attempts": [_RUN_ID]}
+RUN_DETAIL: dict[str, Any] = {
+    **RUN,
+    "result": "'done'",
+    "traceback": None,
+    "log": None,
+    "overrides": None,
+    "attempts": [_RUN_ID],
+}
 PAGE: dict[str, Any] = {"items": [RUN], "next": None}
 STARTED: dict[str, Any] = {"run_id": _RUN_ID, "job_id": "tick"}
 RUN_FAILED: dict[str, Any] = {"error_message": "Job tick failed: no connection", "run_id": _RUN_ID}

@@ -1,8 +1,11 @@
-"""Past fires that are run after all: what happens is read from the store."""
+"""Past fires that are run after all, and runs that are run again: what happens is read from the store."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import Site
 from tests.dashboard.test_actions import eventually
+from tests.dashboard.test_login import log_in
 from tests.dashboard.test_pages import check
 
 pytestmark = [
@@ -18,6 +22,14 @@ pytestmark = [
 ]
 
 BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that wants a token."""
+    made = Site(tmp_path_factory.mktemp("guarded"), auth="bearer")
+    yield made
+    made.close()
 
 
 def days_ago(days: int) -> str:
@@ -105,3 +117,44 @@ def test_what_did_not_run_is_run_from_where_it_is_explained(site: Site, visitor:
     [run] = eventually(lambda: [run for run in site.runs(job_id) if run.cause == "backfill" and run.final])
     assert run.scheduled_at.astimezone(UTC) == fire.astimezone(UTC)
     site.ask(site.scheduler.aio.remove_job(job_id))
+
+
+# Runs again
+
+
+def test_a_run_is_run_again_with_the_arguments_that_it_had(site: Site, visitor: Visitor) -> None:
+    page = visitor.page
+    job_id = site.add(f"again-{visitor.view}", kwargs={"customer": "ACME"})
+    first = site.ask(_run(site, job_id, kwargs={"customer": "Umbrella", "copies": 2}))
+    visitor.open(f"{site.ui}/run?id={first.run_id}")
+    assert "Umbrella" in page.locator("dl.facts").inner_text()
+    check(visitor, "run-overrides")
+    page.locator("#a-again").click()
+    page.wait_for_url(lambda url: "/run?id=" in url and first.run_id not in url)
+    second = eventually(lambda: next((run for run in site.runs(job_id) if run.final and run != first), None))
+    record = site.ask(site.scheduler.aio.run(second.run_id))
+    assert json.loads(record.overrides) == {"kwargs": {"customer": "Umbrella", "copies": 2}}
+    assert record.result == "'Umbrella 2 False'"
+    assert site.job(job_id).kwargs == {"customer": "ACME"}
+
+
+def test_other_arguments_than_the_jobs_need_the_right_admin(guarded: Site, browser: Any, view: View) -> None:
+    job_id = guarded.add(f"again-{view}")
+    with_others = guarded.ask(_run(guarded, job_id, kwargs={"customer": "Umbrella"}))
+    without = guarded.ask(_run(guarded, job_id))
+    visitor = Visitor(browser, view, "operator")
+    page = visitor.page
+    visitor.open(f"{guarded.ui}/run?id={with_others.run_id}")
+    log_in(visitor, "operator")
+    page.get_by_text("To run it again with these needs the right admin.").wait_for()
+    assert page.locator("#a-again").count() == 0
+    visitor.open(f"{guarded.ui}/run?id={without.run_id}")
+    page.locator("#a-again").click()
+    page.wait_for_url(lambda url: "/run?id=" in url and without.run_id not in url)
+    eventually(lambda: [run.final for run in guarded.runs(job_id)] == [True] * 3)
+    visitor.close()
+
+
+async def _run(site: Site, job_id: str, **given: Any) -> Any:
+    handle = await site.scheduler.aio.run_job(job_id, **given)
+    return await handle.wait()

@@ -407,6 +407,18 @@ def _words(page: str) -> str:
     return re.sub(r"<[^>]*>", " ", box[: box.index("</section>")])
 
 
+async def test_a_run_that_had_other_arguments_is_not_run_again_without_the_right_to_give_them(client, scheduler):
+    scheduler.auth = HTTPBasicAuth()
+    scheduler.authenticate(judge)
+    record = await (await scheduler.aio.run_job("job", kwargs={"customer": "Umbrella"}))
+    again = f"{UI}/run/again"
+    response = await client.post(again, form={"id": record.run_id}, headers=basic("operator"))
+    assert response.status_code == 403
+    assert len((await scheduler.aio.runs("job")).items) == 1
+    response = await client.post(again, form={"id": record.run_id}, headers=basic("boss"))
+    assert response.status_code == 303
+
+
 async def test_a_backfill_in_two_steps_runs_what_was_shown(client, scheduler, clock):
     form = {"start": (clock.now() - timedelta(days=3)).isoformat(), "concurrency": "1"}
     page = await text(await client.post(f"{UI}/job/backfill?id=job", form=form))

@@ -181,3 +181,54 @@ async def test_what_was_handed_back_has_them_whatever_runs_it(cluster: Cluster):
     assert peers[1].store.lookup_job("job").args == (1,)
     for peer in peers:
         peer.close()
+
+
+# On record
+
+
+GIVEN = '{"args":["other"],"kwargs":{"second":{"$decimal":"1.5"}}}'
+
+
+async def test_the_record_of_a_run_tells_them(scheduler, app, serve):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", notes, args=(1,), **LATER)
+        with_others = await (await scheduler.aio.run_job("job", args=["other"], kwargs={"second": Decimal("1.5")}))
+        without = await (await scheduler.aio.run_job("job"))
+        assert (with_others.overrides, without.overrides) == (GIVEN, None)
+        assert (await scheduler.aio.run(with_others.run_id)).overrides == GIVEN
+
+
+async def test_the_database_has_them_on_record_while_a_run_lasts_and_thereafter(cluster: Cluster):
+    process = await cluster.start(declares(waits, retry={"attempts": 2, "delay": 5}, timeout=3))
+    run = await process.aio.run_job("job", args=["other"])
+    await cluster.rest()
+    assert (await process.aio.run(run.run_id)).overrides == '{"args":["other"]}'
+    await cluster.advance(10)
+    attempts = await process.aio.attempts(await process.aio.run(run.run_id))
+    records = [await process.aio.run(attempt.run_id) for attempt in attempts]
+    assert [(record.outcome, record.overrides) for record in records] == [
+        ("timed_out", '{"args":["other"]}'),
+        ("succeeded", '{"args":["other"]}'),
+    ]
+
+
+async def test_a_lost_run_has_them_on_record(cluster: Cluster):
+    cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
+    first = await cluster.start(declares(waits))
+    run = await first.aio.run_job("job", args=["other"])
+    await cluster.rest()
+    second = await cluster.start(declares(waits))
+    cluster.kill(first)
+    await cluster.advance(30)
+    record = await second.aio.run(run.run_id)
+    assert (record.outcome, record.overrides) == ("lost", '{"args":["other"]}')
+
+
+async def test_a_run_that_was_cancelled_while_it_waited_has_them_on_record(cluster: Cluster):
+    peer = Peer(cluster.entry["url"], cluster.entry["table_prefix"], cluster.clock)
+    peer.add("job", notes)
+    run = peer.store.start_now(peer.me, "job", new_run_id(), "api", overrides=Overrides.parse(["other"]))
+    peer.round(returned=(run.run_id,), limit=0)
+    assert peer.store.cancel(run.run_id, "web-1:1").overrides == '{"args":["other"]}'
+    assert peer.query("SELECT overrides FROM {p}run_output") == [('{"args":["other"]}',)]
+    peer.close()

@@ -11,7 +11,7 @@ from ...model.instants import moment
 from ...model.runs import RunRecord
 from .dialects import Dialect
 from .lanes import advance
-from .rows import LEAVING, RUN_COLUMNS, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .workers import Session
 
 
@@ -48,6 +48,7 @@ def cancel_waiting(
         RunRecord(
             row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, worker,
             attempt=row.attempt, finished_at=moment(now), error_type=kind, error_message=message,
+            overrides=row.overrides,
         )
         for row in rows
     ]  # fmt: skip
@@ -56,6 +57,7 @@ def cancel_waiting(
         advance(conn, dialect, {row.lane for row in rows if row.lane and row.due_us is not None}, now)
         books = [run_row(record, recorded_by, row.version, row.func) for record, row in zip(records, rows, strict=True)]
         dialect.insert(conn, "runs", RUN_COLUMNS, books)
+        dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
     return records
 
 

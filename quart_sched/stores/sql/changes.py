@@ -20,7 +20,7 @@ from ...model.planning import first_fire
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
-from .rows import RUN_COLUMNS, clean, run_row
+from .rows import OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_rows, run_row
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
@@ -196,8 +196,10 @@ class Changes:
             return
         query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.lock}"
         waiting = self._conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
-        rows = [run_row(self._cancelled(row), None, row.version, row.func) for row in waiting]
+        records = [self._cancelled(row) for row in waiting]
+        rows = [run_row(record, None, row.version, row.func) for record, row in zip(records, waiting, strict=True)]
         self._dialect.insert(self._conn, "runs", RUN_COLUMNS, rows)
+        self._dialect.insert(self._conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
         if waiting:
             self._dialect.delete(self._conn, "live", "run_id", [row.run_id for row in waiting])
         self._dialect.delete(self._conn, "jobs", "id", ids)
@@ -206,6 +208,7 @@ class Changes:
         return RunRecord(
             row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, "", row.attempt,
             finished_at=moment(self._now), error_type="JobRemoved", error_message="The job was removed before it ran",
+            overrides=row.overrides,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ...model.instants import micros, moment
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .lanes import advance
-from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, output_row, run_row
+from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .workers import Session
 
 
@@ -57,7 +57,7 @@ def finish(
             dialect.update(conn, "live", "run_id", ("state", "fire_us"), leaving)
         rows = [run_row(records[row.run_id], me.id, row.version, row.func) for row in own]
         dialect.insert(conn, "runs", RUN_COLUMNS, rows)
-        outputs = [output for row in own if (output := output_row(records[row.run_id])) is not None]
+        outputs = output_rows(records[row.run_id] for row in own)
         dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
         if waiting:
             # What waits for the place of one of these need not wait longer.

@@ -18,7 +18,7 @@ from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
-from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_row, record_of, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_rows, record_of, run_row
 
 log = logging.getLogger("quart_sched")
 
@@ -31,7 +31,7 @@ CLOCK_SLACK = 3_600_000_000
 _RUN = ", ".join(f"r.{column}" for column in RUN_COLUMNS if column not in ("version", "func", "recorded_by"))
 _LIVE = (
     "r.run_id, r.fire_id, r.job_id, r.sched_us, r.attempt, r.cause, r.state, "
-    "CASE WHEN r.owner IS NOT NULL THEN r.claimed_us END AS started_us, w.host, w.pid"
+    "CASE WHEN r.owner IS NOT NULL THEN r.claimed_us END AS started_us, w.host, w.pid, r.overrides"
 )
 
 
@@ -79,7 +79,7 @@ class SqlHistory:
             return None
         live = text(f"SELECT {_LIVE} FROM {self._live} WHERE r.run_id = :run_id")
         runs = text(
-            f"SELECT {_RUN}, o.result, o.traceback, o.log FROM {self._runs} LEFT JOIN {self._output} "
+            f"SELECT {_RUN}, o.result, o.traceback, o.log, o.overrides FROM {self._runs} LEFT JOIN {self._output} "
             "ON o.run_id = r.run_id WHERE r.run_id = :run_id"
         )
 
@@ -165,8 +165,7 @@ class SqlHistory:
         written = {row.run_id for row in conn.execute(known, {"ids": ids})}
         new = [record._replace(job_id=_id(record.job_id)) for record in records if record.run_id not in written]
         self._dialect.insert(conn, "runs", RUN_COLUMNS, [run_row(record, None, None, None) for record in new])
-        outputs = [row for record in new if (row := output_row(record)) is not None]
-        self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, outputs)
+        self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(new))
 
     def prune(self, before: datetime, batch: int = 500) -> int:
         """Delete up to `batch` of the oldest runs that were made, and ended, before that time; return how many.
@@ -277,4 +276,5 @@ def _live_record(row: Any) -> RunRecord:
         attempt=row.attempt,
         started_at=None if row.started_us is None else moment(row.started_us),
         final=False,
+        overrides=row.overrides,
     )

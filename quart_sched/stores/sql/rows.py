@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ RUN_COLUMNS = (
     "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
     "worker", "recorded_by", "attempt", "started_us", "ended_us", "error_type", "error_message",
 )  # fmt: skip
-OUTPUT_COLUMNS = ("run_id", "result", "traceback", "log")
+OUTPUT_COLUMNS = ("run_id", "result", "traceback", "log", "overrides")
 LIVE_COLUMNS = (
     "run_id", "fire_id", "batch_id", "job_id", "incarnation", "fire_us", "sched_us", "attempt", "cause", "on_crash",
     "version", "func", "state", "owner", "due_us", "claimed_us", "lane", "overrides",
@@ -60,10 +61,10 @@ def run_row(record: RunRecord, recorded_by: str | None, version: int | None, fun
     )
 
 
-def output_row(record: RunRecord) -> tuple[Any, ...] | None:
-    """Return what the run put out in the order of OUTPUT_COLUMNS; None where there is nothing."""
-    output = (record.result, record.traceback, record.log)
-    return None if output == (None, None, None) else (record.run_id, *map(clean, output))
+def output_rows(records: Iterable[RunRecord]) -> list[tuple[Any, ...]]:
+    """Return what the runs put out, and were given, in the order of OUTPUT_COLUMNS: of those that have any of it."""
+    found = [(record.run_id, record.result, record.traceback, record.log, record.overrides) for record in records]
+    return [(run_id, *map(clean, texts)) for run_id, *texts in found if texts != [None] * len(texts)]
 
 
 def live_row(
@@ -116,4 +117,5 @@ def record_of(row: Any) -> RunRecord:
         fires=values["fires"],
         final=bool(values["final"]),
         log=values.get("log"),
+        overrides=values.get("overrides"),
     )

@@ -141,6 +141,8 @@ def metadata(prefix: str) -> MetaData:
         Column("result", _long),
         Column("traceback", _long),
         Column("log", _long),
+        # Of runs that had other arguments than their job.
+        Column("overrides", _long),
     )
     # One row for each process session, from its start to its end.
     table(

@@ -19,7 +19,7 @@ from ...model.instants import moment
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .lanes import advance
-from .rows import LEAVING, RUN_COLUMNS, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 
 CRASH_LIMIT = 3
 """Attempts after which a run that takes its process down with it each time is given up as lost."""
@@ -160,6 +160,7 @@ class Workers:
             records.append(record)
             run_rows.append(run_row(record, me.id, row.version, row.func))
         self._dialect.insert(conn, "runs", RUN_COLUMNS, run_rows)
+        self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
         gone = {row.run_id for row in rows} - {run_id for run_id, _ in reruns}
         if gone:
             self._dialect.delete(conn, "live", "run_id", gone)
@@ -198,6 +199,7 @@ class Workers:
             "ProcessDied",
             f"The process {worker} stopped before the run ended",
             final=final,
+            overrides=row.overrides,
         )
 
     def _changed(self, conn: Connection) -> None:

@@ -9,6 +9,7 @@ from apscheduler.jobstores.base import JobLookupError
 from quart import Response, request
 
 from ...errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
+from ...model.overrides import Overrides
 from .. import security
 from . import jobs
 from .visit import Flash, Visit
@@ -103,12 +104,15 @@ async def cancel(visit: Visit) -> Response:
 
 
 async def again(visit: Visit) -> Response:
-    """Run the job of a run once more."""
+    """Run the job of a run once more, with the arguments that the run had in the place of the job's own."""
     run_id = await _field("id")
     record = await visit.front.aio.run(run_id)
     if record is None:
         raise RunNotFound(run_id)
-    run = await visit.front.aio.run_job(record.job_id)
+    overrides = Overrides.load(record.overrides)
+    if overrides:
+        security.check_right("admin")
+    run = await visit.front.aio.run_with(record.job_id, overrides)
     return visit.redirect(visit.url("run", id=run.run_id), Flash("flash.started", {"id": record.job_id}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from quart import Response, request
@@ -47,6 +48,7 @@ async def show(visit: Visit) -> Response:
     context: dict[str, Any] = {
         "run": record,
         "job": job,
+        "overrides": {} if record.overrides is None else json.loads(record.overrides),
         "attempts": await aio.attempts(record),
         "zone": zone_of(job, visit.front.scheduler.timezone),
         "live": record.outcome in STATES,

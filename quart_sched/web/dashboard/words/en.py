@@ -213,6 +213,8 @@ WORDS: dict[str, str] = {
     "run.covers": "Stands for",
     "run.from": "from",
     "run.result": "Result",
+    "run.overrides": "Other arguments than the job's",
+    "run.again_needs_admin": "To run it again with these needs the right admin.",
     "run.id": "Run id",
     "run.facts": "About the run",
     "run.attempts": "Attempts at this fire",

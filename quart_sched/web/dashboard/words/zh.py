@@ -213,6 +213,8 @@ WORDS: dict[str, str] = {
     "run.covers": "代表",
     "run.from": "自",
     "run.result": "返回值",
+    "run.overrides": "与作业不同的参数",
+    "run.again_needs_admin": "以这些参数再次运行需要 admin 权限。",
     "run.id": "运行 ID",
     "run.facts": "运行信息",
     "run.attempts": "本次触发的各次尝试",
