@@ -16,7 +16,7 @@ from cron_descriptor import Options, get_description
 from cronsim import CronSim
 
 from .crontab import CrontabTrigger
-from .triggers import CalendarInterval, Combined, Custom, Date, Interval, spec_of, zone_name
+from .triggers import CalendarInterval, Combined, Custom, Date, Interval, TriggerSpec, spec_of, zone_name
 
 MAX_DESCRIPTION = 500
 """Characters of the longest description."""
@@ -29,25 +29,28 @@ _MONTHS = (
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", CronSim.LAST: "last"}
 
 
-def describe(trigger: BaseTrigger) -> str:
-    """Return in plain English when `trigger` fires; its own `str()` where its class is not known. Never raises."""
+def describe(trigger: BaseTrigger, spec: TriggerSpec | None = None) -> str:
+    """Return in plain English when `trigger` fires; its own `str()` where its class is not known. Never raises.
+
+    `spec` is what `spec_of` makes of it, where that is at hand.
+    """
     try:
-        text = _describe(trigger)
+        text = _describe(trigger, spec_of(trigger) if spec is None else spec)
     except Exception:
         # The user's own class, or values that no parser of ours has seen; the job must be shown all the same.
         text = type(trigger).__name__
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 
 
-def _describe(trigger: Any) -> str:
-    known = spec_of(trigger)
+def _describe(trigger: Any, known: TriggerSpec) -> str:
     if isinstance(known, Custom):
         return str(trigger)
     spec: Any = known  # nothing in it is left out
     if isinstance(known, Date):
         return f"on {_moment(spec.run_date)} {zone_name(spec.timezone)}"
     if isinstance(known, Combined):
-        words = [_combined([_describe(part) for part in trigger.triggers], isinstance(trigger, OrTrigger))]
+        parts = [_describe(part, spec_of(part)) for part in trigger.triggers]
+        words = [_combined(parts, isinstance(trigger, OrTrigger))]
     elif isinstance(known, Interval):
         words = [_interval(spec.every)]
         # The start of a short one is of no interest; that of a long one says at what time of day.

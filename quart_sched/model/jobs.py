@@ -211,7 +211,8 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
         "args": [arguments.show(value) for value in job.args],
         "kwargs": {key: arguments.show(value) for key, value in job.kwargs.items()},
     }
-    shown |= spec_of(job.trigger).to_dict()
+    spec = spec_of(job.trigger)
+    shown |= spec.to_dict()
     if not job.pending:
         shown["misfire_grace_time"] = job.misfire_grace_time
         shown["max_instances"] = job.max_instances
@@ -221,7 +222,7 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
         shown |= job.policy.to_dict()
     shown["executor"] = job.executor
     shown["jobstore"] = job._jobstore_alias
-    shown["trigger_description"] = describe(job.trigger)
+    shown["trigger_description"] = describe(job.trigger, spec)
     shown["state"] = state_of(job, broken)
     if broken:
         shown["broken"] = broken

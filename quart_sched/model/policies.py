@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from ..errors import InvalidDefinition
@@ -94,7 +95,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON."""
-        return {key: _to_json(getattr(self, key)) for key in PARSERS}
+        return dict(_shown(self))
 
     def given(self) -> dict[str, Any]:
         """Return as JSON what differs from the default."""
@@ -133,6 +134,12 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def with_changes(policy: Policy, values: Mapping[str, Any]) -> Policy:
     """Return `policy` with some parsed values in the place of its own."""
     return replace(policy, **values) if values else policy
+
+
+@lru_cache(maxsize=256)
+def _shown(policy: Policy) -> dict[str, Any]:
+    """Return the policy as JSON, made once for the many jobs that share it."""
+    return {key: _to_json(getattr(policy, key)) for key in PARSERS}
 
 
 def _to_json(value: Any) -> Any:
