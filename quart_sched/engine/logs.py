@@ -23,19 +23,22 @@ class RunLog:
     brings what is at `level` or above. What `fields` returns becomes attributes of the records, for formatters.
     """
 
-    __slots__ = ("_admitted", "_closed", "_fields", "_limit", "_lines", "_lock", "_missing", "_size", "level")
+    __slots__ = ("_admitted", "_closed", "_fields", "_limit", "_lines", "_missing", "_size", "level")
+
+    # Of all logs: one for each would cost each run more than they ever wait for each other. Reentrant: a signal handler
+    # or a finalizer may write a line while its thread is in here.
+    _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, limit: int, level: int, fields: Callable[[], Mapping[str, object]] = dict) -> None:
+        # One is made for each run, most of which write nothing: all that only lines need is made with the first.
         self.level = level
         self._fields = fields
         self._limit = limit
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] | None = None
         self._size = 0
         self._missing = 0
         self._closed = False
-        self._admitted: set[tuple[Logger, int]] = set()
-        # Reentrant: a signal handler or a finalizer may write a line while its thread is in here.
-        self._lock = threading.RLock()
+        self._admitted: set[tuple[Logger, int]] | None = None
 
     def stamp(self, record: LogRecord) -> None:
         """Let the record say of which run it is, unless it does already."""
@@ -53,29 +56,29 @@ class RunLog:
             if self._missing:
                 self._missing += 1
                 return
+            if self._lines is None:
+                self._lines = []
             self._lines.append(line)
             self._size += len(line) + 1
             if self._size - 1 > self._limit:
-                self._cut()
+                self._cut(self._lines)
 
     def text(self) -> str | None:
         """Return the lines, or None where there are none. If some did not fit, the last line says how many."""
         with self._lock:
-            lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
             # A character that was cut in half is left off here.
-            return b"\n".join(lines)[: self._limit].decode(errors="ignore") or None
+            return b"\n".join(self._all())[: self._limit].decode(errors="ignore") or None
 
     def lines(self, start: int) -> list[str]:
         """Return the lines that there are by now, without the first `start` of them; one may have several rows."""
         with self._lock:
-            lines = [*self._lines, self._notice(self._missing)] if self._missing else self._lines
-            return [line.decode(errors="ignore") for line in lines[start:]]
+            return [line.decode(errors="ignore") for line in self._all()[start:]]
 
     def close(self) -> str | None:
         """Return the lines, and take no more: what tasks and threads write that outlive the run goes nowhere."""
         with self._lock:
             self._closed = True
-            return self.text() if self._lines or self._missing else None
+            return None if self._lines is None else self.text()
 
     def admits(self, logger: Logger, level: int) -> bool:
         """Tell whether to write a line that is for this log alone. A full log refuses and counts it: that costs less.
@@ -88,6 +91,8 @@ class RunLog:
             with self._lock:
                 self._missing += 1
             return False
+        if self._admitted is None:
+            self._admitted = set()
         self._admitted.add((logger, level))
         return True
 
@@ -105,19 +110,23 @@ class RunLog:
 
     def admitted(self, logger: Logger, level: int) -> bool:
         """Tell whether such lines exist because this log asked for them, so that no handler should see them."""
-        return (logger, level) in self._admitted
+        return self._admitted is not None and (logger, level) in self._admitted
 
-    def _cut(self) -> None:
+    def _all(self) -> list[bytes]:
+        lines = self._lines or []
+        return [*lines, self._notice(self._missing)] if self._missing else lines
+
+    def _cut(self, lines: list[bytes]) -> None:
         """Make room for the notice: drop lines from the end, and put back the head of the last that was dropped."""
         room = self._limit - len(self._notice(10**12))
         line = b""
-        while self._lines and self._size > room:
+        while lines and self._size > room:
             self._missing += 1
-            line = self._lines.pop()
+            line = lines.pop()
             self._size -= len(line) + 1
         head = line[: max(room - self._size - 1, 0)]
         if head:
-            self._lines.append(head)
+            lines.append(head)
             self._size += len(head) + 1
 
     def _notice(self, missing: int) -> bytes:
@@ -126,9 +135,15 @@ class RunLog:
 
 _run_log: ContextVar[RunLog | None] = ContextVar("quart_sched.run_log", default=None)
 
+
+def _forget() -> None:
+    RunLog._lock = threading.RLock()
+    _run_log.set(None)
+
+
 if hasattr(os, "register_at_fork"):
-    # A forked child has a mere copy of the log, and its lock perhaps as held by a thread that the child does not have.
-    os.register_at_fork(after_in_child=lambda: _run_log.set(None))
+    # A forked child has a mere copy of the log, and the lock perhaps as held by a thread that the child does not have.
+    os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager

@@ -106,9 +106,9 @@ class EventStream:
             self._mailbox.post(partial(self._tell, event))
 
     def _tell(self, event: Event) -> None:
-        kind = type(event)
-        readers = self._by_kind.get(kind)
+        readers = self._by_kind.get(type(event))
         if readers is None:
+            kind = type(event)
             readers = [reader for reader, kinds in self._readers if not kinds or kind in kinds]
             self._by_kind[kind] = readers
         for reader in readers:
