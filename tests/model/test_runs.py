@@ -151,8 +151,10 @@ def test_a_record_on_the_wire_has_its_keys_in_their_order() -> None:
     assert wire == expected
     assert list(wire) == list(expected)
     detail = to_wire(record, detail=True)
-    assert detail == wire | {"result": None, "traceback": "Traceback", "log": "a line"}
+    assert detail == wire | {"overrides": None, "result": None, "traceback": "Traceback", "log": "a line"}
     assert json.loads(json.dumps(detail)) == detail
+    given = to_wire(record._replace(overrides='{"args": [1]}'), detail=True)
+    assert given["overrides"] == {"args": [1]}
 
 
 def test_what_there_is_not_is_null_on_the_wire() -> None:
