@@ -15,7 +15,6 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from quart import Quart
 
-from . import cli
 from .aio import AioVerbs
 from .config import Settings
 from .engine.clock import Clock
@@ -27,10 +26,10 @@ from .engine.scheduler import Scheduler
 from .engine.stream import Listener
 from .errors import AlreadyRunning, ConfigError, InvalidDefinition, NotRunning, SchedulerError
 from .integrations import Integrations
+from .late import LateCommand
 from .lifespan import Lifespan
 from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
-from .web import api, dashboard
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -179,9 +178,17 @@ class APScheduler:
         app.extensions["apscheduler"] = self
         self._lifespan.hook(app)
         if "scheduler" not in app.cli.commands:  # an app may have a command of that name
-            app.cli.add_command(cli.commands)
+            app.cli.add_command(LateCommand("scheduler"))
+        self._register(app)
+
+    def _register(self, app: Quart) -> None:
+        # Imported where there is an app to serve: a module that only declares jobs needs none of it.
+        from .web import api
+
         api.register(app, self)
-        if settings.dashboard_enabled:
+        if self.settings.dashboard_enabled:
+            from .web import dashboard
+
             dashboard.register(app, self)
 
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:

@@ -17,7 +17,7 @@ LAYERS = [
     {"model"},
     {"config", "stores", "auth"},
     {"engine"},
-    {"aio", "web", "cli", "testing", "metrics", "tracing", "logs"},
+    {"aio", "web", "cli", "late", "testing", "metrics", "tracing", "logs"},
     {"lifespan", "integrations"},
     {"extension"},
     {"__init__"},

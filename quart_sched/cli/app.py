@@ -10,6 +10,7 @@ from quart.cli import NoAppException, ScriptInfo
 
 from ..aio import AioVerbs
 from ..errors import SchedulerError
+from ..late import LateCommand
 from .messages import Refused, line
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Commands(click.Group):
     ) -> click.Context:
         remote = os.environ.get(URL_VARIABLE) or any(arg.partition("=")[0] == "--url" for arg in args)
         own = None if remote or parent is None else _own_command(parent, info_name)
-        if own is not None and own is not self:
+        if own is not None and not isinstance(own, Commands | LateCommand):
             return own.make_context(info_name, args, parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
 

@@ -12,7 +12,6 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron.expressions import LastDayOfMonthExpression, WeekdayPositionExpression
 from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
-from cron_descriptor import Options, get_description
 from cronsim import CronSim
 
 from .crontab import CrontabTrigger
@@ -205,6 +204,8 @@ def _rewritten(values: Collection[int], size: int, stepped: bool, *, each: bool 
 
 @lru_cache(maxsize=4096)
 def _time_of_day(second: str, minute: str, hour: str) -> str:
+    from cron_descriptor import Options, get_description
+
     # Given explicitly, as the locale of the process is not asked for.
     options = Options(locale_code="en_US", use_24hour_time_format=True)
     text: str = get_description(f"{second} {minute} {hour} * * *", options)

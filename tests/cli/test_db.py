@@ -103,7 +103,8 @@ def test_an_app_has_the_commands_however_often_it_is_initialised():
     app = Quart(__name__)
     scheduler = APScheduler(app=app)
     scheduler.init_app(app)
-    assert app.cli.commands["scheduler"] is cli.commands
+    assert app.cli.commands["scheduler"].target is cli.commands
+    assert "Look after the app's scheduler" in app.test_cli_runner().invoke(args=["--help"]).output
     result = app.test_cli_runner().invoke(args=["scheduler", "db", "--help"])
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.output.partition("Commands:")[2].splitlines() if line] == [
@@ -121,7 +122,7 @@ def test_an_app_keeps_a_command_of_its_own_with_the_same_name():
         """The app's own."""
 
     APScheduler(app=app)
-    assert app.cli.commands["scheduler"] is not cli.commands
+    assert app.cli.commands["scheduler"] is own
 
 
 # db sql

@@ -496,7 +496,7 @@ RARE = ["0 0 29 2 1", "0 0 29 2 *", "0 0 * 2 mon#5", "0 0 */31 12 5", "59 59 23 
 
 
 def quickest(action: Callable[[], Any]) -> float:
-    """The least of some times of the processor in seconds: what the work takes, and not what else the machine was at."""
+    """The least of some times of the processor, in seconds: not of what else the machine was at."""
     times = []
     for _ in range(5):
         begin = time.thread_time()
