@@ -1,4 +1,4 @@
-"""How long the dashboard's pages take with many jobs and a week of their runs in SQLite, behind Hypercorn.
+"""How long the dashboard's pages take with many jobs and a week of their runs in the store, behind Hypercorn.
 
 The processor's time of one answer is for a machine that has more to do.
 """
@@ -21,6 +21,7 @@ from sqlalchemy import text
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import RunRecord, first_run_id
 from tests.dashboard.site import Site
+from tests.servers.databases import DATABASES
 
 from .harness import Options, Report, Table, short
 
@@ -80,7 +81,7 @@ def _run(chance: random.Random, at: datetime, jobs: int) -> RunRecord:
     return RunRecord(run_id, run_id, job_id, at, outcome, "schedule", "web-1:4711", 1, started, finished, *error)
 
 
-def measure(site: Site, times: int) -> Table:
+def measure(site: Site, times: int, title: str) -> Table:
     """Return how long each page takes."""
     rows = []
     with httpx.Client(timeout=60) as client:
@@ -97,18 +98,21 @@ def measure(site: Site, times: int) -> Table:
             used = 1000 * (time.process_time() - used) / times
             figures = (statistics.median(taken), max(taken), used, len(answer.content) / 1000)
             rows.append((name, *map(short, figures)))
-    return Table("", ("page", "median, ms", "longest, ms", "CPU, ms", "kB"), rows)
+    return Table(title, ("page", "median, ms", "longest, ms", "CPU, ms", "kB"), rows)
 
 
 def run(options: Options) -> Report:
-    """Fill, serve and measure."""
+    """Fill, serve and measure, on SQLite and PostgreSQL."""
     jobs, runs = options.size(10_000, 50), options.size(100_000, 100)
-    with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder))
-        try:
-            fill(site, jobs, runs)
-            found = measure(site, options.size(10, 1))
-        finally:
-            site.close()
-    found.title = f"{jobs:,} jobs, {runs:,} runs"
-    return Report([found])
+    report = Report()
+    for kind in ("sqlite",) if options.quick else ("sqlite", "postgresql"):
+        with DATABASES[kind]() as database, tempfile.TemporaryDirectory() as folder:
+            database.settle_in()
+            url = database.create("dashboard")
+            site = Site(Path(folder), SCHEDULER_JOBSTORES={"default": {"type": "sqlalchemy", "url": url}})
+            try:
+                fill(site, jobs, runs)
+                report.tables.append(measure(site, options.size(10, 1), f"{jobs:,} jobs, {runs:,} runs, {kind}"))
+            finally:
+                site.close()
+    return report
