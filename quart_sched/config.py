@@ -66,6 +66,12 @@ def _grace(key: str, value: Any) -> float | None:
     return float(value)
 
 
+def _records(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
+        wrong(key, value, "records, a whole number of at least 0")
+    return value
+
+
 def _bytes(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
         wrong(key, value, "bytes, a whole number of at least 0")
@@ -284,7 +290,7 @@ class Settings:
     api_allowed_funcs: tuple[str, ...] | None = _setting("SCHEDULER_API_ALLOWED_FUNCS", _patterns, None)
     trusted_hosts: tuple[str, ...] = _setting("SCHEDULER_TRUSTED_HOSTS", _hosts, ())
     dashboard_enabled: bool = _setting("SCHEDULER_DASHBOARD_ENABLED", _flag, False)
-    history_size: int = _setting("SCHEDULER_HISTORY_SIZE", positive_int, 10_000)
+    history_size: int = _setting("SCHEDULER_HISTORY_SIZE", _records, 10_000)
     history: Mapping[str, Any] | None = _setting("SCHEDULER_HISTORY", _history, None, repr=False)
     history_days: float = _setting("SCHEDULER_HISTORY_DAYS", _days, 30.0)
     log_bytes: int = _setting("SCHEDULER_LOG_BYTES", _bytes, 65_536)

@@ -11,7 +11,7 @@ from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers.base import STATE_STOPPED
 
 from ..config import Settings
-from ..errors import AlreadyRunning
+from ..errors import AlreadyRunning, ConfigError
 from ..model.runs import RunRecord
 from ..stores.adapter import make_history, make_store
 from ..stores.slot import Slot
@@ -103,13 +103,17 @@ class SetUp(Verbs):
 
     def _writer(self, settings: Settings, slots: dict[str, Slot]) -> HistoryWriter | None:
         """Make what brings the other stores' runs into a database, where there is one for it. Raises ConfigError."""
-        default = slots["default"]
-        if settings.history is None and default.shared and len(slots) > 1:
-            history = default.store.history
-        elif settings.history is None or settings.history["type"] == "memory":
+        default, entry = slots["default"], settings.history
+        if entry is None and not (default.shared and len(slots) > 1):
             return None
-        else:
-            history = make_history("SCHEDULER_HISTORY", settings.history)
+        if entry is not None and entry["type"] == "memory":
+            return None
+        if settings.history_size == 0:
+            raise ConfigError(
+                "SCHEDULER_HISTORY_SIZE is 0; expected at least 1 where records go to a database, "
+                "to keep them until they are there"
+            )
+        history = default.store.history if entry is None else make_history("SCHEDULER_HISTORY", entry)
         keeps, runs = self._keeps(slots)
         return HistoryWriter(
             history,

@@ -14,10 +14,12 @@ from apscheduler import events as aps
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quart_sched import APScheduler
 from quart_sched.engine.clock import Clock
 from quart_sched.engine.history import Histories
 from quart_sched.engine.history_ring import HistoryRing, under_way
 from quart_sched.engine.history_writer import HistoryWriter
+from quart_sched.errors import ConfigError
 from quart_sched.model.events import RunEnded, SchedulerChanged
 from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, in_time
 from quart_sched.stores.sql.database import Database
@@ -127,6 +129,24 @@ def test_a_ring_of_one_keeps_the_last_and_still_joins_lapses() -> None:
         end(ring, number, outcome)
     [record] = ring.records()
     assert (record.run_id, record.fires) == ("r1", 2)
+
+
+async def test_a_history_of_size_zero_keeps_nothing(scheduler, app, serve, clock) -> None:
+    ran = []
+    scheduler.add_job("job", lambda: ran.append(1), trigger="interval", seconds=60)
+    async with serve(scheduler, app, SCHEDULER_HISTORY_SIZE=0):
+        await clock.advance(minutes=2)
+        assert len(ran) == 2
+        assert (await scheduler.aio.runs()).items == ()
+        assert len(scheduler.history) == 0
+
+
+def test_records_that_go_to_a_database_need_a_place_to_wait(app, tmp_path) -> None:
+    app.config.update(
+        SCHEDULER_HISTORY_SIZE=0, SCHEDULER_HISTORY={"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'runs'}"}
+    )
+    with pytest.raises(ConfigError, match="SCHEDULER_HISTORY_SIZE is 0; expected at least 1 where records go"):
+        APScheduler(app=app)
 
 
 def test_the_list_of_records_is_the_readers_own() -> None:
