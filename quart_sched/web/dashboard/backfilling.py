@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
-from apscheduler.job import Job
 from quart import Response, request
 
-from ...errors import InvalidDefinition, JobNotFound
+from ...errors import InvalidDefinition
 from ...model.backfill import FIELDS, Backfill, BackfillRequest
+from ..jobs import find
 from .visit import Flash, Visit
 
 _TICK = timedelta(microseconds=1)
@@ -18,7 +18,7 @@ _TICK = timedelta(microseconds=1)
 
 async def backfill(visit: Visit) -> Response:
     """Ask for a span, show the fires in it, and run those once that is confirmed."""
-    job = await _job(visit)
+    job = await find(visit.front, request.args.get("id", ""))
     values: Mapping[str, str] = request.args
     problems: dict[str, str] = {}
     asked: BackfillRequest | None = None
@@ -44,14 +44,6 @@ async def backfill(visit: Visit) -> Response:
         "zone": visit.front.scheduler.timezone,
     }
     return await visit.page("backfill.html", 400 if problems else 200, **context)
-
-
-async def _job(visit: Visit) -> Job:
-    job_id = request.args.get("id", "")
-    job = await visit.front.aio.get_job(job_id)
-    if job is None:
-        raise JobNotFound(job_id)
-    return job
 
 
 def _read(visit: Visit, values: Mapping[str, str], *, dry_run: bool) -> BackfillRequest:

@@ -9,10 +9,11 @@ from typing import Any
 from apscheduler.job import Job
 from quart import Response, request
 
-from ...errors import DuplicateJob, InvalidDefinition, JobChangedMeanwhile, JobNotFound, SchedulerError
+from ...errors import DuplicateJob, InvalidDefinition, JobChangedMeanwhile, SchedulerError
 from ...model.functions import JobFunction
 from ...model.jobs import JobChanges, JobDefinition
 from .. import security
+from ..jobs import find
 from . import fields, forms
 from .visit import Flash, Visit
 
@@ -88,7 +89,7 @@ async def _added(visit: Visit, values: Mapping[str, str], func: JobFunction, pro
 
 async def edit(visit: Visit) -> Response:
     """Ask for changes to a job; make them once nothing is wrong."""
-    job = await _job(visit)
+    job = await find(visit.front, request.args.get("id", ""))
     problems: dict[str, str] = {}
     status = 200
     if request.method == "POST":
@@ -127,7 +128,7 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
 
 async def start_with(visit: Visit) -> Response:
     """Ask for other arguments, and run the job once with them."""
-    job = await _job(visit)
+    job = await find(visit.front, request.args.get("id", ""))
     values = fields.filled(job.func, job.args, job.kwargs)
     problems: dict[str, str] = {}
     status = 200
@@ -173,14 +174,6 @@ async def _form(
         template, status, values=values, problems=problems, parameters=parameters, kinds=forms.KINDS,
         layout=forms.LAYOUT, zone=visit.front.scheduler.timezone, **context,
     )  # fmt: skip
-
-
-async def _job(visit: Visit) -> Job:
-    job_id = request.args.get("id", "")
-    job = await visit.front.aio.get_job(job_id)
-    if job is None:
-        raise JobNotFound(job_id)
-    return job
 
 
 def _arguments(given: forms.Given, job: Job) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, str]]:
