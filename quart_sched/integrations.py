@@ -44,11 +44,11 @@ class Integrations:
     def install(self) -> None:
         """Let them take part in what the scheduler does."""
         if self.metrics is not None:
-            self.scheduler.stream.subscribe(self.metrics)
+            self.scheduler.stream.subscribe(self.metrics, *self.metrics.KINDS)
             self.scheduler.companions.append(self.metrics)
         self.scheduler.trace(self.tracing)
         if self.tracing is not None:
-            self.scheduler.stream.subscribe(self.tracing)
+            self.scheduler.stream.subscribe(self.tracing, *self.tracing.KINDS)
 
     def remove(self) -> None:
         """Take that back."""

@@ -107,6 +107,9 @@ class Metrics:
 
     # What is counted
 
+    KINDS = (RunEnded, PumpFailed, SchedulerChanged)
+    """What it is to be told of."""
+
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, RunEnded):

@@ -69,6 +69,9 @@ class Tracing:
                 raise
             span.set_attribute("quart_sched.run.outcome", "cancelled" if run.cancelled else "succeeded")
 
+    KINDS = (RunSubmitted, RunEnded)
+    """What it is to be told of."""
+
     def __call__(self, event: Event) -> None:
         """Make the spans of runs that foreign executors perform, when they are over."""
         match event:

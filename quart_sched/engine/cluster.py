@@ -87,7 +87,7 @@ class ClusterPump:
         """Turns that failed."""
         self._failures = 0
         """Those of them since the last one that went well."""
-        scheduler.stream.subscribe(self._hear)
+        scheduler.stream.subscribe(self._hear, *OwnRuns.KINDS)
 
     # Life cycle
 

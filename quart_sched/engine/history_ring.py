@@ -53,7 +53,7 @@ class HistoryRing:
         self._keeps, self._under_way = keeps, under_way
 
     def __call__(self, event: Event) -> None:
-        if self.size and isinstance(event, RunEnded) and self._keeps(event.jobstore):
+        if isinstance(event, RunEnded) and self._keeps(event.jobstore):
             self.add(event.record)
 
     def __len__(self) -> int:

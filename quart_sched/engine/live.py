@@ -44,8 +44,7 @@ class Live:
         """Streams that cannot begin before the channel has been looked at."""
         self._afresh: set[str] = set()
         """Runs whose logs are wanted from their first lines."""
-        self._wanted: bool | None = False
-        """Whether somebody wants to know what happens; None where the store is yet to be asked."""
+        self._is_wanted: bool | None = False
         self._told = False
         """Whether the store's pump tells that."""
         self._left_at = float("-inf")
@@ -71,9 +70,22 @@ class Live:
 
     # What happens
 
+    @property
+    def _wanted(self) -> bool | None:
+        """Whether somebody wants to know what happens; None where the store is yet to be asked."""
+        return self._is_wanted
+
+    @_wanted.setter
+    def _wanted(self, wanted: bool | None) -> None:
+        before, self._is_wanted = self._is_wanted, wanted
+        if before is False and wanted is not False:
+            self._scheduler.stream.subscribe(self.hear)
+        elif wanted is False and before is not False:
+            self._scheduler.stream.unsubscribe(self.hear)
+
     def hear(self, event: Event) -> None:
         """Take in what happened here. A reader of the event stream."""
-        if self._wanted is not False and self._scheduler._eventloop is not None and not self._is_forgotten():
+        if self._scheduler._eventloop is not None and not self._is_forgotten():
             self._outbox.hear(event)
             self._begin()
 

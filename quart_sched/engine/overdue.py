@@ -16,10 +16,11 @@ from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import SchedulerError, StoreUnavailable
-from ..model.events import JobChanged, JobOverdue, RunEnded, RunSubmitted, SchedulerChanged
+from ..model.events import JobChanged, JobOverdue, RunEnded, SchedulerChanged
 from ..model.functions import runs_on_loop
 from ..model.overdue import REMEMBERED, Overdue
 from ..model.policies import policy_of
+from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .expectations import Expectation, Expectations
@@ -60,8 +61,7 @@ class OverdueWatch:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._threads = StoreThread("quart-sched-alarms", 4)
-        # Apart from each other, as two of them are called for each run.
-        scheduler.stream.subscribe(self._hear_submitted, RunSubmitted)
+        # Apart from each other, as one of them is called for each run.
         scheduler.stream.subscribe(self._hear_ended, RunEnded)
         scheduler.stream.subscribe(self._hear_changed, JobChanged, SchedulerChanged)
 
@@ -79,10 +79,12 @@ class OverdueWatch:
         self._since = None
         if self._task is None and self._scheduler.overdue_grace is not None:
             self._wake = asyncio.Event()
+            self._scheduler.runner.begun = self._hear_begun
             self._task = Context().run(loop.create_task, self._run(), name="quart-sched-overdue")
 
     def stop(self) -> None:
         """Watch no more."""
+        self._scheduler.runner.begun = None
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -97,16 +99,20 @@ class OverdueWatch:
         self._threads.stop()
         self._known.clear()
 
-    def _hear_submitted(self, event: RunSubmitted) -> None:
-        if self._watches(event.jobstore) and (opened := self._here.hear_submitted(event)) is not None:
+    def _hear_begun(self, run: Run, jobstore: str | None) -> None:
+        # Each look finds out what is under way: most runs have succeeded before the next one, and cost nothing here.
+        if self._next is not None and policy_of(run.job).overdue_after is None:
+            return
+        if self._watches(jobstore) and (opened := self._here.begun(run, jobstore or "default")) is not None:
             self._note_opened(opened)
 
     def _hear_ended(self, event: RunEnded) -> None:
         if not self._watches(event.jobstore):
             return
-        if (opened := self._here.hear_ended(event)) is not None:
+        alias = event.jobstore or "default"
+        if (opened := self._here.hear_ended(event, alias)) is not None:
             self._note_opened(opened)
-        elif self._known and event.record.job_id in self._known.get(event.jobstore or "default", ()):
+        elif self._known and event.record.job_id in self._known.get(alias, ()):
             self._wake.set()
 
     def _hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
@@ -116,7 +122,14 @@ class OverdueWatch:
         if isinstance(event, SchedulerChanged) or self._watches(alias):
             self._wake.set()
         if self._watches(alias):
+            if isinstance(event, JobChanged) and event.ended:
+                self._look_at_runs(alias or "default", event.job_id)
             self._here.hear_changed(event)
+
+    def _look_at_runs(self, alias: str, job_id: str | None = None) -> None:
+        for run in self._scheduler.runner.running(job_id):
+            if run.job._jobstore_alias == alias:
+                self._here.begun(run, alias)
 
     def _watches(self, alias: str | None) -> bool:
         """Tell whether this process alone knows of the jobs of that store, and is to watch them."""
@@ -129,6 +142,7 @@ class OverdueWatch:
         # There is a look within the grace in any case, while anything is open.
         hurry = opened.policy.overdue_after is not None
         if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
+            self._next = self._scheduler.clock.now()
             self._wake.set()
 
     def note_broken(self, job_id: str, jobstore: str) -> None:
@@ -199,26 +213,28 @@ class OverdueWatch:
         found: dict[str, Overdue] = {}
         nexts: list[datetime] = []
         known = self._known.get(slot.alias, {})
+        self._look_at_runs(slot.alias)
         for entry in self._here.unmet(slot.alias):
             if entry.job_id not in known and (at := self._due(entry)) is not None and at > now:
                 nexts.append(at)
                 continue
             job = await self._job(slot, entry)
             if job is None and not entry.ended:
-                self._here.forget(entry)
+                self._here.forget(entry.job_id, slot.alias)
             elif job is None or job.next_run_time is not None or job.id in slot.broken:
-                overdue = entry.overdue(grace, entry.policy if job is None else policy_of(job))
+                policy = entry.policy if job is None else policy_of(job)
+                overdue = self._here.overdue(entry.job_id, slot.alias, grace, policy)
                 if overdue is None:
                     continue
                 if entry.ended and overdue.since + REMEMBERED <= now:
-                    self._here.forget(entry)
+                    self._here.forget(entry.job_id, slot.alias)
                 elif overdue.since <= now:
                     found[entry.job_id] = overdue
                     nexts += [overdue.since + REMEMBERED] if entry.ended else []
                 else:
                     nexts.append(overdue.since)
         for job in self._unclaimed(slot, now):
-            overdue = self._here.get(job.id, slot.alias).overdue(grace, policy_of(job), job.next_run_time)
+            overdue = self._here.overdue(job.id, slot.alias, grace, policy_of(job), job.next_run_time)
             if overdue is not None and overdue.since <= now:
                 found[job.id] = overdue
             elif overdue is not None:
@@ -229,7 +245,7 @@ class OverdueWatch:
 
     def _due(self, entry: Expectation) -> datetime | None:
         grace = self._scheduler.overdue_grace
-        overdue = None if grace is None else entry.overdue(grace, entry.policy)
+        overdue = None if grace is None else self._here.overdue(entry.job_id, entry.jobstore, grace, entry.policy)
         return None if overdue is None else overdue.since
 
     async def _job(self, slot: Slot, entry: Expectation) -> Job | None:

@@ -18,6 +18,9 @@ _OUTPUT = 1_000_000
 class OwnRuns:
     """The own runs in the store `alias`. A container of their ids, which may be asked from any thread."""
 
+    KINDS = (RunEnded, RunLeft, RunReturned)
+    """What it is to be told of."""
+
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self.held: set[str] = set()

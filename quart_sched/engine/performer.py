@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ from werkzeug.local import LocalProxy
 from ..model.functions import JobFunction, runs_on_loop
 from ..model.policies import policy_of
 from ..model.runs import Run
+from .app_context import enter, leave
 from .clock import Clock
 from .deadline import Deadline
 from .logs import RunLog, attach
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from quart import Quart
 
 Hook = Callable[[], Any]
-
-_NO_SPAN = nullcontext()
 
 _current_run: ContextVar[Run] = ContextVar("quart_sched.current_run")
 current_run: Run = LocalProxy(_current_run, unbound_message="Not within a job of quart_sched")  # type: ignore[assignment]
@@ -76,23 +75,42 @@ class Performer:
         if self.log_bytes:
             run.log = RunLog(self.log_bytes, self.log_level, run.log_fields)
             attach(run.log)
-        with _NO_SPAN if self.span is None else self.span(run):
-            if self.app is None:
-                return await self._call(holder, run)
-            async with self.app.app_context():
-                return await self._call(holder, run)
+        if self.span is None:
+            return await self._perform(holder, run)
+        with self.span(run):
+            return await self._perform(holder, run)
 
-    async def _call(self, holder: Holder, run: Run) -> Any:
+    async def _perform(self, holder: Holder, run: Run) -> Any:
+        app = self.app
+        if app is None:
+            return await self._call(holder, run)
+        if (token := enter(app)) is None:
+            async with app.app_context():
+                return await self._call(holder, run)
+        try:
+            return await self._call(holder, run)
+        finally:
+            await leave(app, token)
+
+    def _call(self, holder: Holder, run: Run) -> Awaitable[Any]:
         job = run.job
-        timeout = policy_of(job).timeout
         if not _on_loop(job.func):
-            if timeout is None:
-                return await self._in_thread_with_hooks(holder, job)
-            async with Deadline(self.clock, timeout, run) as deadline:
-                return await self._in_thread_with_hooks(holder, job, deadline)
-        if timeout is None and not (self.before_run or self.after_run):
-            result = job.func(*job.args, **job.kwargs)
-            return await result if inspect.isawaitable(result) else _refuse_generator(result)
+            return self._in_thread_in_time(holder, run)
+        if self.before_run or self.after_run or policy_of(job).timeout is not None:
+            return self._on_loop_with_hooks(run)
+        result = job.func(*job.args, **job.kwargs)
+        # By far the most frequent case, and the cheapest: no coroutine of ours around the job's own.
+        return result if inspect.iscoroutine(result) else _settle(result)
+
+    async def _in_thread_in_time(self, holder: Holder, run: Run) -> Any:
+        timeout = policy_of(run.job).timeout
+        if timeout is None:
+            return await self._in_thread_with_hooks(holder, run.job)
+        async with Deadline(self.clock, timeout, run) as deadline:
+            return await self._in_thread_with_hooks(holder, run.job, deadline)
+
+    async def _on_loop_with_hooks(self, run: Run) -> Any:
+        job, timeout = run.job, policy_of(run.job).timeout
         async with self._hooks():
             if timeout is None:
                 return await _settle(job.func(*job.args, **job.kwargs))

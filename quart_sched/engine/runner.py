@@ -97,11 +97,12 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
-        stream.subscribe(self.waiting.hear, RunEnded)
         self.origin: Callable[[], Any] | None = None
         """Returns what stands for the caller of a run by hand, in traces."""
         self.held: Callable[[], bool] = lambda: False
         """Whether nothing may start at the moment."""
+        self.begun: Callable[[Run, str | None], None] | None = None
+        """To be called with each run that begins, and its store."""
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs on `loop` from now on."""
@@ -150,7 +151,7 @@ class Runner:
 
         With `claimed`, a shared store has counted the instances of the job over all processes already.
         """
-        if not claimed and len(self._active.get(job.id, ())) >= job.max_instances:
+        if not claimed and job.id in self._active and len(self._active[job.id]) >= job.max_instances:
             self._overlap(job, runs)
             return
         self._begin(_Batch(job, runs, self.executors[job.executor], claimed=claimed))
@@ -234,19 +235,22 @@ class Runner:
             run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self.clock.now(),
             first_scheduled_at=first, fires=fires,
         )  # fmt: skip
-        self.account(record, job._jobstore_alias)
+        self.account(record, job._jobstore_alias, job)
 
-    def account(self, record: RunRecord, jobstore: str | None) -> None:
+    def account(self, record: RunRecord, jobstore: str | None, job: Job | None = None) -> None:
         """Tell of fires that are accounted for without a run here."""
         if record.outcome == "missed":
             fires = record.fires or "many"
             fields = {"job_id": record.job_id, "run_id": record.run_id}
             text = 'Job "%s" missed its fire at %s (%s in all)'
             log.warning(text, record.job_id, record.scheduled_at, fires, extra=fields)
-        self._stream.emit(RunEnded(record, jobstore))
+        self._stream.emit(RunEnded(record, jobstore, job=job))
 
     def _begin(self, batch: _Batch) -> None:
-        self._active.setdefault(batch.job.id, []).append(batch)
+        if (batches := self._active.get(batch.job.id)) is None:
+            self._active[batch.job.id] = [batch]
+        else:
+            batches.append(batch)
         self._count += 1
         batch.generation = self.generation
         self._next(batch)
@@ -256,7 +260,10 @@ class Runner:
         assert self._loop is not None
         run = batch.current = batch.runs.pop(0)
         batch.ended, batch.why = False, None
-        self._stream.emit(RunSubmitted(run, batch.jobstore))
+        if self.begun is not None:
+            self.begun(run, batch.jobstore)
+        if self._stream.is_read(RunSubmitted):
+            self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
             # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
@@ -298,11 +305,10 @@ class Runner:
         if batch.done or batch.ended:
             return  # The drain has given this run up and recorded it.
         batch.ended = True
-        if outcome == "failed" and not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
-        elif outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
-        seconds = self._seconds_to_retry(batch, run, outcome)
+        seconds = None
+        if outcome in ("failed", "timed_out"):
+            self._log_failure(batch, run, outcome, error)
+            seconds = self._seconds_to_retry(batch, run)
         call = batch.call
         # A function that is still busy in its thread holds its place.
         busy = call is not None and not call.withdraw()
@@ -311,17 +317,18 @@ class Runner:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
             self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
-        for dropped in batch.runs if batch.given_up else ():
-            self._drop(batch, dropped)
-        batch.runs = [] if batch.given_up else batch.runs
+        if batch.runs and batch.given_up:
+            for dropped in batch.runs:
+                self._drop(batch, dropped)
+            batch.runs = []
         if call is not None and busy:
             call.on_end = partial(self._next_or_release, batch)
         elif batch.runs:
             self._next(batch)
             return
-        batch.done = not batch.runs
-        if not batch.done:
+        if batch.runs:
             return
+        batch.done = True
         if batch.waiter is not None and not batch.waiter.done():
             batch.waiter.set_result(ended)
         if not busy:
@@ -341,10 +348,15 @@ class Runner:
             batch.waiter.cancel()  # of a drain, which waits for the thread alone
         self._release(batch)
 
-    def _seconds_to_retry(self, batch: _Batch, run: Run, outcome: Outcome) -> float | None:
-        """Return how long from now the next attempt is due; None where there is none."""
-        if outcome not in ("failed", "timed_out"):
-            return None
+    @staticmethod
+    def _log_failure(batch: _Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
+        if outcome == "timed_out":
+            log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
+        elif not batch.disowned:
+            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
+
+    def _seconds_to_retry(self, batch: _Batch, run: Run) -> float | None:
+        """Return how long from now the next attempt of a run that failed is due; None where there is none."""
         retry = policy_of(run.job).retry
         if retry is None or run.attempt >= retry.attempts:
             return None
@@ -413,7 +425,8 @@ class Runner:
         if not batches:
             del self._active[batch.job.id]
         self._count -= 1
-        self.waiting.offer(batch.job.id)
+        if self.waiting:
+            self.waiting.offer(batch.job.id)
         for wake in self._wanting_room:
             wake.set()
 
@@ -433,6 +446,7 @@ class Runner:
         kind, message = why or (None, None)
         if error is not None:
             kind, message = type(error).__name__, str(error)
+        # In the order of its fields, as by their names it would take twice as long.
         record = RunRecord(
             run.run_id,
             run.fire_id,
@@ -446,16 +460,20 @@ class Runner:
             now,
             kind,
             message,
-            _format(error) if error is not None else None,
-            bounded_repr(result, _RESULT_LIMIT) if result is not None else None,
-            final=retry_in is None,
-            log=run.log.close() if run.log is not None else None,
-            retry_at=None if retry_in is None else now + timedelta(seconds=retry_in),
-            busy=busy,
-            overrides=run.overrides,
+            None if error is None else _format(error),
+            None if result is None else bounded_repr(result, _RESULT_LIMIT),
+            None,  # first_scheduled_at
+            1,  # fires
+            retry_in is None,  # final
+            None if run.log is None else run.log.close(),
+            None if retry_in is None else now + timedelta(seconds=retry_in),
+            busy,
+            run.overrides,
         )
-        ended = RunEnded(record, jobstore, result, error)
+        ended = RunEnded(record, jobstore, result, error, run.job)
         self._stream.emit(ended)
+        if self.waiting.has_lanes:
+            self.waiting.hear(ended)
         return ended
 
     def foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:

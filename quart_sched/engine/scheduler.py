@@ -96,8 +96,7 @@ class Scheduler(SetUp):
         self.stream = EventStream(self.mailbox)
         self.listeners = Listeners()
         self.history = HistoryRing(10_000)
-        self.stream.subscribe(self._keep, RunEnded)
-        self.stream.subscribe(self.listeners)
+        self.stream.subscribe(self.history, RunEnded, first=True)
         self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
@@ -105,7 +104,6 @@ class Scheduler(SetUp):
         self.changes = ChangeLog(clock)
         self.ledger = Ledger(self)
         self.live = Live(self)
-        self.stream.subscribe(self.live.hear)
         self.catalogue = Catalogue(self)
         self.watch = OverdueWatch(self)
         self.tracing: Tracing | None = None
@@ -123,15 +121,9 @@ class Scheduler(SetUp):
         self._pending_jobs, pending = [], self._pending_jobs
         self._take_own()
         for callback, mask in self._listeners:
-            self.listeners.add(callback, mask)
+            self.add_listener(callback, mask)
         for job, alias, replace_existing in pending:
             self._take_over(job, alias, replace_existing)
-
-    def _keep(self, event: RunEnded) -> None:
-        # Not the ring itself: `install` may exchange it.
-        self.history(event)
-        if self.history_writer is not None:
-            self.history_writer(event)
 
     @classmethod
     def adopt(cls, scheduler: AsyncIOScheduler) -> Scheduler:

@@ -12,6 +12,7 @@ from apscheduler.schedulers.base import STATE_STOPPED
 
 from ..config import Settings
 from ..errors import AlreadyRunning, ConfigError
+from ..model.events import RunEnded
 from ..model.runs import RunRecord
 from ..stores.adapter import make_history, make_store
 from ..stores.slot import Slot
@@ -23,6 +24,7 @@ from .history_writer import HistoryWriter
 from .live import Live
 from .performer import Performer
 from .runner import Runner
+from .stream import EventStream
 from .verbs import Verbs
 
 
@@ -34,6 +36,7 @@ class SetUp(Verbs):
     clock: Clock
     live: Live
     history: HistoryRing
+    stream: EventStream
     history_writer: HistoryWriter | None = None
     histories: Histories
     own_settings: dict[str, Any]
@@ -82,9 +85,16 @@ class SetUp(Verbs):
         self.runner.max_runs = settings.max_runs
         keeps, runs = self._keeps(slots)
         if self.history.size != settings.history_size or rebind:
+            self.stream.unsubscribe(self.history)
             self.history = HistoryRing(settings.history_size)
+            if settings.history_size:
+                self.stream.subscribe(self.history, RunEnded, first=True)
         self.history.keep(keeps, runs)
         own: list[Source] = [self.history] if writer is None else [writer, writer.history]
+        if self.history_writer is not None:
+            self.stream.unsubscribe(self.history_writer)
+        if writer is not None:
+            self.stream.subscribe(writer, RunEnded, first=True)
         self.history_writer = writer
         self.histories = Histories([*own, *(slot.store.history for slot in slots.values() if slot.shared)])
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}

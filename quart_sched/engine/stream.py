@@ -87,16 +87,31 @@ class EventStream:
         self._readers: list[tuple[Callable[[Any], None], tuple[type[Event], ...]]] = []
         self._by_kind: dict[type[Event], list[Callable[[Any], None]]] = {}
         """Who wants a kind of event; what is missing is looked up in `_readers`."""
+        self._lock = threading.Lock()
 
-    def subscribe(self, reader: Callable[[Any], None], *kinds: type[Event]) -> None:
-        """Call `reader` with each event, or with those of the `kinds` that are given; it must be quick."""
-        self._readers.append((reader, kinds))
-        self._by_kind = {}
+    def subscribe(self, reader: Callable[[Any], None], *kinds: type[Event], first: bool = False) -> None:
+        """Call `reader` with each event, or with those of the `kinds` that are given; it must be quick.
+
+        It comes after the others, or `first`, where it keeps what they may look for. One that reads already is not
+        called twice. Who wants nothing for a while should leave meanwhile: an event that nobody reads is not made.
+        """
+        with self._lock:
+            others, new = self._without(reader), [(reader, kinds)]
+            self._readers = new + others if first else others + new
+            self._by_kind = {}
 
     def unsubscribe(self, reader: Callable[[Any], None]) -> None:
         """Tell `reader` no more."""
-        self._readers = [entry for entry in self._readers if entry[0] != reader]
-        self._by_kind = {}
+        with self._lock:
+            self._readers = self._without(reader)
+            self._by_kind = {}
+
+    def _without(self, reader: Callable[[Any], None]) -> list[tuple[Callable[[Any], None], tuple[type[Event], ...]]]:
+        return [entry for entry in self._readers if entry[0] != reader]
+
+    def is_read(self, kind: type[Event]) -> bool:
+        """Tell whether anybody wants events of that kind, so that it is worth while to make one."""
+        return bool(self._readers_of(kind))
 
     def emit(self, event: Event) -> None:
         """Tell the readers; safe from any thread."""
@@ -106,16 +121,19 @@ class EventStream:
             self._mailbox.post(partial(self._tell, event))
 
     def _tell(self, event: Event) -> None:
-        readers = self._by_kind.get(type(event))
-        if readers is None:
-            kind = type(event)
-            readers = [reader for reader, kinds in self._readers if not kinds or kind in kinds]
-            self._by_kind[kind] = readers
-        for reader in readers:
+        for reader in self._by_kind.get(type(event)) or self._readers_of(type(event)):
             try:
                 reader(event)
             except Exception:
                 log.exception("A reader of the scheduler's events failed")
+
+    def _readers_of(self, kind: type[Event]) -> list[Callable[[Any], None]]:
+        # A subscription from another thread meanwhile leaves this table behind with what is put into it.
+        by_kind = self._by_kind
+        readers = by_kind.get(kind)
+        if readers is None:
+            readers = by_kind[kind] = [reader for reader, kinds in self._readers if not kinds or kind in kinds]
+        return readers
 
 
 class Listeners:
@@ -133,9 +151,10 @@ class Listeners:
         """Forget `callback`; one that was never added is no error, as in APScheduler."""
         self._listeners = [entry for entry in self._listeners if entry[0] != callback]
 
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
     def __call__(self, event: Event) -> None:
-        if not self._listeners:
-            return
         translated = translate(event)
         if translated is None:
             return

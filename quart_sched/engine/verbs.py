@@ -21,7 +21,7 @@ from apscheduler.util import undefined
 from ..model.functions import default_id
 from ..model.jobs import JobChanges, JobDefinition
 from .catalogue import Catalogue
-from .stream import Listener, Listeners
+from .stream import EventStream, Listener, Listeners
 from .threads import StoreThread
 
 log = logging.getLogger("quart_sched")
@@ -44,6 +44,7 @@ class Verbs(AsyncIOScheduler):
 
     catalogue: Catalogue
     listeners: Listeners
+    stream: EventStream
     _store_thread: StoreThread
     _shared_threads: StoreThread
     _loop_thread: int | None = None
@@ -76,10 +77,13 @@ class Verbs(AsyncIOScheduler):
     def add_listener(self, callback: Listener, mask: int = aps.EVENT_ALL) -> None:
         """Call `callback`, a function or coroutine function, on the loop with each event whose code is in `mask`."""
         self.listeners.add(callback, mask)
+        self.stream.subscribe(self.listeners)
 
     def remove_listener(self, callback: Listener) -> None:
         """Forget a listener."""
         self.listeners.remove(callback)
+        if not self.listeners:
+            self.stream.unsubscribe(self.listeners)
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
         """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""

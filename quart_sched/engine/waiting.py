@@ -42,6 +42,10 @@ class WaitingRuns:
         self._lanes: dict[str, tuple[deque[Waiting], Clock]] = {}
         """What follows the fire that is under way in each lane, by its id."""
 
+    def __bool__(self) -> bool:
+        """Whether any run waits."""
+        return bool(self._entries)
+
     def add(self, entry: Waiting, seconds: float, clock: Clock) -> None:
         """Begin the run in so many seconds."""
         self._entries.append(entry)
@@ -56,9 +60,14 @@ class WaitingRuns:
         self._entries += entries
         self._advance(lane, clock)
 
+    @property
+    def has_lanes(self) -> bool:
+        """Whether there is anybody who wants to `hear`."""
+        return bool(self._lanes)
+
     def hear(self, event: RunEnded) -> None:
         """Take note of the end of a run, which may be the beginning of the next one of its lane."""
-        if self._lanes and event.record.final and event.record.fire_id in self._lanes:
+        if event.record.final and event.record.fire_id in self._lanes:
             self._advance(*self._lanes.pop(event.record.fire_id))
 
     def _advance(self, lane: deque[Waiting], clock: Clock) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from apscheduler.job import Job
+
 from .overdue import Overdue
 from .runs import Run, RunRecord
 
@@ -43,12 +45,16 @@ class RunSubmitted(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A fire is accounted for. `result` and `exception` are the job's own objects, for listeners in this process."""
+    """A fire is accounted for. `result` and `exception` are the job's own objects, for listeners in this process.
+
+    `job` is what ran, where this process has it at hand.
+    """
 
     record: RunRecord
     jobstore: str | None
     result: Any = None
     exception: BaseException | None = None
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -38,15 +39,19 @@ _noise = random.getrandbits
 
 def new_run_id() -> str:
     """Return a UUIDv7 (RFC 9562, section 5.7) as text: ids sort by the time at which they were made."""
-    millis = time.time_ns() // 1_000_000
-    bits = f"{millis << 80 | 7 << 76 | _noise(12) << 64 | 2 << 62 | _noise(62):032x}"
-    return f"{bits[:8]}-{bits[8:12]}-{bits[12:16]}-{bits[16:20]}-{bits[20:]}"
+    digits = f"{_noise(72):018x}"
+    return f"{_head(time.time_ns() // 1_000_000)}-7{digits[:3]}-{'89ab'[_noise(2)]}{digits[3:6]}-{digits[6:]}"
 
 
 def first_run_id(us: int) -> str:
     """Return the least id that `new_run_id` can make at a moment, given in microseconds since 1970."""
-    head = f"{min(max(us // 1000, 0), 2**48 - 1):012x}"
-    return f"{head[:8]}-{head[8:]}-7000-8000-000000000000"
+    return f"{_head(min(max(us // 1000, 0), 2**48 - 1))}-7000-8000-000000000000"
+
+
+@lru_cache(maxsize=1)  # Many are made within the same millisecond.
+def _head(millis: int) -> str:
+    digits = f"{millis:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 class Run:

@@ -14,7 +14,7 @@ from hypothesis import given
 from quart import current_app
 
 from quart_sched import APScheduler, Overdue
-from quart_sched.engine.expectations import Expectation
+from quart_sched.engine.expectations import Expectations
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.events import JobOverdue
 from quart_sched.model.jobs import JobDefinition
@@ -89,17 +89,19 @@ def test_overdue_after_is_a_number_of_seconds(value):
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 20))))
 def test_what_is_expected_is_a_fire_behind_the_last_success(story):
-    entry, fires, met = Expectation("job", "default"), [], 0
+    expectations, fires, met = Expectations(), [], 0
     for succeeds, second in story:
         if succeeds:
-            entry.meet(at(second), at(second), 0.0)
+            expectations.meet("job", "default", at(second), at(second), at(second))
             met = max(met, second)
         else:
-            entry.expect(at(second))
+            expectations.expect("job", "default", at(second))
             fires.append(second)
         open_ = [fire for fire in fires if fire > met]
-        assert (entry.earliest is None) == (not open_)
+        unmet = expectations.unmet("default")
+        assert bool(unmet) == bool(open_)
         if open_:
+            [entry] = unmet
             assert min(open_) <= (entry.earliest - START).total_seconds() <= max(open_)
 
 

@@ -1,0 +1,114 @@
+"""A run's app context: what Quart's own does, whether or not anybody waits to be told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from quart import Quart, current_app, g, has_app_context
+from quart.ctx import AppContext
+from quart.signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down
+
+from quart_sched import APScheduler
+from quart_sched.engine.app_context import enter, leave
+
+seen: list[Any] = []
+
+
+async def job(fail: bool = False) -> None:
+    seen.append((current_app.name, hasattr(g, "mark")))
+    g.mark = True
+    if fail:
+        raise ValueError("as it is told")
+
+
+async def run(scheduler: APScheduler, **options: Any) -> None:
+    scheduler.add_job("job", job, trigger="interval", hours=1, **options)
+    await (await scheduler.aio.run_job("job"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    seen.clear()
+
+
+async def test_each_run_has_a_context_of_its_own_and_leaves_it(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        before = has_app_context()
+        await run(scheduler)
+        await (await scheduler.aio.run_job("job"))
+        assert has_app_context() == before
+    assert seen == [(app.name, False)] * 2
+
+
+@pytest.mark.parametrize("fail", [False, True])
+async def test_teardown_functions_are_called_with_what_the_job_raised(scheduler, app, serve, clock, fail):
+    @app.teardown_appcontext
+    async def close(error: BaseException | None) -> None:
+        seen.append((current_app.name, hasattr(g, "mark"), str(error)))
+
+    async with serve(scheduler, app):
+        try:
+            await run(scheduler, args=(fail,))
+        except ValueError:
+            assert fail
+    assert (app.name, True, "as it is told" if fail else "None") in seen
+
+
+async def test_the_signals_are_sent_to_who_listens(scheduler, app, serve, clock):
+    async def hear(sender: Quart, **_: Any) -> None:
+        seen.append("signal")
+
+    signals = (appcontext_pushed, appcontext_tearing_down, appcontext_popped)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        for signal in signals:
+            seen.clear()
+            with signal.connected_to(hear, app):
+                await (await scheduler.aio.run_job("job"))
+            assert "signal" in seen
+
+
+async def test_what_is_registered_while_a_job_runs_is_called_at_its_end(scheduler, app, serve, clock):
+    async def close(error: BaseException | None) -> None:
+        seen.append("closed")
+
+    async def popped(sender: Quart, **_: Any) -> None:
+        seen.append("popped")
+
+    async def registers() -> None:
+        app.teardown_appcontext_funcs.append(close)
+        appcontext_popped.connect(popped, app)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("registers", registers, trigger="interval", hours=1)
+        try:
+            await (await scheduler.aio.run_job("registers"))
+        finally:
+            appcontext_popped.disconnect(popped, app)
+            app.teardown_appcontext_funcs.remove(close)
+    assert seen == ["closed", "popped"]
+
+
+async def test_nothing_is_awaited_where_nobody_waits_to_be_told():
+    app = Quart("plain")
+    token = enter(app)
+    assert token is not None
+    assert current_app.name == "plain"
+    await leave(app, token)
+    assert not has_app_context()
+
+
+async def test_an_app_with_a_context_of_its_own_gets_it(serve, clock):
+    class OwnApp(Quart):
+        def app_context(self) -> AppContext:
+            seen.append("own")
+            return super().app_context()
+
+    app = OwnApp("own")
+    assert enter(app) is None
+    scheduler = APScheduler(app=app)
+    async with serve(scheduler, app):
+        seen.clear()
+        await run(scheduler)
+        assert seen == ["own", ("own", False)]
