@@ -12,6 +12,7 @@ from quart.signals import appcontext_popped, appcontext_pushed, appcontext_teari
 from quart_sched import APScheduler
 from quart_sched.engine.app_context import enter, leave
 
+SIGNALS = (appcontext_pushed, appcontext_tearing_down, appcontext_popped)
 seen: list[Any] = []
 
 
@@ -59,10 +60,9 @@ async def test_the_signals_are_sent_to_who_listens(scheduler, app, serve, clock)
     async def hear(sender: Quart, **_: Any) -> None:
         seen.append("signal")
 
-    signals = (appcontext_pushed, appcontext_tearing_down, appcontext_popped)
     async with serve(scheduler, app):
         scheduler.add_job("job", job, trigger="interval", hours=1)
-        for signal in signals:
+        for signal in SIGNALS:
             seen.clear()
             with signal.connected_to(hear, app):
                 await (await scheduler.aio.run_job("job"))
@@ -91,6 +91,8 @@ async def test_what_is_registered_while_a_job_runs_is_called_at_its_end(schedule
 
 
 async def test_nothing_is_awaited_where_nobody_waits_to_be_told():
+    for signal in SIGNALS:
+        signal._clear_state()  # A signal remembers receivers that are gone.
     app = Quart("plain")
     token = enter(app)
     assert token is not None
