@@ -274,7 +274,8 @@ class Runner:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self._finish(batch, run, "failed", error=error)
             return
-        batch.task = self._loop.create_task(self._run(batch, run), context=Context())
+        # A name of its own spares the making of one, and tells people more.
+        batch.task = self._loop.create_task(self._run(batch, run), name=batch.job.id, context=Context())
 
     # One run
 
@@ -450,7 +451,7 @@ class Runner:
         record = RunRecord(
             run.run_id,
             run.fire_id,
-            run.job_id,
+            run.job.id,
             run.scheduled_at,
             outcome,
             run.cause,

@@ -34,17 +34,22 @@ class MemoryStore(BaseJobStore):
         due still are not in the order of fires.
         """
         timestamp, newest, last = now.timestamp(), next(self._numbers), -1
-        aside: list[tuple[float, int, str]] = []
+        heap, aside = self._heap, []
         try:
-            while (head := self._head()) is not None and head[0] <= timestamp:
-                if head[1] > newest or head[1] == last:
-                    aside.append(heapq.heappop(self._heap))
-                    continue
-                last = head[1]
-                yield self._jobs[head[2]]
+            while heap:
+                due, number, job_id = heap[0]
+                if self._entries.get(job_id) != number:
+                    heapq.heappop(heap)
+                elif due > timestamp:
+                    break
+                elif number > newest or number == last:
+                    aside.append(heapq.heappop(heap))
+                else:
+                    last = number
+                    yield self._jobs[job_id]
         finally:
             for entry in aside:
-                heapq.heappush(self._heap, entry)
+                heapq.heappush(heap, entry)
 
     def peek_due(self, now: datetime) -> list[Job]:
         """Return the jobs due at `now`, in no order, and leave them there; the others are not looked at."""
@@ -118,7 +123,7 @@ class MemoryStore(BaseJobStore):
         number = self._entries[job.id] = next(self._numbers)
         heapq.heappush(self._heap, (job.next_run_time.timestamp(), number, job.id))
         if len(self._heap) > 2 * len(self._entries) + 64:
-            self._heap = [entry for entry in self._heap if self._entries.get(entry[2]) == entry[1]]
+            self._heap[:] = [entry for entry in self._heap if self._entries.get(entry[2]) == entry[1]]
             heapq.heapify(self._heap)
 
     def _head(self) -> tuple[float, int, str] | None:
