@@ -15,18 +15,23 @@ except ImportError:  # Quart has another way by now: its own, which is always go
     _cv_app = None  # type: ignore[assignment]
 
 
-def enter(app: Quart) -> Token[AppContext] | None:
-    """Enter a new context of the app, and return what `leave` needs.
+def is_quiet(app: Quart) -> bool:
+    """Tell whether `async with app.app_context()` would do no more than set a variable.
 
-    It returns None, having done nothing, where `async with app.app_context()` would do more than set a variable: where
-    functions or signals are to be called, or Quart's own methods are overridden.
+    That is so where no functions or signals are to be called, and Quart's own methods are not overridden.
     """
-    if _cv_app is None or _is_watched(app):
-        return None
     kind = type(app)
-    if kind.app_context is not Quart.app_context or kind.do_teardown_appcontext is not Quart.do_teardown_appcontext:
-        return None
-    return _cv_app.set(AppContext(app))
+    return (
+        _cv_app is not None
+        and not _is_watched(app)
+        and kind.app_context is Quart.app_context
+        and kind.do_teardown_appcontext is Quart.do_teardown_appcontext
+    )
+
+
+def enter(app: Quart) -> Token[AppContext] | None:
+    """Enter a new context of the app, and return what `leave` needs; None, having done nothing, if it is not quiet."""
+    return _cv_app.set(AppContext(app)) if is_quiet(app) else None
 
 
 async def leave(app: Quart, token: Token[AppContext]) -> None:

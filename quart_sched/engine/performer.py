@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, ContextVar, Token, copy_context
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,15 +17,17 @@ from werkzeug.local import LocalProxy
 from ..model.functions import JobFunction, runs_on_loop
 from ..model.policies import policy_of
 from ..model.runs import Run
-from .app_context import enter, leave
+from .app_context import enter, is_quiet, leave
 from .clock import Clock
 from .deadline import Deadline
 from .logs import RunLog, attach
 from .stream import Mailbox
+from .thread_calls import ThreadCall
 from .threads import WorkerThreads
 
 if TYPE_CHECKING:
     from quart import Quart
+    from quart.ctx import AppContext
 
 Hook = Callable[[], Any]
 
@@ -54,6 +56,10 @@ class Holder(Protocol):
         """The threads for plain functions."""
 
 
+Done = Callable[["ThreadRun", BaseException | None, Any], None]
+"""Called on the loop with what a plain function raised, or None and what it returned."""
+
+
 class Performer:
     """Calls jobs' functions inside the app's context."""
 
@@ -71,14 +77,33 @@ class Performer:
 
     async def perform(self, holder: Holder, run: Run) -> Any:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
-        _current_run.set(run)
-        if self.log_bytes:
-            run.log = RunLog(self.log_bytes, self.log_level, run.log_fields)
-            attach(run.log)
+        self.furnish(run)
         if self.span is None:
             return await self._perform(holder, run)
         with self.span(run):
             return await self._perform(holder, run)
+
+    def perform_in_thread(self, holder: Holder, run: Run, done: Done) -> bool:
+        """Call a plain function where nothing around it has to be awaited: it needs no task on the loop, only a thread.
+
+        Return False, and do nothing, for other runs.
+        """
+        job = run.job
+        if _on_loop(job.func) or self.before_run or self.after_run or self.span or policy_of(job).timeout is not None:
+            return False
+        if self.app is not None and not is_quiet(self.app):
+            return False
+        run.started_at = self.clock.now()
+        call = holder.call = ThreadRun(self, self._mailbox, holder, run, done)
+        holder.threads.submit(call)
+        return True
+
+    def furnish(self, run: Run) -> None:
+        """Let the context that this is called in be the run's."""
+        _current_run.set(run)
+        if self.log_bytes:
+            run.log = RunLog(self.log_bytes, self.log_level, run.log_fields)
+            attach(run.log)
 
     async def _perform(self, holder: Holder, run: Run) -> Any:
         app = self.app
@@ -165,8 +190,7 @@ class Performer:
             _settle_from_thread(hook(), loop)
 
     async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
-        thread_call = holder.call = ThreadCall(call, asyncio.get_running_loop().create_future(), self._mailbox)
-        thread_call.begins_run = begins_run
+        thread_call = holder.call = _AwaitedCall(call, self._mailbox, begins_run=begins_run)
         holder.threads.submit(thread_call)
         try:
             return await thread_call.future
@@ -175,54 +199,79 @@ class Performer:
                 holder.call = None
 
 
-class ThreadCall:
-    """A call on its way into a thread. It can be withdrawn as long as no thread has taken it."""
+class _AwaitedCall(ThreadCall):
+    """Calls a function that a coroutine waits for, in the coroutine's context."""
 
-    __slots__ = ("_call", "_context", "_mailbox", "_ticket", "begins_run", "ended", "future", "on_end")
+    __slots__ = ("_function", "future")
 
-    def __init__(self, call: Callable[[], Any], future: asyncio.Future[Any], mailbox: Mailbox) -> None:
-        self._call = call
-        self._context = copy_context()
-        self._mailbox = mailbox
-        # list.pop is atomic: whoever gets the ticket, thread or drain, has the call.
-        self._ticket = [True]
-        self.future = future
-        self.begins_run = False
-        """Whether nothing of the run has been done before it."""
-        self.ended = False
-        self.on_end: Callable[[], None] | None = None
+    def __init__(self, function: Callable[[], Any], mailbox: Mailbox, *, begins_run: bool) -> None:
+        super().__init__(mailbox, copy_context(), begins_run=begins_run)
+        self._function = function
+        self.future = asyncio.get_running_loop().create_future()
 
-    def withdraw(self) -> bool:
-        """Take the call back; False when a thread has begun it, or is through with it and has not said so yet."""
-        try:
-            self._ticket.pop()
-        except IndexError:
-            return False
-        return True
+    def call(self) -> Any:
+        return self._function()
 
-    def __call__(self) -> None:
-        try:
-            self._ticket.pop()
-        except IndexError:
-            return
-        try:
-            result = self._context.run(self._call)
-        except BaseException as error:
-            # StopIteration cannot be set on a future.
-            failure = RuntimeError(f"the job raised {error!r}") if isinstance(error, StopIteration) else error
-            self._mailbox.post(partial(self._end, failure, None))
+    def done(self, error: BaseException | None, result: Any) -> None:
+        if self.future.done():
+            return  # Whoever waited for it was cancelled.
+        if error is not None:
+            self.future.set_exception(error)
         else:
-            self._mailbox.post(partial(self._end, None, result))
+            self.future.set_result(result)
 
-    def _end(self, error: BaseException | None, result: Any) -> None:
-        self.ended = True
-        if not self.future.done():
-            if error is not None:
-                self.future.set_exception(error)
-            else:
-                self.future.set_result(result)
-        if self.on_end is not None:
-            self.on_end()
+
+class ThreadRun(ThreadCall):
+    """Performs a run in a thread from its beginning to its end, unless there is something to be awaited at its end."""
+
+    __slots__ = ("_done", "_error", "_holder", "_left_out", "_performer", "_result", "_run", "_token", "unfinished")
+
+    def __init__(self, performer: Performer, mailbox: Mailbox, holder: Holder, run: Run, done: Done) -> None:
+        super().__init__(mailbox, None, begins_run=True)
+        self._performer = performer
+        self._holder = holder
+        self._run = run
+        self._done = done
+        self._token: Token[AppContext] | None = None
+        self._left_out = False
+        """Whether it has not been performed, as somebody wants to be told of app contexts who did not before."""
+        self.unfinished = False
+        """Whether `perform` is to be awaited."""
+
+    def call(self) -> Any:
+        performer, job = self._performer, self._run.job
+        performer.furnish(self._run)
+        if performer.app is not None:
+            self._token = enter(performer.app)
+            if self._token is None:
+                self._left_out = True
+                return None
+        return _refuse_generator(job.func(*job.args, **job.kwargs))
+
+    def done(self, error: BaseException | None, result: Any) -> None:
+        self._holder.call = None
+        app = self._performer.app
+        if self._left_out or inspect.isawaitable(result) or (app is not None and not is_quiet(app)):
+            self.unfinished = True
+            self._error, self._result = error, result
+        self._done(self, error, result)
+
+    async def perform(self, holder: Holder, run: Run) -> Any:
+        """Do what is left to be done, in the run's context."""
+        if self._left_out:
+            return await self._performer.perform(holder, run)
+        try:
+            if self._error is not None:
+                raise self._error
+            return await _settle(self._result)
+        finally:
+            if self._performer.app is not None and self._token is not None:
+                await leave(self._performer.app, self._token)
+
+    def drop(self) -> None:
+        """Leave that undone."""
+        if inspect.iscoroutine(self._result):
+            self._result.close()
 
 
 _cached_on_loop = lru_cache(maxsize=1024)(runs_on_loop)

@@ -19,6 +19,7 @@ from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .claims import Round, claim
+from .executors import JobExecutor
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ SLICE = 0.002
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
 _LONGEST_BACKOFF = 30.0
+_CATCH_UP, _CATCH_UPS = 0.001, 5
+"""Seconds, and how often, for which the loop waits for threads that are behind."""
+_QUICK = 10
+"""Calls that such threads do meanwhile, at least, where they wait for nothing but the interpreter."""
+_BEHIND = BATCH // 2
+"""Calls that wait for a thread, where the threads are behind."""
 
 
 class Pump:
@@ -125,7 +132,24 @@ class Pump:
                 # All that is due is broken and stays due: look again, but do not spin.
                 return scheduler.poll_interval
             await asyncio.sleep(0)
+            if clock.real:
+                await self._let_threads_catch_up()
         return LONGEST_WAIT
+
+    async def _let_threads_catch_up(self) -> None:
+        """Leave the interpreter to threads that are behind with short calls, for a few milliseconds.
+
+        The more runs are under way, the more of their objects the garbage collector comes to look at before they are
+        gone; a whole collection holds up everything. Threads that get on slowly wait for something of their own.
+        """
+        threads = [one.threads for one in self._scheduler.runner.executors.values() if isinstance(one, JobExecutor)]
+        for _ in range(_CATCH_UPS):
+            done = sum(one.done for one in threads)
+            if sum(one.waiting for one in threads) < _BEHIND:
+                return
+            await asyncio.sleep(_CATCH_UP)
+            if sum(one.done for one in threads) - done < _QUICK:
+                return
 
     def _prepare(self) -> None:
         """Open the store and bring the declared jobs into it."""

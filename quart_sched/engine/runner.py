@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,12 +26,16 @@ from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, over
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, outcome_of
 from .handles import RunHandle
-from .performer import Performer, ThreadCall, run_in
+from .performer import Performer, ThreadRun, run_in
 from .stream import EventStream, Mailbox
+from .thread_calls import ThreadCall
 from .threads import WorkerThreads
 from .waiting import Waiting, WaitingRuns
 
 log = logging.getLogger("quart_sched")
+
+Perform = Callable[["_Batch", Run], Awaitable[Any]]
+"""Returns what a job returns, or raises what it raises."""
 
 CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
@@ -274,27 +278,50 @@ class Runner:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self._finish(batch, run, "failed", error=error)
             return
+        batch.task = None
+        if not self._performer.perform_in_thread(batch, run, partial(self._thread_ended, batch, run)):
+            self._run_in_task(batch, run, self._performer.perform, Context())
+
+    def _run_in_task(self, batch: _Batch, run: Run, perform: Perform, context: Context) -> None:
+        assert self._loop is not None
         # A name of its own spares the making of one, and tells people more.
-        batch.task = self._loop.create_task(self._run(batch, run), name=batch.job.id, context=Context())
+        batch.task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
 
     # One run
 
-    async def _run(self, batch: _Batch, run: Run) -> None:
-        run.started_at = self.clock.now()
+    async def _run(self, batch: _Batch, run: Run, perform: Perform) -> None:
+        run.started_at = run.started_at or self.clock.now()
         try:
-            result = await self._performer.perform(batch, run)
+            result = await perform(batch, run)
         except asyncio.CancelledError as error:
-            why = RunCancelled(batch.why) if batch.why is not None else error
-            self._finish(batch, run, "cancelled", error=why)
+            self._fail(batch, run, error)
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
-        except RunTimedOut as error:
-            self._finish(batch, run, "timed_out", error=error)
         except BaseException as error:
+            self._fail(batch, run, error)
+        else:
+            self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
+
+    def _fail(self, batch: _Batch, run: Run, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
+        elif isinstance(error, RunTimedOut):
+            self._finish(batch, run, "timed_out", error=error)
+        else:
             # SystemExit too: a job must not end the server that it runs in.
             self._finish(batch, run, "failed", error=error)
             if isinstance(error, KeyboardInterrupt):
-                raise
+                raise error
+
+    def _thread_ended(self, batch: _Batch, run: Run, call: ThreadRun, error: BaseException | None, result: Any) -> None:
+        """Take note that a function which needed no task has left its thread."""
+        if call.unfinished and batch.ended:
+            call.drop()  # The drain has given this run up and recorded it.
+        elif call.unfinished:
+            assert call.context is not None
+            self._run_in_task(batch, run, call.perform, call.context)
+        elif error is not None:
+            self._fail(batch, run, error)
         else:
             self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
 
@@ -398,15 +425,21 @@ class Runner:
 
     def _cancel_current(self, batch: _Batch, why: str) -> None:
         batch.current.cancelled, batch.why = True, why
-        call = batch.call
-        if call is not None and call.begins_run and call.withdraw():
-            # Its function waits for a thread still, and will not run. What is left of its task is the wrapping.
-            batch.call = None
+        self._withdraw(batch)
         if batch.task is not None and batch.call is None:
             batch.task.cancel()
             if batch.current.started_at is None:
                 # A task that has not begun is gone without a trace when it is cancelled.
                 self._finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+
+    def _withdraw(self, batch: _Batch) -> None:
+        """Take back a function that waits for a thread still, and end its run where no task does that."""
+        call = batch.call
+        if call is None or not call.begins_run or not call.withdraw():
+            return
+        batch.call = None
+        if batch.task is None:
+            self._finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
 
     def disown(self, run_ids: Container[str]) -> None:
         """Cancel runs that are this process's no more, since the others have declared it dead."""
@@ -415,8 +448,7 @@ class Runner:
                 batch.disowned = batch.given_up = True
                 batch.runs.clear()
                 batch.current.cancelled = True
-                if batch.call is not None and batch.call.withdraw():
-                    batch.call = None  # it waited for a thread
+                self._withdraw(batch)
                 if batch.task is not None and batch.call is None:
                     batch.task.cancel()
 
@@ -473,6 +505,8 @@ class Runner:
         )
         ended = RunEnded(record, jobstore, result, error, run.job)
         self._stream.emit(ended)
+        # They hold each other, and what is in no circle is freed without the garbage collector.
+        run.log = None
         if self.waiting.has_lanes:
             self.waiting.hear(ended)
         return ended
@@ -529,14 +563,15 @@ class Runner:
             self._drop(batch, run)
         batch.runs = []
         call = batch.call
-        if call is not None and call.begins_run and batch.task is not None and call.withdraw():
-            # Its function waits for a thread still. What is left of its task is the wrapping.
+        if call is not None and call.begins_run and call.withdraw():
+            # Its function waits for a thread still. What is left of its task, if it has one, is the wrapping.
             batch.done = True
             self._drop(batch, batch.current)
             if batch.waiter is not None and not batch.waiter.done():
                 batch.waiter.set_exception(Draining(f"Run {batch.current.run_id} was handed back at the shutdown"))
                 batch.waiter.exception()
-            batch.task.cancel()
+            if batch.task is not None:
+                batch.task.cancel()
             self._release(batch)
 
     async def _wait(self, batches: list[_Batch], timeout: float) -> bool:

@@ -22,6 +22,13 @@ class WorkerThreads:
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self.done = 0
+        """Calls that have been done: about, as many threads count at once."""
+
+    @property
+    def waiting(self) -> int:
+        """How many calls no thread has taken yet."""
+        return self._calls.qsize()
 
     def submit(self, call: Call) -> None:
         """Run `call`, which must not raise, in one of the threads."""
@@ -46,6 +53,7 @@ class WorkerThreads:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            self.done += 1
             # Not held through the next wait: a finished job's arguments would live as long as the thread idles.
             del call
             # Once all threads are there, nobody asks any more who is idle, and this costs as much as the queue itself.

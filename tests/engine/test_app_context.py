@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -49,10 +51,7 @@ async def test_teardown_functions_are_called_with_what_the_job_raised(scheduler,
         seen.append((current_app.name, hasattr(g, "mark"), str(error)))
 
     async with serve(scheduler, app):
-        try:
-            await run(scheduler, args=(fail,))
-        except ValueError:
-            assert fail
+        await run(scheduler, args=(fail,))
     assert (app.name, True, "as it is told" if fail else "None") in seen
 
 
@@ -69,25 +68,70 @@ async def test_the_signals_are_sent_to_who_listens(scheduler, app, serve, clock)
             assert "signal" in seen
 
 
-async def test_what_is_registered_while_a_job_runs_is_called_at_its_end(scheduler, app, serve, clock):
-    async def close(error: BaseException | None) -> None:
-        seen.append("closed")
+async def close(error: BaseException | None) -> None:
+    seen.append(("closed", hasattr(g, "mark"), str(error)))
 
-    async def popped(sender: Quart, **_: Any) -> None:
-        seen.append("popped")
 
-    async def registers() -> None:
+async def popped(sender: Quart, **_: Any) -> None:
+    seen.append("popped")
+
+
+@pytest.fixture
+def listen(app) -> Iterator[Callable[[], None]]:
+    """Have the functions above called from now on."""
+
+    def begin() -> None:
         app.teardown_appcontext_funcs.append(close)
         appcontext_popped.connect(popped, app)
 
+    yield begin
+    appcontext_popped.disconnect(popped, app)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("fail", [False, True])
+async def test_what_is_registered_while_a_job_runs_is_called_at_its_end(
+    scheduler, app, serve, clock, listen, plain, fail
+):
+    def function() -> None:
+        g.mark = True
+        listen()
+        if fail:
+            raise ValueError("as it is told")
+
+    async def coroutine() -> None:
+        function()
+
     async with serve(scheduler, app):
-        scheduler.add_job("registers", registers, trigger="interval", hours=1)
-        try:
-            await (await scheduler.aio.run_job("registers"))
-        finally:
-            appcontext_popped.disconnect(popped, app)
-            app.teardown_appcontext_funcs.remove(close)
-    assert seen == ["closed", "popped"]
+        scheduler.add_job("job", function if plain else coroutine, trigger="interval", hours=1)
+        await clock.advance(hours=1)
+        [record] = scheduler.scheduler.history.records()
+        app.teardown_appcontext_funcs.remove(close)
+    assert record.outcome == ("failed" if fail else "succeeded")
+    assert seen[:2] == [("closed", True, "as it is told" if fail else "None"), "popped"]
+
+
+async def test_what_is_registered_while_a_plain_function_waits_for_a_thread_is_called_at_its_end(
+    scheduler, app, serve, clock, listen
+):
+    app.config["SCHEDULER_MAX_THREADS"] = 1
+    gate = threading.Event()
+
+    def waits() -> str:
+        g.mark = True
+        return current_app.name
+
+    async with serve(scheduler, app):
+        scheduler.add_job("busy", lambda: gate.wait(10), trigger="interval", hours=1)
+        scheduler.add_job("waits", waits, trigger="interval", hours=1)
+        busy = await scheduler.aio.run_job("busy")
+        handle = await scheduler.aio.run_job("waits")
+        listen()
+        gate.set()
+        await busy
+        assert (await handle).result == repr(app.name)
+        app.teardown_appcontext_funcs.remove(close)
+    assert ("closed", True, "None") in seen
 
 
 async def test_nothing_is_awaited_where_nobody_waits_to_be_told():
