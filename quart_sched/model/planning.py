@@ -17,6 +17,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from .calendar_intervals import fire_behind, first_from
 from .combining import EarliestOrTrigger
+from .cron_times import next_match
 
 if TYPE_CHECKING:
     from .runs import Outcome
@@ -83,8 +84,10 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
         return first_from(trigger, now)
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
         return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
-    fire: datetime | None = _bounded(trigger, now).get_next_fire_time(None, now)
-    return fire
+    fire: datetime | None = None
+    if type(trigger) is CronTrigger:
+        fire = next_match(trigger, (now if trigger.start_date is None else max(now, trigger.start_date)) - _TICK)
+    return fire or _bounded(trigger, now).get_next_fire_time(None, now)
 
 
 def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
@@ -92,7 +95,7 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
 
     Where APScheduler would search to the end of the calendar or beyond it gives up, as `first_fire` does.
     """
-    following: datetime | None
+    following: datetime | None = None
     kind = type(trigger)
     if kind is IntervalTrigger:
         # First, since a check by isinstance costs more than this kind of trigger does.
@@ -102,7 +105,9 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     elif isinstance(trigger, CalendarIntervalTrigger):
         following = fire_behind(trigger, fire, now)
     else:
-        following = _bounded(trigger, fire).get_next_fire_time(fire, now)
+        if kind is CronTrigger and fire < now:
+            following = next_match(trigger, fire)
+        following = following or _bounded(trigger, fire).get_next_fire_time(fire, now)
     if following is not None and following.timestamp() <= fire.timestamp():
         raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
     return following

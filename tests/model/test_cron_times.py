@@ -1,0 +1,129 @@
+"""Cron times: the tables say what APScheduler finds, or nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from apscheduler.triggers.cron import CronTrigger
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from quart_sched.model.cron_times import next_match
+from quart_sched.model.planning import fire_after, first_fire
+
+ZONES: list[tzinfo] = [
+    UTC,
+    timezone(timedelta(hours=5, minutes=45)),
+    *map(
+        ZoneInfo,
+        ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata"),
+    ),
+]
+TICK = timedelta(microseconds=1)
+BEGIN = datetime(2025, 1, 1)
+
+
+def numbers(low: int, high: int) -> st.SearchStrategy[str]:
+    value = st.integers(low, high)
+    ranges = st.tuples(value, value).map(sorted).map(lambda ends: f"{ends[0]}-{ends[1]}")
+    steps = st.integers(1, max(1, (high - low) // 2)).map("*/{}".format)
+    return st.lists(st.one_of(value.map(str), ranges, steps, st.just("*")), min_size=1, max_size=3).map(",".join)
+
+
+FIELDS: dict[str, st.SearchStrategy[str]] = {
+    "year": numbers(2025, 2027),
+    "month": numbers(1, 12) | st.sampled_from(["jan-mar", "oct"]),
+    "day": numbers(1, 31) | st.sampled_from(["last", "2nd fri", "last sun"]),
+    "week": numbers(1, 53),
+    "day_of_week": numbers(0, 6) | st.sampled_from(["mon-fri", "sun"]),
+    "hour": numbers(0, 23),
+    "minute": numbers(0, 59),
+    "second": numbers(0, 59),
+}
+# Most schedules are about the time of the day: few are given a day.
+triggers = st.builds(
+    lambda times, days, zone: CronTrigger(**times, **days, timezone=zone, end_date=datetime(2029, 1, 1, tzinfo=UTC)),
+    st.fixed_dictionaries({}, optional={name: FIELDS[name] for name in ("hour", "minute", "second")}),
+    st.just({}) | st.fixed_dictionaries({}, optional={name: FIELDS[name] for name in list(FIELDS)[:5]}),
+    st.sampled_from(ZONES),
+)
+moments = st.datetimes(BEGIN, datetime(2027, 12, 31), timezones=st.sampled_from(ZONES))
+
+
+@given(triggers, moments)
+def test_the_next_match_is_the_fire_that_apscheduler_finds(trigger: CronTrigger, after: datetime) -> None:
+    found = next_match(trigger, after)
+    assume(found is not None)
+    expected = trigger.get_next_fire_time(after, after + TICK)
+    assert found is not None
+    assert (found, found.tzinfo) == (expected, expected.tzinfo)
+
+
+@given(triggers, moments)
+def test_a_schedule_is_that_of_apscheduler_wherever_its_fires_come_from(trigger: CronTrigger, begin: datetime) -> None:
+    fire, expected = first_fire(trigger, begin), trigger.get_next_fire_time(None, begin)
+    for _ in range(5):
+        if expected is None or fire is None or fire.year > 2100:
+            break
+        assert fire == expected
+        now = fire + timedelta(hours=1)
+        fire, expected = fire_after(trigger, fire, now), trigger.get_next_fire_time(fire, now)
+
+
+def at(text: str, zone: tzinfo = UTC) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=zone)
+
+
+@pytest.mark.parametrize(
+    ("fields", "after", "expected"),
+    [
+        ({"minute": "*/15"}, "2026-03-01T10:07:30", "2026-03-01T10:15:00"),
+        ({"hour": 3}, "2026-03-01T03:00:00", "2026-03-02T03:00:00"),
+        ({"hour": 3}, "2026-03-01T02:59:59.999999", "2026-03-01T03:00:00"),
+        ({"hour": 23, "minute": 59, "second": 59}, "2026-12-31T23:59:58", "2026-12-31T23:59:59"),
+        ({"day_of_week": "mon", "hour": 9}, "2026-03-02T09:00:00", "2026-03-09T09:00:00"),
+        ({"hour": "8,20", "minute": "5,35", "second": "7"}, "2026-03-01T08:35:07", "2026-03-01T20:05:07"),
+        ({"day": "last", "hour": 0}, "2026-02-25T12:00:00", "2026-02-28T00:00:00"),
+    ],
+)
+def test_what_is_looked_up(fields: dict[str, Any], after: str, expected: str) -> None:
+    assert next_match(CronTrigger(**fields, timezone=UTC), at(after)) == at(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "after"),
+    [
+        pytest.param({"day": 1, "hour": 0}, at("2026-03-01T00:00:00"), id="a month away"),
+        pytest.param({"hour": 3, "jitter": 10}, at("2026-03-01T00:00:00"), id="jitter"),
+        pytest.param({"hour": 3, "end_date": at("2026-03-01T02:00:00")}, at("2026-03-01T00:00:00"), id="ended"),
+        pytest.param({"year": 2025}, at("2026-03-01T00:00:00"), id="never again"),
+        pytest.param({"hour": 0}, at("9999-12-31T12:00:00"), id="the end of the calendar"),
+    ],
+)
+def test_what_is_left_to_apscheduler(options: dict[str, Any], after: datetime) -> None:
+    assert next_match(CronTrigger(**options, timezone=UTC), after) is None
+
+
+@pytest.mark.parametrize(
+    ("hour", "after"),
+    [
+        pytest.param(2, "2026-03-29T00:00:00", id="a time that never comes"),
+        pytest.param(4, "2026-03-29T00:00:00", id="behind the clocks' going forward"),
+        pytest.param(2, "2026-10-25T00:00:00", id="a time that comes twice"),
+        pytest.param(4, "2026-10-25T00:00:00", id="behind the clocks' going back"),
+    ],
+)
+def test_changes_of_the_clocks_are_left_to_apscheduler(hour: int, after: str) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    assert next_match(CronTrigger(hour=hour, minute=30, timezone=berlin), at(after, berlin)) is None
+
+
+def test_many_triggers_with_the_same_fields_share_their_tables() -> None:
+    from quart_sched.model.cron_times import _times_of
+
+    one, other = (CronTrigger(hour="*/2", timezone=zone) for zone in ("Europe/Berlin", "Asia/Tokyo"))
+    assert _times_of(one) is _times_of(other)
+    assert _times_of(one) is not _times_of(CronTrigger(hour="*/3", timezone="UTC"))
