@@ -8,6 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from quart_sched.stores.sql.database import Database, DatabaseFailure
+from quart_sched.stores.sql.history import SqlHistory
+from quart_sched.stores.sql.wakeups import Wakeups
 from tests.stores.cluster import KINDS, reachable
 
 pytestmark = pytest.mark.integration  # there is a database in each
@@ -38,6 +40,34 @@ def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_after_it(data
 
     connection = own.transact(op)
     assert connection in closed
+
+
+def test_what_comes_late_leaves_no_connection_open(database_url, table_prefix):
+    own = database(database_url, table_prefix)
+    closed = closed_by(own)
+    own.transact(driver_connection)
+    own.dispose()
+    late = own.transact(driver_connection)
+    assert late in closed
+    own.resume()
+    kept = own.transact(driver_connection)
+    assert own.transact(driver_connection) is kept
+    assert kept not in closed
+    own.dispose()
+    assert kept in closed
+
+
+def test_a_store_and_a_history_that_are_used_again_keep_their_connections_again(peer):
+    one = peer()
+    own = one.store.database
+    one.slot.close()
+    one.slot.open(one.scheduler)
+    assert own.transact(driver_connection) is own.transact(driver_connection)
+    history = SqlHistory(own)
+    history.close()
+    history.write([])
+    assert own.transact(driver_connection) is own.transact(driver_connection)
+    history.close()
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -85,4 +115,14 @@ def test_a_connection_whose_transaction_could_not_be_ended_is_not_used_again(
             own.transact(op)
     assert caught.value.unknown == (failing == "do_commit")
     assert used == closed
+    own.dispose()
+
+
+def test_a_connection_that_cannot_listen_is_closed(tmp_path):
+    own = database(reachable("postgresql", tmp_path), "t_")
+    made: list[Any] = []
+    sa.event.listen(own.engine, "connect", lambda connection, _: made.append(connection))
+    with pytest.raises(Exception, match="syntax error"):
+        Wakeups(own, 'no"channel')
+    assert [connection.closed for connection in made] == [True]
     own.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,9 @@ class Database:
         self.create_tables = create_tables
         self.idle_limit = 10.0
         """Seconds after which the database ends a transaction whose process has stopped in the middle."""
+        self._lock = threading.Lock()
+        self._kept = True
+        """Whether connections are kept for the next use, as somebody will close them by `dispose`."""
         parsed = _parse_url(key, url)
         kind = parsed.get_backend_name()
         self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
@@ -172,10 +176,11 @@ class Database:
                 conn.invalidate()
                 raise
             finally:
-                if self.engine.pool is not pool:
-                    # Disposed of meanwhile: the pool that it would go back to closes nothing any more.
-                    conn.invalidate()
-                conn.close()
+                with self._lock:
+                    if not self._kept or self.engine.pool is not pool:
+                        # Disposed of meanwhile, or before: nobody would close it any more.
+                        conn.invalidate()
+                    conn.close()
 
     def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
         """Say what went wrong, and with which file where that is what counts."""
@@ -189,9 +194,15 @@ class Database:
         bound = text(statement)
         return self.transact(lambda conn: list(conn.execute(bound, values)), write=False)
 
+    def resume(self) -> None:
+        """Keep connections from now on, until they are disposed of."""
+        self._kept = True
+
     def dispose(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
+        """Close the connections: those in use after it, and so whatever is made before `resume`."""
+        with self._lock:
+            self._kept = False
+            self.engine.dispose()
 
     # The schema
 
