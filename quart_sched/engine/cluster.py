@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -154,8 +155,11 @@ class ClusterPump:
 
     async def _call(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses the store, in the pump's thread."""
+        return await asyncio.wrap_future(self._submit(op))
+
+    def _submit(self, op: Callable[[], T]) -> Future[T]:
         self.progress.step()
-        return await asyncio.wrap_future(self._thread.submit(partial(self.slot.do, lambda _: op())))
+        return self._thread.submit(partial(self.slot.do, lambda _: op()))
 
     def _beat_once(self) -> None:
         if (session := self.slot.session) is not None:
@@ -263,7 +267,9 @@ class ClusterPump:
             await self._mend()
         if scheduler.catalogue.started and not self._reconciled:
             await self._reconcile()
-        if now - self._house_at >= HOUSE_INTERVAL and self._housekeeping is None and self._loop is not None:
+        due = now - self._house_at >= HOUSE_INTERVAL and self._housekeeping is None
+        # Not while this closes, which waits for what had begun before and for no more.
+        if due and not self._closing and self._loop is not None:
             self._house_at = now
             self._housekeeping = Context().run(self._loop.create_task, self._keep_house())
         claimed = None
@@ -383,11 +389,15 @@ class ClusterPump:
     async def _listen(self) -> None:
         """Listen for changes, where the database tells of them."""
         self._listen_at = self._scheduler.clock.monotonic() + MEND_INTERVAL
+        listening = self._submit(self._store.listen)
         try:
-            wakeups = await self._call(self._store.listen)
+            wakeups = await asyncio.wrap_future(listening)
         except StoreUnavailable as error:
             log.warning("No notifications, polling goes on: %s", error)
             return
+        except asyncio.CancelledError:
+            listening.add_done_callback(_close_late)
+            raise
         if wakeups is not None and self._loop is not None:
             self._wakeups = wakeups
             self._loop.add_reader(wakeups.fileno(), self._notified)
@@ -405,3 +415,9 @@ class ClusterPump:
         if wakeups is not None and self._loop is not None:
             self._loop.remove_reader(wakeups.fileno())
             wakeups.close()
+
+
+def _close_late(listening: Future[Wakeups | None]) -> None:
+    """Close a connection that came when nobody waited for it any more."""
+    if not listening.cancelled() and listening.exception() is None and (wakeups := listening.result()) is not None:
+        wakeups.close()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from quart import Quart, current_app
 
 from quart_sched import APScheduler, Scheduler, current_run
+from quart_sched.engine.housekeeping import HOUSE_INTERVAL
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
@@ -426,6 +428,50 @@ async def test_a_process_that_cannot_write_its_last_words_leaves_all_the_same_an
     await cluster.start()
     await cluster.advance(40)
     assert books(cluster) == [("job", 5, "lost", 1, 1)]
+
+
+async def test_a_process_that_is_about_to_leave_begins_no_housekeeping(cluster, monkeypatch):
+    process = await cluster.start(ONE)
+    [pump], store = process.pumps, process.slot.store
+    await eventually(lambda: pump._housekeeping is None)
+    heartbeat, begun, goes_on = store.heartbeat, threading.Event(), threading.Event()
+    turns: list[Any] = []
+
+    def slow(*args: Any) -> Any:
+        begun.set()
+        goes_on.wait(5)
+        return heartbeat(*args)
+
+    monkeypatch.setattr(store, "heartbeat", slow)
+    monkeypatch.setattr(store.house, "take_turn", lambda *args: turns.append(args))
+    cluster.clock.jump(HOUSE_INTERVAL + 1)
+    pump.wake()
+    await eventually(begun.is_set)
+    leaving = asyncio.create_task(pump.close(5))
+    await eventually(lambda: pump._closing)
+    goes_on.set()
+    await leaving
+    await asyncio.sleep(0.05)
+    assert (turns, pump._housekeeping) == ([], None)
+
+
+async def test_a_connection_for_notifications_that_nobody_waits_for_any_more_is_closed(cluster, monkeypatch):
+    process = await cluster.start(ONE)
+    [pump] = process.pumps
+    begun, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def listen() -> Any:
+        begun.set()
+        goes_on.wait(5)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr(process.slot.store, "listen", listen)
+    listening = asyncio.create_task(pump._listen())
+    await eventually(begun.is_set)
+    listening.cancel()
+    await asyncio.wait([listening])
+    goes_on.set()
+    await eventually(closed.is_set)
 
 
 async def test_runs_end_in_the_books_after_the_scheduler_was_shut_down_and_it_can_start_again(cluster):

@@ -208,19 +208,6 @@ def test_the_longest_prefix_works_on_every_database(database_url):
     drop_tables(database_url, prefix)
 
 
-def test_a_connection_that_is_in_use_when_the_store_is_closed_is_closed_after_it(database_url, table_prefix):
-    store: Any = make_store("KEY", sql(database_url, table_prefix=table_prefix))
-    closed: list[Any] = []
-    sa.event.listen(store.database.engine, "close", lambda connection, _: closed.append(connection))
-
-    def op(conn: sa.Connection) -> Any:
-        store.database.dispose()
-        return conn.connection.driver_connection
-
-    connection = store.database.transact(op)
-    assert connection in closed
-
-
 @pytest.mark.parametrize("pool", [sa.NullPool, sa.QueuePool], ids=lambda pool: pool.__name__)
 async def test_the_users_engine_options_are_taken_beside_ours(clock, database_url, table_prefix, pool):
     cluster = Cluster(clock, sql(database_url, table_prefix=table_prefix))

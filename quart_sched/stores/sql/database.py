@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,9 @@ class Database:
         self.create_tables = create_tables
         self.idle_limit = 10.0
         """Seconds after which the database ends a transaction whose process has stopped in the middle."""
+        self._lock = threading.Lock()
+        self._kept = True
+        """Whether connections are kept for the next use, as somebody will close them by `dispose`."""
         parsed = _parse_url(key, url)
         kind = parsed.get_backend_name()
         self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
@@ -86,9 +90,12 @@ class Database:
         return _shown(self.engine.url)
 
     def _options(self, kind: str) -> dict[str, Any]:
+        # Nothing to roll back on the way to the pool, as each transaction has been ended by then: with MySQL that would
+        # be a statement more, and where the connection is lost just then, SQLAlchemy logs a traceback.
+        options: dict[str, Any] = {"pool_reset_on_return": None}
         if kind == "sqlite":
-            return {"connect_args": {"timeout": _LOCK_TIMEOUT, "check_same_thread": False}}
-        options: dict[str, Any] = {"pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
+            return options | {"connect_args": {"timeout": _LOCK_TIMEOUT, "check_same_thread": False}}
+        options |= {"pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
         if kind == "postgresql":
             keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
             options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
@@ -142,31 +149,38 @@ class Database:
         with self._connected() as conn:
             conn.execution_options(quart_sched_write=write)
             transaction = conn.begin()
-            try:
-                result = op(conn)
-            except BaseException:
-                if transaction.is_active and not conn.invalidated:
-                    transaction.rollback()
-                raise
+            result = op(conn)
             try:
                 if transaction.is_active:
                     transaction.commit()
-            except DBAPIError as error:
-                if self.dialect.is_retryable(error):
+            except BaseException as error:
+                # SQLAlchemy takes the transaction for ended, which it need not be.
+                conn.invalidate()
+                if not isinstance(error, DBAPIError) or self.dialect.is_retryable(error):
                     raise
                 raise self._failure(error, unknown=True) from error
             return result
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
+        """Yield a connection; what has not been committed at the end is rolled back."""
         pool = self.engine.pool
-        with self.engine.connect() as conn:
+        conn = self.engine.connect()
+        try:
+            yield conn
+        finally:
             try:
-                yield conn
+                if conn.in_transaction():
+                    conn.rollback()
+            except BaseException:
+                conn.invalidate()
+                raise
             finally:
-                if self.engine.pool is not pool:
-                    # Disposed of meanwhile: the pool that it would go back to closes nothing any more.
-                    conn.invalidate()
+                with self._lock:
+                    if not self._kept or self.engine.pool is not pool:
+                        # Disposed of meanwhile, or before: nobody would close it any more.
+                        conn.invalidate()
+                    conn.close()
 
     def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
         """Say what went wrong, and with which file where that is what counts."""
@@ -180,9 +194,15 @@ class Database:
         bound = text(statement)
         return self.transact(lambda conn: list(conn.execute(bound, values)), write=False)
 
+    def resume(self) -> None:
+        """Keep connections from now on, until they are disposed of."""
+        self._kept = True
+
     def dispose(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
+        """Close the connections: those in use after it, and so whatever is made before `resume`."""
+        with self._lock:
+            self._kept = False
+            self.engine.dispose()
 
     # The schema
 
@@ -227,7 +247,7 @@ class Database:
         # Each statement on tables is a transaction of its own there, so that the lock must be the connection's.
         name = {"name": f"{self.prefix}schema"}
         try:
-            with self.engine.connect() as conn:
+            with self._connected() as conn:
                 try:
                     if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
                         raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")

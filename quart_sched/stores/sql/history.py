@@ -138,7 +138,7 @@ class SqlHistory:
         return self._transact(read, write=False)
 
     def close(self) -> None:
-        """Free the connections; the next use makes new ones."""
+        """Free the connections; the next use makes new ones, which are kept once records are written again."""
         self.database.dispose()
 
     def write(self, records: Sequence[RunRecord]) -> None:
@@ -146,6 +146,7 @@ class SqlHistory:
 
         Those that it has already are left as they are; one that it refuses is left out, and the log says so.
         """
+        self.database.resume()
         try:
             self._transact(partial(self._insert, records), write=True)
         except HistoryUnavailable as error:

@@ -104,6 +104,7 @@ class SqlStore(BaseJobStore):
         self.audit = Audit(self.database, alias, self._now, scheduler.lease)
         self.overdue = OverdueBooks(self.database, alias, self._time)
         self.tallies = SqlTallies(self.database, self._now)
+        self.database.resume()
         try:
             self.database.open()
         except BaseException as error:

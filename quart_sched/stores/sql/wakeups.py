@@ -17,10 +17,14 @@ class Wakeups:
         driver: Any = connection.driver_connection
         connection.detach()
         self._driver = driver
-        # Kept, as the driver does not tell it any more of a connection that is lost.
-        self._fileno = int(driver.fileno())
-        driver.autocommit = True
-        driver.execute(f'LISTEN "{channel}"')
+        try:
+            # Kept, as the driver does not tell it any more of a connection that is lost.
+            self._fileno = int(driver.fileno())
+            driver.autocommit = True
+            driver.execute(f'LISTEN "{channel}"')
+        except BaseException:
+            driver.close()
+            raise
 
     def fileno(self) -> int:
         """The socket, readable when there is something to `read`."""
