@@ -7,7 +7,6 @@ import logging
 import time
 from contextlib import closing
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING
 
 from apscheduler import events as aps
@@ -204,18 +203,18 @@ class Pump:
     def _claim(self) -> Round:
         """Claim one batch. In the store thread where the store blocks, else on the loop."""
         scheduler, slot = self._scheduler, self.slot
-        now = scheduler.clock.now()
+        store, now = slot.store, scheduler.clock.now()
         limit = min(BATCH, scheduler.runner.room)
-        claim_up_to = partial(
-            claim, now=now, max_catch_up=scheduler.max_catch_up, usable=scheduler.runner.executors, limit=limit
-        )
-        with slot.use() as store:
-            if isinstance(store, MemoryStore):
+        options = (now, scheduler.max_catch_up, scheduler.runner.executors, limit)
+        if isinstance(store, MemoryStore):
+            # Without `slot.use`, which is there for what may fail.
+            with slot.lock:
                 with closing(store.due(now)) as due:
-                    round_ = claim_up_to(store, due, seconds=SLICE)
+                    round_ = claim(store, due, *options, seconds=SLICE)
                 round_.next_due = store.next_due()
-            else:
-                round_ = claim_up_to(store, store.get_due_jobs(now))
+        else:
+            with slot.use():
+                round_ = claim(store, store.get_due_jobs(now), *options)
                 upcoming = store.get_next_run_time()
                 round_.next_due = None if upcoming is None else upcoming.timestamp()
         for job, plan in round_.claims:
