@@ -279,7 +279,7 @@ class Runner:
                 self._finish(batch, run, "failed", error=error)
             return
         batch.task = None
-        if not self._performer.perform_in_thread(batch, run, partial(self._thread_ended, batch, run)):
+        if not self._performer.perform_in_thread(batch, run, self._thread_ended):
             self._run_in_task(batch, run, self._performer.perform, Context())
 
     def _run_in_task(self, batch: _Batch, run: Run, perform: Perform, context: Context) -> None:
