@@ -13,12 +13,13 @@ from typing import Any, Final, Literal
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.util import get_callable_name
 
 from ..errors import InvalidDefinition
 from . import arguments
 from .descriptions import describe
 from .fields import Field, flag, listing, moment, nullable, or_null, ref, text, whole, wrong
-from .functions import JobFunction, check_call, resolve, runs_on_loop
+from .functions import JobFunction, check_call, reference, resolve, runs_on_loop
 from .policies import DEFAULT, PARSERS, Policy, check_policy, split, with_changes
 from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
@@ -85,8 +86,19 @@ class ScheduledJob(Job):
     def _modify(self, **changes: Any) -> None:
         of_policy, others = split(changes)
         policy = with_changes(others.pop("policy", self.policy), of_policy)
+        # APScheduler's method would look at the signature; whether a function takes its arguments is checked by then.
+        call = {key: others.pop(key) for key in _CALL if key in others}
+        if "func" in call:
+            call["func_ref"] = reference(call["func"])
+            if not hasattr(self, "name") and others.get("name") is None:
+                others["name"] = get_callable_name(call["func"])
         super()._modify(**others)
+        for key, value in call.items():
+            setattr(self, key, value)
         self.policy, self.text = policy, None
+
+
+_CALL = ("func", "args", "kwargs")
 
 
 @dataclass(frozen=True, slots=True)
