@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
@@ -130,15 +130,16 @@ class JobDefinition:
         A job without a name is named after its id or its function, as `named_after` says.
         Raises InvalidDefinition naming the key, what was wrong and what was expected.
         """
-        fields, trigger = _split(data, extra=("id", "func", "jobstore", "replace_existing"))
+        fields, trigger = _split(data, FIELDS)
         if "func" not in fields:
             raise InvalidDefinition("func", "is missing; expected a callable or 'module:name'")
         if "id" not in fields:
             raise InvalidDefinition("id", "is missing; expected a non-empty string")
         policy, options = split(_parse_fields(fields))
-        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), policy=Policy(**policy), **options)
-        if not definition.name and named_after == "id":
-            definition = replace(definition, name=definition.id)
+        if not options.get("name") and named_after == "id":
+            options["name"] = options["id"]
+        options["policy"] = Policy(**policy) if policy else DEFAULT
+        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), **options)
         check_policy(definition.policy, definition.func)
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
@@ -157,7 +158,7 @@ class JobChanges:
         """Parse the changes to `job_id`; an `id` among them must be its own. Raises InvalidDefinition."""
         if data.get("id", job_id) != job_id:
             raise InvalidDefinition("id", f"is {data['id']!r}, but the job is {job_id!r} and an id cannot be changed")
-        fields, trigger = _split({k: v for k, v in data.items() if k != "id"}, extra=("func",))
+        fields, trigger = _split({k: v for k, v in data.items() if k != "id"}, _CHANGEABLE)
         if "func" in fields and not isinstance(fields["func"], str) and not callable(fields["func"]):
             raise InvalidDefinition("func", f"is {fields['func']!r}; expected a callable or 'module:name'")
         return cls(trigger, _parse_fields(fields))
@@ -279,8 +280,8 @@ def _equal(sent: Any, shown: Any) -> bool:
     return bool(sent == shown) and json.dumps(sent, sort_keys=True) == json.dumps(shown, sort_keys=True)
 
 
-def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str, Any], TriggerSpec | None]:
-    """Part job fields from trigger fields."""
+def _split(data: Mapping[str, Any], known: Mapping[str, Field]) -> tuple[dict[str, Any], TriggerSpec | None]:
+    """Part job fields, which are among the `known` ones, from trigger fields."""
     rest = dict(data)
     trigger = rest.pop("trigger", None)
     if isinstance(trigger, Mapping):
@@ -288,7 +289,7 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
         legacy = dict(trigger)
         trigger = legacy.pop("type", "date")
         rest |= legacy
-    fields = {key: rest.pop(key) for key in (*_OPTIONS, *extra) if key in rest}
+    fields = {key: rest.pop(key) for key in sorted(rest.keys() & known.keys(), key=_PLACES.__getitem__)}
     if isinstance(trigger, BaseTrigger):
         spec: TriggerSpec | None = spec_of(trigger)
         if rest:
@@ -296,10 +297,10 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
     elif trigger is None and not rest:
         spec = None
     else:
-        unknown = rest.keys() - {name for names in TRIGGER_FIELDS.values() for name in names}
+        unknown = rest.keys() - _OF_TRIGGERS
         if unknown:
             key = min(unknown)
-            near = difflib.get_close_matches(key, [*_OPTIONS, *extra, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
+            near = difflib.get_close_matches(key, [*known, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
             raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
         if trigger is None and "run_date" not in rest:
             raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
@@ -363,3 +364,7 @@ FIELDS: dict[str, Field] = {
     "replace_existing": flag().about("Whether the job takes the place of one with its id.", default=False),
 }
 """By key of a job's definition, besides those of its trigger."""
+_PLACES = {key: place for place, key in enumerate({**_OPTIONS, **FIELDS})}
+"""The order in which fields are parsed."""
+_CHANGEABLE = {**_OPTIONS, "func": _FUNCTION}
+_OF_TRIGGERS = {name for names in TRIGGER_FIELDS.values() for name in names}

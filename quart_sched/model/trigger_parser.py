@@ -90,7 +90,7 @@ def _checked_span(where: str, spec: TriggerSpec) -> TriggerSpec:
             for name in (*SPAN, "run_date")
             if isinstance(value := getattr(spec, name, None), datetime) and value.tzinfo is not None
         }
-        spec = replace(spec, **aware)
+        spec = replace(spec, **aware) if aware else spec
     start, end = (getattr(spec, name, None) for name in SPAN)
     if start is None or end is None or getattr(start, "tzinfo", None) != getattr(end, "tzinfo", None):
         return spec
