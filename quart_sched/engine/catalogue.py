@@ -23,7 +23,7 @@ from ..stores.slot import Slot
 from . import deployment
 from .changing import differences, last_claimed, refuse_unrestorable
 from .declarations import Declarations, Declared, Origin, check_executor, listed
-from .placing import next_fire, place, resolve
+from .placing import made, next_fire, place, resolve
 
 if TYPE_CHECKING:
     from ..stores.sql.workers import Worker
@@ -66,7 +66,7 @@ class Catalogue:
             slot = self.slot(definition.jobstore)
             slot.open(self._scheduler)
             self.apply(slot)
-            job = self.declarations.pending(definition)
+            job = made(self._scheduler, definition)
             job = self._store(slot, definition, job, replacing=definition.replace_existing)
             if self._scheduler.tracing is not None:
                 self._scheduler.tracing.note_added(job.id)
@@ -91,6 +91,7 @@ class Catalogue:
         try:
             for entry in entries:
                 try:
+                    resolve(self._scheduler, entry.job, entry.definition)
                     self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
                 except InvalidDefinition as error:
                     # Only now is the store's opinion known. The other jobs must not suffer for it.
@@ -253,9 +254,7 @@ class Catalogue:
         The store is None for a job that waits for the start. Raises JobNotFound or InvalidDefinition.
         """
         if (entry := self._waiting(job_id, alias)) is not None:
-            job = self.declarations.pending(entry.definition)
-            resolve(self._scheduler, job, entry.definition)
-            return None, job
+            return None, made(self._scheduler, entry.definition)
         for slot, job in self._find(job_id, alias):
             refuse_unrestorable(job)
             executors: Any = self._scheduler.runner.executors

@@ -86,6 +86,11 @@ def runs_on_loop(func: JobFunction) -> bool:
     be told from that and belongs in a thread: without its ``__wrapped__`` it is put there.
     Raises InvalidDefinition for generator functions, sync and async: calling one runs none of its code.
     """
+    if type(func) is FunctionType and not func.__dict__:
+        # Most are plain: nothing is marked or wrapped, and the code alone tells.
+        flags = func.__code__.co_flags
+        if not flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            return bool(flags & inspect.CO_COROUTINE)
     target = inspect.unwrap(_unwrap(func))
     if not inspect.isroutine(target) and not inspect.isclass(target):
         target = inspect.unwrap(_unwrap(type(target).__call__))
