@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.util import get_callable_name
+from apscheduler.util import convert_to_datetime, get_callable_name
 
 from ..errors import InvalidDefinition
 from . import arguments
@@ -84,21 +84,24 @@ class ScheduledJob(Job):
         return job
 
     def _modify(self, **changes: Any) -> None:
-        of_policy, others = split(changes)
-        policy = with_changes(others.pop("policy", self.policy), of_policy)
-        # APScheduler's method would look at the signature; whether a function takes its arguments is checked by then.
-        call = {key: others.pop(key) for key in _CALL if key in others}
-        if "func" in call:
-            call["func_ref"] = reference(call["func"])
-            if not hasattr(self, "name") and others.get("name") is None:
-                others["name"] = get_callable_name(call["func"])
-        super()._modify(**others)
-        for key, value in call.items():
+        """Change all of it, or nothing. The values are parsed: APScheduler's method would check each of them again."""
+        of_policy, values = split(changes)
+        values["policy"] = with_changes(values.get("policy", self.policy), of_policy)
+        if not _MODIFIABLE.issuperset(values):
+            raise AttributeError(f"A job has no {', '.join(values.keys() - _MODIFIABLE)} that could be changed")
+        if "func" in values:
+            values["func_ref"] = reference(values["func"])
+            if values.get("name") is None and not hasattr(self, "name"):
+                values["name"] = get_callable_name(values["func"])
+        if values.get("next_run_time") is not None:
+            zone = self._scheduler.timezone
+            values["next_run_time"] = convert_to_datetime(values["next_run_time"], zone, "next_run_time")
+        for key, value in values.items():
             setattr(self, key, value)
-        self.policy, self.text = policy, None
+        self.text = None
 
 
-_CALL = ("func", "args", "kwargs")
+_MODIFIABLE = frozenset((*Job.__slots__, "policy")) - {"_scheduler", "_jobstore_alias", "__weakref__", "func_ref"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +312,7 @@ def _split(data: Mapping[str, Any], known: Mapping[str, Field]) -> tuple[dict[st
 
 
 def _parse_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: FIELDS[key](key, value) for key, value in fields.items()}
+    return {key: FIELDS[key].parse(key, value) for key, value in fields.items()}
 
 
 def _function(key: str, value: Any) -> JobFunction:
@@ -324,6 +327,8 @@ def positional(key: str, value: Any) -> tuple[Any, ...]:
     """Return `value` as positional arguments, none of them for None; raises InvalidDefinition."""
     if value is None:
         return ()
+    if type(value) is tuple:
+        return value
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         wrong(key, value, "a list of positional arguments")
     return tuple(value)

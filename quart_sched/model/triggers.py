@@ -355,6 +355,8 @@ def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | No
 
 def canonical_zone(zone: tzinfo) -> tzinfo:
     """Return the one object that stands for this zone, so that equal zones are equal."""
+    if zone is UTC:
+        return UTC
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if name == "UTC" or zone == UTC:
         return UTC
