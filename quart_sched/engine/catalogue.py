@@ -23,12 +23,17 @@ from ..stores.slot import Slot
 from . import deployment
 from .changing import differences, last_claimed, refuse_unrestorable
 from .declarations import Declarations, Declared, Origin, check_executor, listed
-from .placing import next_fire, place, resolve
+from .placing import made, next_fire, place, resolve
 
 if TYPE_CHECKING:
     from ..stores.sql.workers import Worker
 
 log = logging.getLogger("quart_sched")
+
+_MENDING = frozenset(("trigger", "func", "executor"))
+"""Fields a change to which may let a broken job run."""
+_OF_FIRES = _MENDING | {"next_run_time"}
+"""Fields that decide on when a job fires, so that the pump is to look."""
 
 Check = Callable[[Job], None]
 Switched = Switch | None
@@ -66,7 +71,7 @@ class Catalogue:
             slot = self.slot(definition.jobstore)
             slot.open(self._scheduler)
             self.apply(slot)
-            job = self.declarations.pending(definition)
+            job = made(self._scheduler, definition)
             job = self._store(slot, definition, job, replacing=definition.replace_existing)
             if self._scheduler.tracing is not None:
                 self._scheduler.tracing.note_added(job.id)
@@ -91,6 +96,7 @@ class Catalogue:
         try:
             for entry in entries:
                 try:
+                    resolve(self._scheduler, entry.job, entry.definition)
                     self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
                 except InvalidDefinition as error:
                     # Only now is the store's opinion known. The other jobs must not suffer for it.
@@ -160,7 +166,7 @@ class Catalogue:
         if not fields:
             return job
         before = job.next_run_time
-        if fields.keys() & {"trigger", "func", "executor"} or fields.get("next_run_time"):
+        if not _MENDING.isdisjoint(fields) or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
         switched: Switched = None
         if fields.keys() == {"next_run_time"} and (job.next_run_time is None) != (fields["next_run_time"] is None):
@@ -173,7 +179,8 @@ class Catalogue:
         else:
             keys = ", ".join(key for key in fields if key != "next_run_time")
             self._scheduler.changes.note_update(job, before, keys or None)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched)
+        wake = slot.shared or not _OF_FIRES.isdisjoint(fields)
+        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched, wake=wake)
         return job
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
@@ -253,9 +260,7 @@ class Catalogue:
         The store is None for a job that waits for the start. Raises JobNotFound or InvalidDefinition.
         """
         if (entry := self._waiting(job_id, alias)) is not None:
-            job = self.declarations.pending(entry.definition)
-            resolve(self._scheduler, job, entry.definition)
-            return None, job
+            return None, made(self._scheduler, entry.definition)
         for slot, job in self._find(job_id, alias):
             refuse_unrestorable(job)
             executors: Any = self._scheduler.runner.executors
@@ -306,7 +311,9 @@ class Catalogue:
     def _waiting(self, job_id: str, alias: str | None) -> Declared | None:
         """Return the job if it waits for the start."""
         entry = self.declarations.get(job_id, alias)
-        if entry is not None and (slot := self.slots.get(entry.definition.jobstore)) is not None:
+        if entry is None:
+            return None
+        if (slot := self.slots.get(entry.definition.jobstore)) is not None:
             self._settle(slot)
         return self.declarations.get(job_id, alias)
 
@@ -348,6 +355,9 @@ class Catalogue:
         if (before is None) != (after is None):
             self._scheduler.changes.note("pause" if after is None else "resume", job.id)
 
-    def _changed(self, code: int, job_id: str, alias: str | None, switched: Switched = None) -> None:
+    def _changed(
+        self, code: int, job_id: str, alias: str | None, switched: Switched = None, *, wake: bool = True
+    ) -> None:
         self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
-        self._scheduler.wakeup()
+        if wake:
+            self._scheduler.wakeup()

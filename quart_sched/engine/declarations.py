@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import ConfigError, DuplicateJob, InvalidDefinition
 from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
@@ -155,23 +156,30 @@ class Declarations:
         entry.definition = definition
         entry.hashes = None
 
-    def pending(self, definition: JobDefinition) -> Job:
-        """Make the job object, still without a store; its trigger is tried out now, so that mistakes show here."""
-        options = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
-        if definition.name is not None:
-            options["name"] = definition.name
+    def pending(self, definition: JobDefinition, resolved: Mapping[str, Any] | None = None) -> Job:
+        """Make the job object, still without a store; its trigger is tried out now, so that mistakes show here.
+
+        `resolved` are its trigger and the options that may be left open; without it these stay open.
+        """
+        if resolved is None:
+            given = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
+            resolved = given | {"trigger": self.trigger(definition)}
+        return ScheduledJob(
+            self._scheduler,
+            id=definition.id,
+            name=definition.name,
+            func=definition.func,
+            args=definition.args,
+            kwargs=definition.kwargs,
+            executor=definition.executor,
+            policy=definition.policy,
+            **resolved,
+        )
+
+    def trigger(self, definition: JobDefinition) -> BaseTrigger:
+        """Build the definition's trigger as of now. Raises InvalidDefinition."""
         try:
-            return ScheduledJob(
-                self._scheduler,
-                id=definition.id,
-                func=definition.func,
-                args=definition.args,
-                kwargs=definition.kwargs,
-                executor=definition.executor,
-                policy=definition.policy,
-                trigger=definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now()),
-                **options,
-            )
+            return definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now())
         except InvalidDefinition:
             raise
         except (TypeError, ValueError, OverflowError) as error:

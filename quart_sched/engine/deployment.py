@@ -16,7 +16,7 @@ from ..model.events import JobChanged
 from ..model.jobs import UNSET, JobDefinition
 from ..stores.slot import Slot
 from .declarations import Declared, check_place
-from .placing import resolve
+from .placing import made
 
 if TYPE_CHECKING:
     from ..stores.sql.preview import Preview
@@ -113,6 +113,4 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
 def _made(scheduler: Scheduler, definition: JobDefinition) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    job = scheduler.catalogue.declarations.pending(definition)
-    resolve(scheduler, job, definition)
-    return job
+    return made(scheduler, definition)

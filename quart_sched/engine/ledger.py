@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -23,11 +23,20 @@ MOST = 10_000
 """Changes that a process remembers."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
+    """A change, with which nothing is done until somebody reads it."""
+
     number: int
-    change: Change
+    at: datetime
+    actor: str | None
+    action: Action
+    job_id: str | None
+    detail: str | None
     trigger: BaseTrigger | None
+
+    @property
+    def change(self) -> Change:
+        return Change(self.at, self.actor, self.action, self.job_id, None, self.detail)
 
 
 class ChangeLog:
@@ -55,8 +64,7 @@ class ChangeLog:
         `trigger` is the job's from then on.
         """
         actor = None if elsewhere else current_actor.get()
-        change = Change(self._clock.now(), actor, action, job_id, None, detail)
-        self._entries.append(_Entry(next(self._numbers), change, trigger))
+        self._entries.append(_Entry(next(self._numbers), self._clock.now(), actor, action, job_id, detail, trigger))
 
     def note_update(self, job: Job, before: datetime | None, detail: str | None) -> None:
         """Write down that a job was modified, paused or resumed, or several of it; `before` was its next fire."""
@@ -77,33 +85,33 @@ class ChangeLog:
         return [
             (place, entry.change)
             for entry in list(self._entries)
-            for place in [Place(micros(entry.change.at), "", entry.number)]
-            if query.job_id in (None, entry.change.job_id)
-            and not (of_jobs_alone and entry.change.job_id is None)
+            for place in [Place(micros(entry.at), "", entry.number)]
+            if query.job_id in (None, entry.job_id)
+            and not (of_jobs_alone and entry.job_id is None)
             and (query.before is None or place < query.before)
         ]
 
     def knows(self, job_id: str) -> bool:
         """Tell whether anything was noted about this job."""
-        return any(entry.change.job_id == job_id for entry in list(self._entries))
+        return any(entry.job_id == job_id for entry in list(self._entries))
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:
         """Return the trigger that the job had last; None where nobody knows."""
-        known = (entry.trigger for entry in reversed(list(self._entries)) if entry.change.job_id == job_id)
+        known = (entry.trigger for entry in reversed(list(self._entries)) if entry.job_id == job_id)
         return next((trigger for trigger in known if trigger is not None), None)
 
     def circumstances(self, job: Job | None, job_id: str, at: datetime) -> Circumstances:
         """Tell how it stood with a job at a moment, as far as this process can know."""
         entries = list(self._entries)
-        own = [entry for entry in entries if entry.change.job_id == job_id]
+        own = [entry for entry in entries if entry.job_id == job_id]
         triggers = [entry for entry in own if entry.trigger is not None]
-        trigger = next((entry.trigger for entry in reversed(triggers) if entry.change.at <= at), None)
+        trigger = next((entry.trigger for entry in reversed(triggers) if entry.at <= at), None)
         if trigger is None:
             # Before the first that is known it was the same, for all that this process can tell.
             trigger = triggers[0].trigger if triggers else getattr(job, "trigger", None)
-        of_job, of_scheduler = [entry.change for entry in own], [e.change for e in entries if e.change.job_id is None]
+        of_job, of_scheduler = [entry.change for entry in own], [e.change for e in entries if e.job_id is None]
         down = down_at(at, _sessions(of_scheduler))
-        if len(entries) == MOST and at < entries[0].change.at:
+        if len(entries) == MOST and at < entries[0].at:
             down = None  # Whatever was then is forgotten.
         return circumstances(at, of_job, of_scheduler, trigger=trigger, down=down)
 

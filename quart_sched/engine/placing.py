@@ -32,13 +32,12 @@ _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 def place(
     scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action
 ) -> int:
-    """Put a job into its store, or reconcile it with the one that is there; return the code of the event, 0 for none.
+    """Put a job, resolved, into its store, or reconcile it with the one there; return the event's code, 0 for none.
 
     `action` is written down where the store does not write down changes itself. Raises DuplicateJob, InvalidDefinition
     or StoreUnavailable.
     """
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    resolve(scheduler, job, definition)
     slot.check(job)
     put = partial(_put, scheduler, job, definition, replacing, None if slot.shared else action)
     try:
@@ -101,17 +100,23 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     return not (same_trigger and same_function and same)
 
 
+def made(scheduler: Scheduler, definition: JobDefinition) -> Job:
+    """Return the job with zone, defaults and first fire filled in, as of now. Raises InvalidDefinition."""
+    return scheduler.catalogue.declarations.pending(definition, _resolved(scheduler, definition))
+
+
 def resolve(scheduler: Scheduler, job: Job, definition: JobDefinition) -> None:
-    """Fill in zone, defaults and first fire, as of now."""
-    now = scheduler.clock.now()
-    trigger = definition.trigger.build(scheduler.timezone, now)
-    resolved: dict[str, Any] = {"trigger": trigger}
+    """Fill in zone, defaults and first fire of a job that has waited, as of now. Raises InvalidDefinition."""
+    job._modify(**_resolved(scheduler, definition))
+
+
+def _resolved(scheduler: Scheduler, definition: JobDefinition) -> dict[str, Any]:
+    trigger, fire = scheduler.catalogue.declarations.trigger(definition), definition.next_run_time
+    resolved = {"trigger": trigger, "next_run_time": next_fire(scheduler, trigger) if fire is UNSET else fire}
     for key in _OPTIONS:
         given = getattr(definition, key)
         resolved[key] = scheduler._job_defaults[key] if given is UNSET else given
-    given = definition.next_run_time
-    resolved["next_run_time"] = next_fire(scheduler, trigger) if given is UNSET else given
-    job._modify(**resolved)
+    return resolved
 
 
 def next_fire(scheduler: Scheduler, trigger: BaseTrigger, consumed: datetime | None = None) -> datetime | None:

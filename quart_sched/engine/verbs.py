@@ -63,8 +63,10 @@ class Verbs(AsyncIOScheduler):
 
     def call_sync(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses job stores, and wait for it, in any thread."""
+        if not self.blocking:
+            return op()
         threads = self._threads
-        if not self.blocking or threads.is_current():
+        if threads.is_current():
             return op()
         if threading.get_ident() == self._loop_thread and not self._warned:
             self._warned = True

@@ -22,8 +22,7 @@ class SchedulerChanged:
 Switch = Literal["paused", "resumed"]
 
 
-@dataclass(frozen=True, slots=True)
-class JobChanged:
+class JobChanged(NamedTuple):
     """A job was added, modified or removed; `code` is APScheduler's event code.
 
     `ended` tells that it was removed because its last fire has been claimed.

@@ -201,7 +201,8 @@ def record(properties: Mapping[str, Schema | Field], *, optional: Iterable[str] 
 
 def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
-        return value if value.tzinfo is None else value.replace(tzinfo=canonical_zone(value.tzinfo))
+        zone = None if value.tzinfo is None else canonical_zone(value.tzinfo)
+        return value if zone is value.tzinfo else value.replace(tzinfo=zone)
     if isinstance(value, date):
         return datetime.combine(value, time())
     return datetime.fromisoformat(value.strip()) if isinstance(value, str) else _refuse()

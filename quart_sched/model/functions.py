@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from apscheduler.util import check_callable_args, obj_to_ref
@@ -65,7 +65,8 @@ def main_module_name() -> str | None:
 def reference(func: JobFunction) -> str | None:
     """Return ``"module:name"`` for `func`, or None where it has none (lambda, partial, nested function)."""
     try:
-        return str(obj_to_ref(func))
+        # Interned, as one function may have a great many jobs, each of which keeps this text.
+        return sys.intern(str(obj_to_ref(func)))
     except (ValueError, TypeError, AttributeError):
         return None
 
@@ -85,6 +86,11 @@ def runs_on_loop(func: JobFunction) -> bool:
     be told from that and belongs in a thread: without its ``__wrapped__`` it is put there.
     Raises InvalidDefinition for generator functions, sync and async: calling one runs none of its code.
     """
+    if type(func) is FunctionType and not func.__dict__:
+        # Most are plain: nothing is marked or wrapped, and the code alone tells.
+        flags = func.__code__.co_flags
+        if not flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            return bool(flags & inspect.CO_COROUTINE)
     target = inspect.unwrap(_unwrap(func))
     if not inspect.isroutine(target) and not inspect.isclass(target):
         target = inspect.unwrap(_unwrap(type(target).__call__))
@@ -108,7 +114,20 @@ def describe(func: JobFunction) -> str:
 
 def check_call(func: JobFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise InvalidDefinition unless `func` can be called with these arguments."""
+    if _takes_plainly(func, args, kwargs):
+        return
     try:
         check_callable_args(func, args, kwargs)
     except ValueError as error:
         raise InvalidDefinition("args", f"do not fit {describe(func)}: {error}") from error
+
+
+def _takes_plainly(func: JobFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell by the counts alone whether a plain function takes these positional arguments; False leaves it open.
+
+    That is what most jobs are, and costs a tenth of looking at the signature.
+    """
+    if kwargs or type(func) is not FunctionType or hasattr(func, "__signature__"):
+        return False
+    code, optional = func.__code__, func.__defaults__ or ()
+    return not code.co_kwonlyargcount and code.co_argcount - len(optional) <= len(args) <= code.co_argcount

@@ -6,19 +6,20 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.util import convert_to_datetime, get_callable_name
 
 from ..errors import InvalidDefinition
 from . import arguments
 from .descriptions import describe
 from .fields import Field, flag, listing, moment, nullable, or_null, ref, text, whole, wrong
-from .functions import JobFunction, check_call, resolve, runs_on_loop
+from .functions import JobFunction, check_call, reference, resolve, runs_on_loop
 from .policies import DEFAULT, PARSERS, Policy, check_policy, split, with_changes
 from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
@@ -83,10 +84,24 @@ class ScheduledJob(Job):
         return job
 
     def _modify(self, **changes: Any) -> None:
-        of_policy, others = split(changes)
-        policy = with_changes(others.pop("policy", self.policy), of_policy)
-        super()._modify(**others)
-        self.policy, self.text = policy, None
+        """Change all of it, or nothing. The values are parsed: APScheduler's method would check each of them again."""
+        of_policy, values = split(changes)
+        values["policy"] = with_changes(values.get("policy", self.policy), of_policy)
+        if not _MODIFIABLE.issuperset(values):
+            raise AttributeError(f"A job has no {', '.join(values.keys() - _MODIFIABLE)} that could be changed")
+        if "func" in values:
+            values["func_ref"] = reference(values["func"])
+            if values.get("name") is None and not hasattr(self, "name"):
+                values["name"] = get_callable_name(values["func"])
+        if values.get("next_run_time") is not None:
+            zone = self._scheduler.timezone
+            values["next_run_time"] = convert_to_datetime(values["next_run_time"], zone, "next_run_time")
+        for key, value in values.items():
+            setattr(self, key, value)
+        self.text = None
+
+
+_MODIFIABLE = frozenset((*Job.__slots__, "policy")) - {"_scheduler", "_jobstore_alias", "__weakref__", "func_ref"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +133,16 @@ class JobDefinition:
         A job without a name is named after its id or its function, as `named_after` says.
         Raises InvalidDefinition naming the key, what was wrong and what was expected.
         """
-        fields, trigger = _split(data, extra=("id", "func", "jobstore", "replace_existing"))
+        fields, trigger = _split(data, FIELDS)
         if "func" not in fields:
             raise InvalidDefinition("func", "is missing; expected a callable or 'module:name'")
         if "id" not in fields:
             raise InvalidDefinition("id", "is missing; expected a non-empty string")
         policy, options = split(_parse_fields(fields))
-        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), policy=Policy(**policy), **options)
-        if not definition.name and named_after == "id":
-            definition = replace(definition, name=definition.id)
+        if not options.get("name") and named_after == "id":
+            options["name"] = options["id"]
+        options["policy"] = Policy(**policy) if policy else DEFAULT
+        definition = cls(trigger=trigger or parse_trigger({"trigger": "date"}), **options)
         check_policy(definition.policy, definition.func)
         runs_on_loop(definition.func)
         check_call(definition.func, definition.args, definition.kwargs)
@@ -145,7 +161,7 @@ class JobChanges:
         """Parse the changes to `job_id`; an `id` among them must be its own. Raises InvalidDefinition."""
         if data.get("id", job_id) != job_id:
             raise InvalidDefinition("id", f"is {data['id']!r}, but the job is {job_id!r} and an id cannot be changed")
-        fields, trigger = _split({k: v for k, v in data.items() if k != "id"}, extra=("func",))
+        fields, trigger = _split({k: v for k, v in data.items() if k != "id"}, _CHANGEABLE)
         if "func" in fields and not isinstance(fields["func"], str) and not callable(fields["func"]):
             raise InvalidDefinition("func", f"is {fields['func']!r}; expected a callable or 'module:name'")
         return cls(trigger, _parse_fields(fields))
@@ -267,8 +283,8 @@ def _equal(sent: Any, shown: Any) -> bool:
     return bool(sent == shown) and json.dumps(sent, sort_keys=True) == json.dumps(shown, sort_keys=True)
 
 
-def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str, Any], TriggerSpec | None]:
-    """Part job fields from trigger fields."""
+def _split(data: Mapping[str, Any], known: Mapping[str, Field]) -> tuple[dict[str, Any], TriggerSpec | None]:
+    """Part job fields, which are among the `known` ones, from trigger fields."""
     rest = dict(data)
     trigger = rest.pop("trigger", None)
     if isinstance(trigger, Mapping):
@@ -276,7 +292,7 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
         legacy = dict(trigger)
         trigger = legacy.pop("type", "date")
         rest |= legacy
-    fields = {key: rest.pop(key) for key in (*_OPTIONS, *extra) if key in rest}
+    fields = {key: rest.pop(key) for key in sorted(rest.keys() & known.keys(), key=_PLACES.__getitem__)}
     if isinstance(trigger, BaseTrigger):
         spec: TriggerSpec | None = spec_of(trigger)
         if rest:
@@ -284,10 +300,10 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
     elif trigger is None and not rest:
         spec = None
     else:
-        unknown = rest.keys() - {name for names in TRIGGER_FIELDS.values() for name in names}
+        unknown = rest.keys() - _OF_TRIGGERS
         if unknown:
             key = min(unknown)
-            near = difflib.get_close_matches(key, [*_OPTIONS, *extra, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
+            near = difflib.get_close_matches(key, [*known, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
             raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
         if trigger is None and "run_date" not in rest:
             raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
@@ -296,7 +312,7 @@ def _split(data: Mapping[str, Any], *, extra: tuple[str, ...]) -> tuple[dict[str
 
 
 def _parse_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: FIELDS[key](key, value) for key, value in fields.items()}
+    return {key: FIELDS[key].parse(key, value) for key, value in fields.items()}
 
 
 def _function(key: str, value: Any) -> JobFunction:
@@ -311,6 +327,8 @@ def positional(key: str, value: Any) -> tuple[Any, ...]:
     """Return `value` as positional arguments, none of them for None; raises InvalidDefinition."""
     if value is None:
         return ()
+    if type(value) is tuple:
+        return value
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         wrong(key, value, "a list of positional arguments")
     return tuple(value)
@@ -351,3 +369,7 @@ FIELDS: dict[str, Field] = {
     "replace_existing": flag().about("Whether the job takes the place of one with its id.", default=False),
 }
 """By key of a job's definition, besides those of its trigger."""
+_PLACES = {key: place for place, key in enumerate({**_OPTIONS, **FIELDS})}
+"""The order in which fields are parsed."""
+_CHANGEABLE = {**_OPTIONS, "func": _FUNCTION}
+_OF_TRIGGERS = {name for names in TRIGGER_FIELDS.values() for name in names}

@@ -125,6 +125,8 @@ def check_policy(policy: Policy, func: JobFunction) -> None:
 
 def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part values by key into those of a policy and the others."""
+    if PARSERS.keys().isdisjoint(values):
+        return {}, dict(values)
     return (
         {key: value for key, value in values.items() if key in PARSERS},
         {key: value for key, value in values.items() if key not in PARSERS},

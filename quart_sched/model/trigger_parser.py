@@ -42,7 +42,7 @@ def parse_trigger(data: Mapping[str, Any], *, where: str = "") -> TriggerSpec:
 
 def _parse(data: Mapping[str, Any], where: str, depth: int) -> TriggerSpec:
     kind = data.get("trigger")
-    if isinstance(kind, BaseTrigger) and len(data) == 1:
+    if len(data) == 1 and isinstance(kind, BaseTrigger):
         return spec_of(kind)
     if not isinstance(kind, str) or kind not in TRIGGER_FIELDS:
         raise InvalidDefinition(f"{where}trigger", f"is {kind!r}; expected one of {', '.join(TRIGGER_FIELDS)}")
@@ -55,7 +55,7 @@ def _parse(data: Mapping[str, Any], where: str, depth: int) -> TriggerSpec:
         if name == "triggers" and kind in ("and", "or"):
             values[name] = _parse_several(path, value, depth)
         elif name in own:
-            values[name] = own[name](path, value)
+            values[name] = own[name].parse(path, value)
         else:
             near = difflib.get_close_matches(str(name), TRIGGER_FIELDS[kind], 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; expected {', '.join(TRIGGER_FIELDS[kind])}"
@@ -90,8 +90,8 @@ def _checked_span(where: str, spec: TriggerSpec) -> TriggerSpec:
             for name in (*SPAN, "run_date")
             if isinstance(value := getattr(spec, name, None), datetime) and value.tzinfo is not None
         }
-        spec = replace(spec, **aware)
-    start, end = (getattr(spec, name, None) for name in SPAN)
+        spec = replace(spec, **aware) if aware else spec
+    start, end = getattr(spec, "start_date", None), getattr(spec, "end_date", None)
     if start is None or end is None or getattr(start, "tzinfo", None) != getattr(end, "tzinfo", None):
         return spec
     if isinstance(spec, Interval):
@@ -105,12 +105,12 @@ def _checked_span(where: str, spec: TriggerSpec) -> TriggerSpec:
 
 def _make_interval(where: str, values: dict[str, Any]) -> Interval:
     parts = {unit: values.pop(unit) for unit in INTERVAL_UNITS if unit in values}
-    given = ", ".join(f"{unit}={value}" for unit, value in parts.items()) or "nothing"
     try:
         every = timedelta(**parts)
     except OverflowError:
         every = timedelta.max
     if not SHORTEST <= every <= LONGEST:
+        given = ", ".join(f"{unit}={value}" for unit, value in parts.items()) or "nothing"
         unit = next(iter(parts), "seconds")
         raise InvalidDefinition(
             f"{where}{unit}", f"makes an interval of {given}; expected one between 1 ms and {LONGEST.days} days"

@@ -162,14 +162,21 @@ class Interval(TriggerSpec):
         return shown
 
     def build(self, timezone: tzinfo, now: datetime) -> BaseTrigger:
-        spec: Any = self.resolve(timezone)
+        zone = self.timezone or timezone
+        start, end = _span_of(self, zone)
         return IntervalTrigger(
             seconds=self.every.total_seconds(),
-            start_date=spec.start_date or (now + self.every).astimezone(spec.timezone),
-            end_date=spec.end_date,
-            timezone=spec.timezone,
+            start_date=start or (now + self.every).astimezone(zone),
+            end_date=end,
+            timezone=zone,
             jitter=self.jitter,
         )
+
+    def describes(self, stored: TriggerSpec, timezone: tzinfo) -> bool:
+        # That is what most changes are about, and cheap to see.
+        if isinstance(stored, Interval) and stored.every != self.every:
+            return False
+        return TriggerSpec.describes(self, stored, timezone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,10 +343,11 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
 
 
 def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-    start, end = (
-        localize(name, getattr(trigger, name), zone) if getattr(trigger, name) is not None else None for name in SPAN
+    start, end = trigger.start_date, trigger.end_date
+    return (
+        None if start is None else localize("start_date", start, zone),
+        None if end is None else localize("end_date", end, zone),
     )
-    return start, end
 
 
 # Zones and moments
@@ -347,6 +355,8 @@ def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | No
 
 def canonical_zone(zone: tzinfo) -> tzinfo:
     """Return the one object that stands for this zone, so that equal zones are equal."""
+    if zone is UTC:
+        return UTC
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if name == "UTC" or zone == UTC:
         return UTC

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from datetime import datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
@@ -37,7 +37,7 @@ class Slot:
         self.shared = bool(getattr(store, "shared", False))
         """Whether other processes may use the store too, which then claims each fire for one of them."""
         # Each of APScheduler's stores has a driver of its own, with errors of its own.
-        self._failures: tuple[type[Exception], ...] = getattr(store, "failures", (Exception,))
+        self.failures: tuple[type[Exception], ...] = getattr(store, "failures", (Exception,))
         self.lock = threading.RLock()
         self.broken: dict[str, str] = {}
         """Why jobs are broken, by id."""
@@ -81,31 +81,17 @@ class Slot:
         cause = self.failing.__cause__ if isinstance(self.failing, StoreUnavailable) else self.failing
         return f"{type(cause).__name__}: {cause}"
 
-    @contextmanager
-    def use(self) -> Iterator[BaseJobStore]:
-        """Use the store; what its driver raises comes out as StoreUnavailable."""
-        begin = time.perf_counter()
-        try:
-            with nullcontext() if self.shared else self.lock:
-                yield self.store
-        except (JobLookupError, ConflictingIdError, SchedulerError):
-            raise
-        except self._failures as error:
-            self.error = f"{type(error).__name__}: {error}"
-            raise StoreUnavailable(self.alias, error) from error
-        else:
-            self.error = None
-        finally:
-            if self.observe is not None:
-                self.observe(self.alias, time.perf_counter() - begin)
+    def use(self) -> Use:
+        """Use the store: ``with slot.use() as store``; what its driver raises comes out as StoreUnavailable."""
+        return Use(self)
 
     def perform(self, op: Callable[[Any], T], *, write: bool = True) -> T:
         """Return `op(store)`, as one transaction where the store has any; without `write` it only reads."""
-        return self.do(lambda store: store.perform(op, write=write) if self.shared else op(store))
+        return self.do(lambda store: store.perform(op, write=write)) if self.shared else self.do(op)
 
     def do(self, op: Callable[[Any], T]) -> T:
         """Return `op(store)`; what its driver raises comes out as StoreUnavailable."""
-        with self.use() as store:
+        with Use(self) as store:
             return op(store)
 
     def check(self, job: Job) -> None:
@@ -124,3 +110,39 @@ class Slot:
         """Drop what is known of a job that is gone."""
         self.broken.pop(job_id, None)
         self.consumed.pop(job_id, None)
+
+
+class Use:
+    """One use of a slot's store. A generator as context manager would cost more than a memory store's own work."""
+
+    __slots__ = ("_begin", "_slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def __enter__(self) -> BaseJobStore:
+        slot = self._slot
+        self._begin = time.perf_counter()
+        if not slot.shared:
+            slot.lock.acquire()
+        return slot.store
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        slot = self._slot
+        if not slot.shared:
+            slot.lock.release()
+        try:
+            if error is None:
+                slot.error = None
+            elif isinstance(error, slot.failures) and not isinstance(error, _OF_JOBS):
+                slot.error = f"{type(error).__name__}: {error}"
+                raise StoreUnavailable(slot.alias, error) from error
+        finally:
+            if slot.observe is not None:
+                slot.observe(slot.alias, time.perf_counter() - self._begin)
+
+
+_OF_JOBS = (JobLookupError, ConflictingIdError, SchedulerError)
+"""What a store raises about a job, while all is well with the store itself."""

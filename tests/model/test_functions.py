@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import inspect
 import json
 import sys
 import types
@@ -299,6 +300,8 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     check_call(lambda a, b=1: None, (1,), {"b": 2})
     check_call(thing.plain, (), {})
     check_call(functools.partial(lambda a, b: None, 1), (2,), {})
+    check_call(lambda a, b=1: None, (1, 2), {})
+    check_call(lambda *a, b=1: None, (1, 2), {})
     check_call(dict, (1, 2, 3), {"any": 1})  # a builtin without a signature may take anything
     with pytest.raises(InvalidDefinition, match=f"args: do not fit {__name__}:function: "):
         check_call(function, (1,), {})
@@ -306,3 +309,16 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         check_call(lambda a, b: None, (1,), {})
     with pytest.raises(InvalidDefinition, match=r"args: do not fit .*nobody"):
         check_call(function, (), {"nobody": 1})
+    with pytest.raises(InvalidDefinition, match=r"args: do not fit .*: .*longer"):
+        check_call(lambda a, b=1: None, (1, 2, 3), {})
+    with pytest.raises(InvalidDefinition, match=r"args: do not fit .*: .*b"):
+        check_call(lambda a, *, b: None, (1,), {})
+
+
+def test_a_signature_that_a_function_is_given_counts() -> None:
+    def work(one: int = 0) -> None: ...
+
+    work.__signature__ = inspect.signature(lambda one: None)  # as decorators do
+    check_call(work, (1,), {})
+    with pytest.raises(InvalidDefinition, match="args: do not fit"):
+        check_call(work, (), {})
