@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -160,7 +161,7 @@ class Declarations:
         options = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
         if definition.name is not None:
             options["name"] = definition.name
-        try:
+        with mistakes_told():
             return ScheduledJob(
                 self._scheduler,
                 id=definition.id,
@@ -172,13 +173,20 @@ class Declarations:
                 trigger=definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now()),
                 **options,
             )
-        except InvalidDefinition:
-            raise
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidDefinition("job", str(error)) from error
 
     def _waiting(self, *origins: Origin) -> list[Declared]:
         return [entry for entry in list(self._declared.values()) if entry.origin in origins]
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Turn what is raised where a job is made into InvalidDefinition."""
+    try:
+        yield
+    except InvalidDefinition:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidDefinition("job", str(error)) from error
 
 
 def check_place(definition: JobDefinition, executors: Mapping[str, Any], stores: Mapping[str, Slot]) -> None:

@@ -13,9 +13,9 @@ from apscheduler.job import Job
 from ..errors import InvalidDefinition
 from ..model import state
 from ..model.events import JobChanged
-from ..model.jobs import UNSET, JobDefinition
+from ..model.jobs import UNSET, copy_with
 from ..stores.slot import Slot
-from .declarations import Declared, check_place
+from .declarations import Declared, check_place, mistakes_told
 from .placing import resolve
 
 if TYPE_CHECKING:
@@ -105,14 +105,16 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
             invalid[definition.id] = str(error)
         else:
             sets_next = definition.next_run_time is not UNSET
-            make = partial(_made, scheduler, definition)
+            make = partial(_made, scheduler, entry)
             declared.append(Declaration(definition.id, *entry.hashes, make, sets_next))
     return declared, invalid
 
 
-def _made(scheduler: Scheduler, definition: JobDefinition) -> Job:
+def _made(scheduler: Scheduler, entry: Declared) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
-    check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    job = scheduler.catalogue.declarations.pending(definition)
-    resolve(scheduler, job, definition)
+    check_place(entry.definition, scheduler.runner.executors, scheduler.catalogue.slots)
+    # It fitted its function when it was declared; to try that again would cost more than all else here.
+    job = copy_with(entry.job)
+    with mistakes_told():
+        resolve(scheduler, job, entry.definition)
     return job

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from quart_sched import APScheduler, Scheduler
 from quart_sched.engine import deployment
+from quart_sched.engine.declarations import Declared
 from quart_sched.errors import DeclaredJob, DuplicateJob
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.reconcile import Declaration, Reconciled
@@ -588,11 +589,12 @@ async def test_ten_thousand_declared_jobs_are_reconciled(cluster):
 
     def declared(options_hash: str) -> list[Declaration]:
         definitions = [replace(entry.definition, id=f"job-{number:05}") for number in range(10_000)]
+        entries = [Declared(each, catalogue.declarations.pending(each), "app") for each in definitions]
         return [
             Declaration(
-                definition.id, "trigger", options_hash, partial(deployment._made, catalogue._scheduler, definition)
+                each.definition.id, "trigger", options_hash, partial(deployment._made, catalogue._scheduler, each)
             )
-            for definition in definitions
+            for each in entries
         ]
 
     done = slot.store.reconcile(me, declared("one"), "pause")
