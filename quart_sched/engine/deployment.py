@@ -67,6 +67,16 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, starting: bool = False) -> No
         scheduler.catalogue.declarations.applied(entry)
 
 
+def settle(scheduler: Scheduler, slot: Slot) -> None:
+    """Bring the declared jobs that still wait into a shared store, if there are any. Raises StoreUnavailable."""
+    declarations = scheduler.catalogue.declarations
+    if declarations.of(slot.alias):
+        with slot.lock:
+            # Whoever had the lock may have brought them in.
+            if declarations.of(slot.alias):
+                reconcile(scheduler, slot)
+
+
 def preview(scheduler: Scheduler, slot: Slot) -> Preview:
     """Return what `reconcile` would come to in this process's hands; nothing is written. Raises StoreUnavailable.
 

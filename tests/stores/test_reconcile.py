@@ -581,6 +581,33 @@ async def test_many_processes_reconcile_at_once_without_error_or_duplicates(clus
     assert (len(added), {count for _, count in added}) == (75, {1})
 
 
+async def test_what_two_threads_would_bring_in_is_brought_in_once(cluster, monkeypatch):
+    catalogue, looked = bound(cluster, declares(a={})), threading.Event()
+    slot, waiting, calls = catalogue.slots["default"], catalogue.declarations.of, []
+    original = deployment.reconcile
+
+    def of(alias: str) -> list[Declared]:
+        found = waiting(alias)
+        looked.set()
+        return found
+
+    def reconcile(*args: Any) -> None:
+        calls.append(args)
+        original(*args)
+
+    monkeypatch.setattr(catalogue.declarations, "of", of)
+    monkeypatch.setattr(deployment, "reconcile", reconcile)
+    thread = threading.Thread(target=catalogue.apply, args=(slot,))
+    with slot.lock:
+        thread.start()
+        looked.wait(5)
+        catalogue.apply(slot)
+    thread.join()
+    assert len(calls) == 1
+    slot.store.sign_off(slot.session)
+    catalogue.close_stores()
+
+
 async def test_ten_thousand_declared_jobs_are_reconciled(cluster):
     catalogue = bound(cluster, declares(a={}))
     slot = catalogue.slots["default"]
