@@ -14,6 +14,11 @@ try:
 except ImportError:  # Quart has another way by now: its own, which is always good, only slower.
     _cv_app = None  # type: ignore[assignment]
 
+# Whom the signals know, live.
+_pushed, _tearing_down, _popped = (
+    signal.receivers for signal in (appcontext_pushed, appcontext_tearing_down, appcontext_popped)
+)
+
 
 def is_quiet(app: Quart) -> bool:
     """Tell whether `async with app.app_context()` would do no more than set a variable.
@@ -34,6 +39,14 @@ def enter(app: Quart) -> Token[AppContext] | None:
     return _cv_app.set(AppContext(app)) if is_quiet(app) else None
 
 
+def left(app: Quart, token: Token[AppContext]) -> bool:
+    """Leave the context again, and tell whether that is all: `leave` is to be awaited if it is not quiet any more."""
+    if _is_watched(app):
+        return False
+    _cv_app.reset(token)
+    return True
+
+
 async def leave(app: Quart, token: Token[AppContext]) -> None:
     """Leave the context again. Those are called that have come to be registered meanwhile."""
     try:
@@ -46,9 +59,4 @@ async def leave(app: Quart, token: Token[AppContext]) -> None:
 
 
 def _is_watched(app: Quart) -> bool:
-    return bool(
-        app.teardown_appcontext_funcs
-        or appcontext_pushed.receivers
-        or appcontext_tearing_down.receivers
-        or appcontext_popped.receivers
-    )
+    return bool(app.teardown_appcontext_funcs or _pushed or _tearing_down or _popped)

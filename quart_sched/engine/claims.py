@@ -16,6 +16,9 @@ from ..stores.adapter import unrestorable_reason
 __all__ = ["Round", "claim", "first_fire"]
 
 
+_NO_PLAN = Plan((), (), None)
+
+
 @dataclass(slots=True)
 class Round:
     """The outcome of one claim on a store.
@@ -61,7 +64,7 @@ def claim(
         taken += 1
         before = job.next_run_time
         reason = "" if job.executor in usable else f'there is no executor "{job.executor}"'
-        planned = Plan((), (), None)
+        planned = _NO_PLAN
         if not reason:
             try:
                 planned = plan(job, now, max_catch_up)

@@ -45,7 +45,7 @@ class Clock:
         """Return the current time, aware, in UTC."""
         if self._stand_in is not None:
             return self._stand_in.now()
-        return datetime.now(UTC) + self.offset
+        return datetime.now(UTC) + self.offset if self.offset else datetime.now(UTC)
 
     def monotonic(self) -> float:
         """Return seconds that never jump, for measuring durations and deadlines."""

@@ -17,7 +17,7 @@ from werkzeug.local import LocalProxy
 from ..model.functions import JobFunction, runs_on_loop
 from ..model.policies import policy_of
 from ..model.runs import Run
-from .app_context import enter, is_quiet, leave
+from .app_context import enter, is_quiet, leave, left
 from .clock import Clock
 from .deadline import Deadline
 from .logs import RunLog, attach
@@ -56,8 +56,8 @@ class Holder(Protocol):
         """The threads for plain functions."""
 
 
-Done = Callable[["ThreadRun", BaseException | None, Any], None]
-"""Called on the loop with what a plain function raised, or None and what it returned."""
+Done = Callable[[Any, Run, "ThreadRun", BaseException | None, Any], None]
+"""Called on the loop, for a holder and its run, with what a plain function raised, or None and what it returned."""
 
 
 class Performer:
@@ -75,12 +75,13 @@ class Performer:
         """What a run is performed in, for traces."""
         self._mailbox = mailbox
 
-    async def perform(self, holder: Holder, run: Run) -> Any:
+    def perform(self, holder: Holder, run: Run) -> Awaitable[Any]:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
         self.furnish(run)
-        if self.span is None:
-            return await self._perform(holder, run)
-        with self.span(run):
+        return self._perform(holder, run) if self.span is None else self._perform_in(self.span(run), holder, run)
+
+    async def _perform_in(self, span: AbstractContextManager[None], holder: Holder, run: Run) -> Any:
+        with span:
             return await self._perform(holder, run)
 
     def perform_in_thread(self, holder: Holder, run: Run, done: Done) -> bool:
@@ -115,7 +116,8 @@ class Performer:
         try:
             return await self._call(holder, run)
         finally:
-            await leave(app, token)
+            if not left(app, token):
+                await leave(app, token)
 
     def _call(self, holder: Holder, run: Run) -> Awaitable[Any]:
         job = run.job
@@ -254,7 +256,7 @@ class ThreadRun(ThreadCall):
         if self._left_out or inspect.isawaitable(result) or (app is not None and not is_quiet(app)):
             self.unfinished = True
             self._error, self._result = error, result
-        self._done(self, error, result)
+        self._done(self._holder, self._run, self, error, result)
 
     async def perform(self, holder: Holder, run: Run) -> Any:
         """Do what is left to be done, in the run's context."""

@@ -7,14 +7,15 @@ import logging
 import time
 from contextlib import closing
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING
 
 from apscheduler import events as aps
+from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
 from ..errors import StoreUnavailable
 from ..model.events import JobChanged, PumpFailed
+from ..model.planning import Plan
 from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
@@ -54,6 +55,7 @@ class Pump:
         self._stopping = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim."""
@@ -83,7 +85,6 @@ class Pump:
         return self._stopping or self._scheduler.state != STATE_RUNNING or self._scheduler.held
 
     async def _run(self) -> None:
-        clock = self._scheduler.clock
         while not self._stopping:
             self._wake.clear()
             self.progress.step()
@@ -95,7 +96,48 @@ class Pump:
                 delay = self._back_off(error)
             self.progress.rest()
             if not self._stopping:
-                await clock.wait(self._wake, min(delay, LONGEST_WAIT))
+                await self._rest(min(delay, LONGEST_WAIT))
+
+    async def _rest(self, delay: float) -> None:
+        """Return when there is more to be done than a timer can do by itself."""
+        clock = self._scheduler.clock
+        if self.slot.blocking or not clock.real:
+            await clock.wait(self._wake, delay)
+            return
+        self._set_timer(delay)
+        try:
+            await self._wake.wait()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _set_timer(self, delay: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(min(delay, LONGEST_WAIT), self._on_time)
+
+    def _on_time(self) -> None:
+        """Run what is due, if it is one batch at most: to wake the task for that costs as much as the job."""
+        self.progress.step()
+        delay: float | None
+        try:
+            delay = self._turn_at_once()
+            self._failures, self.slot.failing = 0, None
+        except Exception as error:
+            delay = self._back_off(error)
+        self.progress.rest()
+        if delay is None:
+            self._wake.set()
+        else:
+            self._set_timer(delay)
+
+    def _turn_at_once(self) -> float | None:
+        """Claim and submit one batch; return the seconds until the next, None where the task is to go on."""
+        if self._idle or self._scheduler.runner.room == 0:
+            return None
+        round_ = self._claim()
+        for job, plan in round_.claims:
+            self._submit_fires(job, plan)
+        self._tell(round_)
+        return None if round_.more else self._until_next(round_)
 
     def _back_off(self, error: Exception) -> float:
         self.errors += 1
@@ -111,7 +153,7 @@ class Pump:
 
     async def _turn(self) -> float:
         """Claim and submit until nothing is due; return the seconds until something is."""
-        scheduler, runner, clock = self._scheduler, self._scheduler.runner, self._scheduler.clock
+        scheduler, runner = self._scheduler, self._scheduler.runner
         await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
             if runner.room == 0:
@@ -121,20 +163,22 @@ class Pump:
             self.progress.step()
             round_ = await scheduler.call(self._claim, blocking=self.slot.blocking)
             await self._submit(round_)
-            if round_.failed:
-                raise next(iter(round_.failed.values()))
             if not round_.more:
-                if round_.next_due is None:
-                    return LONGEST_WAIT
-                delay = round_.next_due - clock.now().timestamp()
-                if delay > 0 or not round_.stuck:
-                    return max(delay, 0.0)
-                # All that is due is broken and stays due: look again, but do not spin.
-                return scheduler.poll_interval
+                return self._until_next(round_)
             await asyncio.sleep(0)
-            if clock.real:
+            if scheduler.clock.real:
                 await self._let_threads_catch_up()
         return LONGEST_WAIT
+
+    def _until_next(self, round_: Round) -> float:
+        """Return the seconds until something is due."""
+        if round_.next_due is None:
+            return LONGEST_WAIT
+        delay = round_.next_due - self._scheduler.clock.now().timestamp()
+        if delay > 0 or not round_.stuck:
+            return max(delay, 0.0)
+        # All that is due is broken and stays due: look again, but do not spin.
+        return self._scheduler.poll_interval
 
     async def _let_threads_catch_up(self) -> None:
         """Leave the interpreter to threads that are behind with short calls, for a few milliseconds.
@@ -159,18 +203,18 @@ class Pump:
     def _claim(self) -> Round:
         """Claim one batch. In the store thread where the store blocks, else on the loop."""
         scheduler, slot = self._scheduler, self.slot
-        now = scheduler.clock.now()
+        store, now = slot.store, scheduler.clock.now()
         limit = min(BATCH, scheduler.runner.room)
-        claim_up_to = partial(
-            claim, now=now, max_catch_up=scheduler.max_catch_up, usable=scheduler.runner.executors, limit=limit
-        )
-        with slot.use() as store:
-            if isinstance(store, MemoryStore):
+        options = (now, scheduler.max_catch_up, scheduler.runner.executors, limit)
+        if isinstance(store, MemoryStore):
+            # Without `slot.use`, which is there for what may fail.
+            with slot.lock:
                 with closing(store.due(now)) as due:
-                    round_ = claim_up_to(store, due, seconds=SLICE)
+                    round_ = claim(store, due, *options, seconds=SLICE)
                 round_.next_due = store.next_due()
-            else:
-                round_ = claim_up_to(store, store.get_due_jobs(now))
+        else:
+            with slot.use():
+                round_ = claim(store, store.get_due_jobs(now), *options)
                 upcoming = store.get_next_run_time()
                 round_.next_due = None if upcoming is None else upcoming.timestamp()
         for job, plan in round_.claims:
@@ -188,22 +232,32 @@ class Pump:
 
     async def _submit(self, round_: Round) -> None:
         """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
-        runner, alias = self._scheduler.runner, self.slot.alias
         slice_end = time.perf_counter() + SLICE
         for job, plan in round_.claims:
-            try:
-                for lapse in plan.lapses:
-                    runner.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
-                if plan.fires:
-                    runner.submit(job, [Run(job, fire, "schedule") for fire in plan.fires])
-            except Exception:
-                # The others of the batch are claimed already: they must not be lost with this one.
-                self.errors += 1
-                log.exception('The fires %s of job "%s" could not be submitted', plan.fires, job.id)
+            self._submit_fires(job, plan)
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + SLICE
+        self._tell(round_)
+
+    def _submit_fires(self, job: Job, plan: Plan) -> None:
+        runner = self._scheduler.runner
+        try:
+            for lapse in plan.lapses:
+                runner.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
+            if plan.fires:
+                runner.submit(job, [Run(job, fire, "schedule") for fire in plan.fires])
+        except Exception:
+            # The others of the batch are claimed already: they must not be lost with this one.
+            self.errors += 1
+            log.exception('The fires %s of job "%s" could not be submitted', plan.fires, job.id)
+
+    def _tell(self, round_: Round) -> None:
+        """Tell of jobs that have ended or are broken. Raises what the store raised on one of them."""
+        alias = self.slot.alias
         for job, _ in round_.broken:
             self._scheduler.watch.note_broken(job.id, alias)
         for job_id in round_.ended:
             self._scheduler.stream.emit(JobChanged(aps.EVENT_JOB_REMOVED, job_id, alias, ended=True))
+        if round_.failed:
+            raise next(iter(round_.failed.values()))

@@ -23,18 +23,17 @@ from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted, RunWait
 from ..model.jobs import copy_with
 from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, overlap_error, standing
+from .batches import Batch
 from .clock import Clock
-from .executors import ForeignExecutor, JobExecutor, outcome_of
+from .executors import ForeignExecutor, outcome_of
 from .handles import RunHandle
 from .performer import Performer, ThreadRun, run_in
 from .stream import EventStream, Mailbox
-from .thread_calls import ThreadCall
-from .threads import WorkerThreads
 from .waiting import Waiting, WaitingRuns
 
 log = logging.getLogger("quart_sched")
 
-Perform = Callable[["_Batch", Run], Awaitable[Any]]
+Perform = Callable[[Batch, Run], Awaitable[Any]]
 """Returns what a job returns, or raises what it raises."""
 
 CANCEL_GRACE = 0.5
@@ -43,43 +42,6 @@ UNBEGUN = "it was cancelled before it began"
 REPLACED = "a later fire of its job took its place"
 _TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000
-
-
-class _Batch:
-    """Fires of one job that run one after the other and hold one of its instance slots."""
-
-    __slots__ = (
-        "call", "claimed", "current", "disowned", "done", "ended", "executor", "generation", "given_up", "job",
-        "jobstore", "runs", "task", "waiter", "why",
-    )  # fmt: skip
-
-    def __init__(
-        self, job: Job, runs: list[Run], executor: BaseExecutor | ForeignExecutor, *, claimed: bool = False
-    ) -> None:
-        self.job = job
-        self.jobstore: str | None = job._jobstore_alias
-        self.executor = executor
-        self.claimed = claimed
-        """Whether a shared store has it on its books, counts its instance, and takes back what was not begun."""
-        self.disowned = False
-        self.why: str | None = None
-        """Why the run under way was cancelled, where somebody wanted that."""
-        self.given_up = False
-        """Whether it is to end with the run under way."""
-        self.generation = 0
-        self.runs = runs
-        self.current = runs[0]
-        self.task: asyncio.Task[None] | None = None
-        self.call: ThreadCall | None = None
-        self.done = False
-        self.ended = False
-        """Whether the current run is on record; its function may be busy still."""
-        self.waiter: asyncio.Future[RunEnded] | None = None
-
-    @property
-    def threads(self) -> WorkerThreads:
-        assert isinstance(self.executor, JobExecutor)
-        return self.executor.threads
 
 
 class Runner:
@@ -96,7 +58,7 @@ class Runner:
         self._stream = stream
         self._mailbox = mailbox
         self._performer = performer
-        self._active: dict[str, list[_Batch]] = {}
+        self._active: dict[str, list[Batch]] = {}
         self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanting_room: set[asyncio.Event] = set()
@@ -158,7 +120,7 @@ class Runner:
         if not claimed and job.id in self._active and len(self._active[job.id]) >= job.max_instances:
             self._overlap(job, runs)
             return
-        self._begin(_Batch(job, runs, self.executors[job.executor], claimed=claimed))
+        self._begin(Batch(job, runs, self.executors[job.executor], self.generation, claimed=claimed))
 
     def _overlap(self, job: Job, runs: list[Run]) -> None:
         """Do with fires what their job wants where there is no place for them."""
@@ -201,12 +163,14 @@ class Runner:
         active = self._active.get(job.id, [])
         if len(active) >= job.max_instances:
             raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
-        return self._start(_Batch(job, [Run(job, self.clock.now(), cause)], self.executors[job.executor]))
+        return self._start(
+            Batch(job, [Run(job, self.clock.now(), cause)], self.executors[job.executor], self.generation)
+        )
 
     def start_claimed(self, run: Run) -> RunHandle:
         """Run what a shared store has let this process run beside the schedule. Raises Draining."""
         self._refuse_while_draining(run.job)
-        return self._start(_Batch(run.job, [run], self.executors[run.job.executor], claimed=True))
+        return self._start(Batch(run.job, [run], self.executors[run.job.executor], self.generation, claimed=True))
 
     def backfill(self, job: Job, fires: Sequence[datetime], concurrency: int) -> list[str]:
         """Run past fires of `job`, so many at once and as its instances allow; return their runs. Raises Draining."""
@@ -223,7 +187,7 @@ class Runner:
         if self.draining or self._loop is None:
             raise Draining(f"Job {job.id} cannot be run: this process is shutting down")
 
-    def _start(self, batch: _Batch) -> RunHandle:
+    def _start(self, batch: Batch) -> RunHandle:
         assert self._loop is not None
         batch.waiter = self._loop.create_future()
         run = batch.current
@@ -250,20 +214,18 @@ class Runner:
             log.warning(text, record.job_id, record.scheduled_at, fires, extra=fields)
         self._stream.emit(RunEnded(record, jobstore, job=job))
 
-    def _begin(self, batch: _Batch) -> None:
+    def _begin(self, batch: Batch) -> None:
         if (batches := self._active.get(batch.job.id)) is None:
             self._active[batch.job.id] = [batch]
         else:
             batches.append(batch)
         self._count += 1
-        batch.generation = self.generation
         self._next(batch)
 
-    def _next(self, batch: _Batch) -> None:
+    def _next(self, batch: Batch) -> None:
         """Start the batch's next run, in a context and task of its own."""
         assert self._loop is not None
-        run = batch.current = batch.runs.pop(0)
-        batch.ended, batch.why = False, None
+        run = batch.begin_next()
         if self.begun is not None:
             self.begun(run, batch.jobstore)
         if self._stream.is_read(RunSubmitted):
@@ -278,18 +240,17 @@ class Runner:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self._finish(batch, run, "failed", error=error)
             return
-        batch.task = None
-        if not self._performer.perform_in_thread(batch, run, partial(self._thread_ended, batch, run)):
+        if not self._performer.perform_in_thread(batch, run, self._thread_ended):
             self._run_in_task(batch, run, self._performer.perform, Context())
 
-    def _run_in_task(self, batch: _Batch, run: Run, perform: Perform, context: Context) -> None:
+    def _run_in_task(self, batch: Batch, run: Run, perform: Perform, context: Context) -> None:
         assert self._loop is not None
         # A name of its own spares the making of one, and tells people more.
         batch.task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
 
     # One run
 
-    async def _run(self, batch: _Batch, run: Run, perform: Perform) -> None:
+    async def _run(self, batch: Batch, run: Run, perform: Perform) -> None:
         run.started_at = run.started_at or self.clock.now()
         try:
             result = await perform(batch, run)
@@ -302,7 +263,7 @@ class Runner:
         else:
             self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
 
-    def _fail(self, batch: _Batch, run: Run, error: BaseException) -> None:
+    def _fail(self, batch: Batch, run: Run, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
         elif isinstance(error, RunTimedOut):
@@ -313,7 +274,7 @@ class Runner:
             if isinstance(error, KeyboardInterrupt):
                 raise error
 
-    def _thread_ended(self, batch: _Batch, run: Run, call: ThreadRun, error: BaseException | None, result: Any) -> None:
+    def _thread_ended(self, batch: Batch, run: Run, call: ThreadRun, error: BaseException | None, result: Any) -> None:
         """Take note that a function which needed no task has left its thread."""
         if call.unfinished and batch.ended:
             call.drop()  # The drain has given this run up and recorded it.
@@ -328,7 +289,7 @@ class Runner:
     # The end of a run
 
     def _finish(
-        self, batch: _Batch, run: Run, outcome: Outcome, *, result: Any = None, error: BaseException | None = None
+        self, batch: Batch, run: Run, outcome: Outcome, *, result: Any = None, error: BaseException | None = None
     ) -> None:
         if batch.done or batch.ended:
             return  # The drain has given this run up and recorded it.
@@ -362,7 +323,7 @@ class Runner:
         if not busy:
             self._release(batch)
 
-    def _next_or_release(self, batch: _Batch) -> None:
+    def _next_or_release(self, batch: Batch) -> None:
         """Go on when a function that had been given up has left its thread."""
         batch.call = None
         self._stream.emit(RunLeft(batch.current.run_id, batch.jobstore))
@@ -377,13 +338,13 @@ class Runner:
         self._release(batch)
 
     @staticmethod
-    def _log_failure(batch: _Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
+    def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
         if outcome == "timed_out":
             log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
         elif not batch.disowned:
             log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
 
-    def _seconds_to_retry(self, batch: _Batch, run: Run) -> float | None:
+    def _seconds_to_retry(self, batch: Batch, run: Run) -> float | None:
         """Return how long from now the next attempt of a run that failed is due; None where there is none."""
         retry = policy_of(run.job).retry
         if retry is None or run.attempt >= retry.attempts:
@@ -395,13 +356,13 @@ class Runner:
         job = entry.run.job
         if self.held() or not self.room or len(self._active.get(job.id, ())) >= job.max_instances:
             return False
-        self._begin(_Batch(job, [entry.run], entry.executor))
+        self._begin(Batch(job, [entry.run], entry.executor, self.generation))
         return True
 
     def _give_up_waiting(self, entry: Waiting, why: str) -> None:
         self._emit_end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
-    def _drop(self, batch: _Batch, run: Run) -> None:
+    def _drop(self, batch: Batch, run: Run) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
         if batch.claimed:
             self._stream.emit(RunReturned(run, batch.jobstore))
@@ -423,7 +384,7 @@ class Runner:
                 return True
         return False
 
-    def _cancel_current(self, batch: _Batch, why: str) -> None:
+    def _cancel_current(self, batch: Batch, why: str) -> None:
         batch.current.cancelled, batch.why = True, why
         self._withdraw(batch)
         if batch.task is not None and batch.call is None:
@@ -432,7 +393,7 @@ class Runner:
                 # A task that has not begun is gone without a trace when it is cancelled.
                 self._finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
 
-    def _withdraw(self, batch: _Batch) -> None:
+    def _withdraw(self, batch: Batch) -> None:
         """Take back a function that waits for a thread still, and end its run where no task does that."""
         call = batch.call
         if call is None or not call.begins_run or not call.withdraw():
@@ -452,7 +413,7 @@ class Runner:
                 if batch.task is not None and batch.call is None:
                     batch.task.cancel()
 
-    def _release(self, batch: _Batch) -> None:
+    def _release(self, batch: Batch) -> None:
         batches = self._active[batch.job.id]
         batches.remove(batch)
         if not batches:
@@ -555,7 +516,7 @@ class Runner:
                     batch.task.cancel()
         await asyncio.sleep(0)
 
-    def _hand_back(self, batch: _Batch) -> None:
+    def _hand_back(self, batch: Batch) -> None:
         """Return to a shared store what this process has claimed and not begun, so that another one can run it."""
         if not batch.claimed:
             return
@@ -574,7 +535,7 @@ class Runner:
                 batch.task.cancel()
             self._release(batch)
 
-    async def _wait(self, batches: list[_Batch], timeout: float) -> bool:
+    async def _wait(self, batches: list[Batch], timeout: float) -> bool:
         """Wait for the batches to end; tell whether any is left."""
         if not batches:
             return False

@@ -97,10 +97,11 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     """
     following: datetime | None = None
     kind = type(trigger)
-    if kind is IntervalTrigger:
+    if kind is IntervalTrigger and trigger.interval_length > 0:
         # First, since a check by isinstance costs more than this kind of trigger does.
         following = trigger.get_next_fire_time(fire, now)
-    elif kind in (OrTrigger, EarliestOrTrigger):
+        return following
+    if kind in (OrTrigger, EarliestOrTrigger):
         following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
     elif isinstance(trigger, CalendarIntervalTrigger):
         following = fire_behind(trigger, fire, now)
