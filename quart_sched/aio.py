@@ -13,7 +13,6 @@ from .engine.computing import Computing
 from .engine.handles import RunHandle
 from .errors import JobChangedMeanwhile
 from .model.changes import ChangePage, ChangeQuery
-from .model.idempotency import RunRequest
 from .model.jobs import JobChanges, JobDefinition, tag_of
 from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
@@ -192,7 +191,11 @@ class AioVerbs:
         cause: Cause = "manual",
     ) -> RunHandle:
         """Carry out `run_job` with arguments that have been parsed."""
-        request = None if idempotency_key is None else RunRequest.parse(idempotency_key, id, overrides)
+        request = None
+        if idempotency_key is not None:
+            from .model.idempotency import RunRequest
+
+            request = RunRequest.parse(idempotency_key, id, overrides)
         return await self._front.scheduler.run_now(id, jobstore, cause, overrides, request)
 
     async def backfill(

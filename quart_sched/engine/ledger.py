@@ -27,6 +27,8 @@ MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """A change, and the trigger that the job has from then on where that is another one."""
+
     number: int
     change: Change
     trigger: BaseTrigger | None
