@@ -8,28 +8,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.job import Job
-from apscheduler.triggers.base import BaseTrigger
 
-from .engine import forecasts, inquiries, listing
-from .engine.backfill import backfill
 from .engine.computing import Computing
 from .engine.handles import RunHandle
 from .errors import JobChangedMeanwhile
-from .model import forecast
-from .model.backfill import Backfill, BackfillRequest
 from .model.changes import ChangePage, ChangeQuery
-from .model.explanation import Explanation
-from .model.forecast import Forecast, NextFires
-from .model.idempotency import RunRequest
 from .model.jobs import JobChanges, JobDefinition, tag_of
-from .model.listing import JobPage, JobQuery
 from .model.overrides import Overrides
 from .model.runs import Cause, RunPage, RunQuery, RunRecord
-from .model.stretches import Stretch, StretchQuery
-from .model.triggers import TriggerSpec
 
 if TYPE_CHECKING:
+    # What only answers questions is imported by the verb that asks them: it would hold up the start of every app.
+    from apscheduler.triggers.base import BaseTrigger
+
     from .extension import APScheduler
+    from .model.backfill import Backfill, BackfillRequest
+    from .model.explanation import Explanation
+    from .model.forecast import Forecast, NextFires
+    from .model.listing import JobPage
+    from .model.stretches import Stretch
+    from .model.triggers import TriggerSpec
     from .stores.sql.workers import Worker
 
 T = TypeVar("T")
@@ -123,6 +121,9 @@ class AioVerbs:
         `offset` on are returned, the ids in `first` before all others; with `ids`, these jobs alone; only
         those with an id greater than `after`. Raises InvalidDefinition or StoreUnavailable.
         """
+        from .engine import listing
+        from .model.listing import JobQuery
+
         parsed = JobQuery.parse(query)
         scheduler = self._front.scheduler
         running = await self._read(partial(listing.running_jobs, scheduler))
@@ -190,7 +191,11 @@ class AioVerbs:
         cause: Cause = "manual",
     ) -> RunHandle:
         """Carry out `run_job` with arguments that have been parsed."""
-        request = None if idempotency_key is None else RunRequest.parse(idempotency_key, id, overrides)
+        request = None
+        if idempotency_key is not None:
+            from .model.idempotency import RunRequest
+
+            request = RunRequest.parse(idempotency_key, id, overrides)
         return await self._front.scheduler.run_now(id, jobstore, cause, overrides, request)
 
     async def backfill(
@@ -215,6 +220,8 @@ class AioVerbs:
         With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
         values and for more than 1,000 fires, Draining, or StoreUnavailable.
         """
+        from .model.backfill import BackfillRequest
+
         scheduler = self._front.scheduler
         given = {"start": start, "end": end, "dry_run": dry_run, "concurrency": concurrency, "rerun": rerun}
         return await self.fill(
@@ -223,6 +230,9 @@ class AioVerbs:
 
     async def fill(self, job_id: str, request: BackfillRequest) -> Backfill:
         """Carry out `backfill` with a request that has been parsed."""
+        from .engine.backfill import backfill
+        from .model.backfill import Backfill
+
         scheduler = self._front.scheduler
         _, job = await scheduler.runnable(job_id)
         fires = await self._computing.compute(partial(request.fires, job.trigger))
@@ -294,6 +304,8 @@ class AioVerbs:
         those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
         SchedulerError where a history is not available.
         """
+        from .model.stretches import StretchQuery
+
         query = StretchQuery.parse(since, until, buckets, job_ids)
         return await self._read(partial(self._front.scheduler.histories.stretches, query))
 
@@ -313,8 +325,9 @@ class AioVerbs:
 
         Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
         """
-        number = forecast.COUNT("count", count)
-        return await forecasts.next_fires(self._front.scheduler, self._computing, job_id, number)
+        from .engine import forecasts
+
+        return await forecasts.next_fires(self._front.scheduler, self._computing, job_id, count)
 
     async def explain(self, job_id: str, at: datetime | str) -> Explanation:
         """Say what happened, or is to happen, to the job's fire at a moment: `verdict` in a word, `description` in a
@@ -327,6 +340,8 @@ class AioVerbs:
         Raises InvalidDefinition for a wrong `at`, JobNotFound where neither a job nor a trace of one is there,
         StoreUnavailable, or SchedulerError where a history is not available.
         """
+        from .engine import inquiries
+
         return await inquiries.explain(self._front.scheduler, self._computing, job_id, at)
 
     async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
@@ -348,14 +363,17 @@ class AioVerbs:
 
         Raises InvalidDefinition for a wrong value, or StoreUnavailable.
         """
-        span, most = forecast.HOURS("hours", hours), forecast.LIMIT("limit", limit)
-        return await forecasts.forecast_all(self._front.scheduler, self._computing, span, most)
+        from .engine import forecasts
+
+        return await forecasts.forecast_all(self._front.scheduler, self._computing, hours, limit)
 
     async def outlook(self, jobs: Iterable[Job], hours: float, limit: int = 200) -> dict[str, Forecast]:
         """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id.
 
         As in `forecast`, paused and broken jobs have none.
         """
+        from .engine import forecasts
+
         return await forecasts.outlook(self._front.scheduler, self._computing, jobs, hours, limit)
 
     async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
@@ -363,10 +381,9 @@ class AioVerbs:
 
         Raises InvalidDefinition where the trigger cannot be built.
         """
-        scheduler = self._front.scheduler
-        now = scheduler.clock.now()
-        built = trigger.build(scheduler.timezone, now)
-        return built, await self._computing.compute(partial(forecast.preview, built, now, count))
+        from .engine import forecasts
+
+        return await forecasts.preview(self._front.scheduler, self._computing, trigger, count)
 
     async def _read(self, op: Callable[[], T]) -> T:
         return await self._computing.read(self._front.scheduler, op)

@@ -14,7 +14,6 @@ from quart import Quart
 
 from .engine.guard import Guard, sibling_workers
 from .errors import SchedulerError
-from .web import api
 
 if TYPE_CHECKING:
     from .extension import APScheduler
@@ -113,6 +112,8 @@ class Lifespan:
         if self._starts:
             requested = False
         else:
+            from .web import api
+
             api.warn_if_open(front)
         if requested is not None and not scheduler.running and front.may_start():
             scheduler.start(requested)

@@ -87,11 +87,10 @@ class Catalogue:
 
         Raises StoreUnavailable; what is not stored by then stays declared.
         """
-        entries = self.declarations.of(slot.alias)
         if slot.shared:
-            if entries:
-                deployment.reconcile(self._scheduler, slot)
+            deployment.settle(self._scheduler, slot)
             return
+        entries = self.declarations.of(slot.alias)
         token = current_actor.set("deploy")
         try:
             for entry in entries:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -178,15 +179,22 @@ class Declarations:
 
     def trigger(self, definition: JobDefinition) -> BaseTrigger:
         """Build the definition's trigger as of now. Raises InvalidDefinition."""
-        try:
+        with mistakes_told():
             return definition.trigger.build(self._scheduler.timezone, self._scheduler.clock.now())
-        except InvalidDefinition:
-            raise
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidDefinition("job", str(error)) from error
 
     def _waiting(self, *origins: Origin) -> list[Declared]:
         return [entry for entry in list(self._declared.values()) if entry.origin in origins]
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Turn what is raised where a job is made into InvalidDefinition."""
+    try:
+        yield
+    except InvalidDefinition:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidDefinition("job", str(error)) from error
 
 
 def check_place(definition: JobDefinition, executors: Mapping[str, Any], stores: Mapping[str, Slot]) -> None:

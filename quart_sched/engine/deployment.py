@@ -13,7 +13,7 @@ from apscheduler.job import Job
 from ..errors import InvalidDefinition
 from ..model import state
 from ..model.events import JobChanged
-from ..model.jobs import UNSET, JobDefinition
+from ..model.jobs import UNSET
 from ..stores.slot import Slot
 from .declarations import Declared, check_place
 from .placing import made
@@ -67,6 +67,16 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, starting: bool = False) -> No
         scheduler.catalogue.declarations.applied(entry)
 
 
+def settle(scheduler: Scheduler, slot: Slot) -> None:
+    """Bring the declared jobs that still wait into a shared store, if there are any. Raises StoreUnavailable."""
+    declarations = scheduler.catalogue.declarations
+    if declarations.of(slot.alias):
+        with slot.lock:
+            # Whoever had the lock may have brought them in.
+            if declarations.of(slot.alias):
+                reconcile(scheduler, slot)
+
+
 def preview(scheduler: Scheduler, slot: Slot) -> Preview:
     """Return what `reconcile` would come to in this process's hands; nothing is written. Raises StoreUnavailable.
 
@@ -105,12 +115,12 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
             invalid[definition.id] = str(error)
         else:
             sets_next = definition.next_run_time is not UNSET
-            make = partial(_made, scheduler, definition)
+            make = partial(_made, scheduler, entry)
             declared.append(Declaration(definition.id, *entry.hashes, make, sets_next))
     return declared, invalid
 
 
-def _made(scheduler: Scheduler, definition: JobDefinition) -> Job:
+def _made(scheduler: Scheduler, entry: Declared) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
-    check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    return made(scheduler, definition)
+    check_place(entry.definition, scheduler.runner.executors, scheduler.catalogue.slots)
+    return made(scheduler, entry.definition)

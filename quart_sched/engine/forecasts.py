@@ -7,18 +7,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
+from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import InvalidDefinition, JobNotFound
 from ..model import forecast
 from ..model.forecast import Forecast, NextFires
+from ..model.triggers import TriggerSpec
 from .computing import Computing
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 
-async def next_fires(scheduler: Scheduler, computing: Computing, job_id: str, count: int) -> NextFires:
-    """Return the next fires of a job. Raises JobNotFound or StoreUnavailable."""
+async def next_fires(scheduler: Scheduler, computing: Computing, job_id: str, count: int | str) -> NextFires:
+    """Carry out `scheduler.aio.next_fires`."""
+    number = forecast.COUNT("count", count)
     job = await scheduler.call(partial(scheduler.catalogue.get, job_id))
     if job is None:
         raise JobNotFound(job_id)
@@ -30,12 +33,13 @@ async def next_fires(scheduler: Scheduler, computing: Computing, job_id: str, co
             broken = str(error)
     now, most = scheduler.clock.now(), scheduler.max_catch_up
     return await computing.compute(
-        partial(forecast.next_fires, job, now, count, max_catch_up=most, broken=broken),
+        partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
     )
 
 
-async def forecast_all(scheduler: Scheduler, computing: Computing, hours: float, limit: int) -> Forecast:
-    """Return the fires of all jobs within so many `hours`, the first `limit`. Raises StoreUnavailable."""
+async def forecast_all(scheduler: Scheduler, computing: Computing, hours: float | str, limit: int | str) -> Forecast:
+    """Carry out `scheduler.aio.forecast`."""
+    span, most = forecast.HOURS("hours", hours), forecast.LIMIT("limit", limit)
     jobs = await scheduler.call(scheduler.catalogue.all)
     if any(job.pending for job in jobs):
         jobs = await scheduler.call(lambda: list(_as_if_started(scheduler, jobs)), blocking=True)
@@ -43,7 +47,7 @@ async def forecast_all(scheduler: Scheduler, computing: Computing, hours: float,
 
     def compute() -> Forecast:
         sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
-        return forecast.forecast(sound, now, hours, limit, max_catch_up=catch_up)
+        return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
 
     return await computing.compute(compute)
 
@@ -59,6 +63,15 @@ async def outlook(
         return {job.id: forecast.forecast([job], now, hours, limit, max_catch_up=catch_up) for job in sound}
 
     return await computing.compute(compute)
+
+
+async def preview(
+    scheduler: Scheduler, computing: Computing, trigger: TriggerSpec, count: int
+) -> tuple[BaseTrigger, NextFires]:
+    """Carry out `scheduler.aio.preview`."""
+    now = scheduler.clock.now()
+    built = trigger.build(scheduler.timezone, now)
+    return built, await computing.compute(partial(forecast.preview, built, now, count))
 
 
 def _as_if_started(scheduler: Scheduler, jobs: Iterable[Job]) -> Iterator[Job]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_attempt_order, in_time
-from ..model.stretches import Stretch, StretchQuery, merge
+
+if TYPE_CHECKING:
+    from ..model.stretches import Stretch, StretchQuery
 
 
 class Source(Protocol):
@@ -74,6 +76,8 @@ class Histories:
 
     def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
+        from ..model.stretches import merge
+
         return merge(source.stretches(query) for source in self.sources)
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:

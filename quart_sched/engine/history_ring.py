@@ -7,11 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ..model.events import Event, RunEnded
 from ..model.runs import RunQuery, RunRecord, in_attempt_order, in_time, standing
-from ..model.stretches import Stretch, StretchQuery
 from .runner import Runner
+
+if TYPE_CHECKING:
+    from ..model.stretches import Stretch, StretchQuery
 
 Keeps = Callable[[str | None], bool]
 """Tells by its alias whether the runs of a job store are meant."""

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..model.events import Event, RunEnded
 from ..model.runs import RunQuery, RunRecord
-from ..model.stretches import Stretch, StretchQuery
 from .clock import Clock
 from .history import Source
 from .history_ring import HistoryRing, Keeps
 from .threads import StoreThread
+
+if TYPE_CHECKING:
+    from ..model.stretches import Stretch, StretchQuery
 
 log = logging.getLogger("quart_sched")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from ..model.idempotency import KEPT, RunRequest
+if TYPE_CHECKING:
+    from ..model.idempotency import RunRequest
 
 _MOST = 10_000
 """Keys that are remembered at once."""
@@ -19,6 +21,8 @@ class IdempotencyKeys:
 
     def run_of(self, request: RunRequest, now: datetime) -> str | None:
         """Return the run that was started for the request; None for a new one. Raises IdempotencyKeyReused."""
+        from ..model.idempotency import KEPT
+
         while self._keys and next(iter(self._keys.values()))[2] <= now - KEPT:
             self._keys.popitem(last=False)
         if (known := self._keys.get(request.key)) is None:

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
 
 from ..model.actor import current_actor
 from ..model.changes import Action, Change, ChangePage, ChangeQuery, Place, Placed
-from ..model.circumstances import Circumstances, circumstances, down_at
 from ..model.instants import micros
 from ..stores.slot import Slot
 from .clock import Clock
+
+if TYPE_CHECKING:
+    from ..model.circumstances import Circumstances
 
 MOST = 10_000
 """Changes that a process remembers."""
@@ -102,6 +104,8 @@ class ChangeLog:
 
     def circumstances(self, job: Job | None, job_id: str, at: datetime) -> Circumstances:
         """Tell how it stood with a job at a moment, as far as this process can know."""
+        from ..model.circumstances import circumstances, down_at
+
         entries = list(self._entries)
         own = [entry for entry in entries if entry.job_id == job_id]
         triggers = [entry for entry in own if entry.trigger is not None]

@@ -19,7 +19,6 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
 from ..model.events import RunEnded, SchedulerChanged
-from ..model.idempotency import RunRequest
 from ..model.jobs import JobDefinition
 from ..model.overrides import NO_OVERRIDES, Overrides
 from ..model.policies import policy_of
@@ -42,6 +41,7 @@ from .stream import EventStream, Listeners, Mailbox
 from .threads import StoreThread
 
 if TYPE_CHECKING:
+    from ..model.idempotency import RunRequest
     from ..stores.slot import Slot
     from .cluster import ClusterPump
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -20,12 +20,14 @@ from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
 from .history import Histories, Source
 from .history_ring import HistoryRing, Keeps, under_way
-from .history_writer import HistoryWriter
 from .live import Live
 from .performer import Performer
 from .runner import Runner
 from .stream import EventStream
 from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from .history_writer import HistoryWriter
 
 
 class SetUp(Verbs):
@@ -124,6 +126,8 @@ class SetUp(Verbs):
                 "to keep them until they are there"
             )
         history = default.store.history if entry is None else make_history("SCHEDULER_HISTORY", entry)
+        from .history_writer import HistoryWriter
+
         keeps, runs = self._keeps(slots)
         return HistoryWriter(
             history,

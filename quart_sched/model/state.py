@@ -123,12 +123,17 @@ def dump(job: Job) -> str:
 
     Raises InvalidDefinition naming the place of what cannot be held, or would not come back as it was.
     """
+    return dump_and_ref(job)[0]
+
+
+def dump_and_ref(job: Job) -> tuple[str, str]:
+    """Return what `dump` does, and the reference to the job's function as `function_ref` does. Raises what they do."""
     state = _described(job)
     for key in ("executor", "misfire_grace_time", "coalesce", "max_instances"):
         state[key] = getattr(job, key)
     policy = policy_of(job)
     state |= policy.given() | {"on_crash": policy.on_crash}
-    return json.dumps(state, separators=(",", ":"))
+    return json.dumps(state, separators=(",", ":")), state["func"]
 
 
 def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | None = None) -> ScheduledJob:
@@ -231,6 +236,8 @@ def _described(job: Job) -> dict[str, Any]:
 def kept(value: Any, where: str) -> Any:
     """Return an argument as JSON that gives it back. Raises InvalidDefinition naming the place, `where`."""
     encoded = arguments.encode(value, where=where)
+    if encoded is None or type(encoded) in (bool, int):
+        return encoded  # JSON gives these back, and most jobs have no others.
     back = arguments.decode(json.loads(json.dumps(encoded)), where=where)
     if arguments.encode(back, where=where) != encoded:
         # A time that the clocks skip; a surrogate pair in two halves.

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from quart_sched import APScheduler, Scheduler
 from quart_sched.engine import deployment
+from quart_sched.engine.declarations import Declared
 from quart_sched.errors import DeclaredJob, DuplicateJob
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.reconcile import Declaration, Reconciled
@@ -580,6 +581,33 @@ async def test_many_processes_reconcile_at_once_without_error_or_duplicates(clus
     assert (len(added), {count for _, count in added}) == (75, {1})
 
 
+async def test_what_two_threads_would_bring_in_is_brought_in_once(cluster, monkeypatch):
+    catalogue, looked = bound(cluster, declares(a={})), threading.Event()
+    slot, waiting, calls = catalogue.slots["default"], catalogue.declarations.of, []
+    original = deployment.reconcile
+
+    def of(alias: str) -> list[Declared]:
+        found = waiting(alias)
+        looked.set()
+        return found
+
+    def reconcile(*args: Any) -> None:
+        calls.append(args)
+        original(*args)
+
+    monkeypatch.setattr(catalogue.declarations, "of", of)
+    monkeypatch.setattr(deployment, "reconcile", reconcile)
+    thread = threading.Thread(target=catalogue.apply, args=(slot,))
+    with slot.lock:
+        thread.start()
+        looked.wait(5)
+        catalogue.apply(slot)
+    thread.join()
+    assert len(calls) == 1
+    slot.store.sign_off(slot.session)
+    catalogue.close_stores()
+
+
 async def test_ten_thousand_declared_jobs_are_reconciled(cluster):
     catalogue = bound(cluster, declares(a={}))
     slot = catalogue.slots["default"]
@@ -588,11 +616,12 @@ async def test_ten_thousand_declared_jobs_are_reconciled(cluster):
 
     def declared(options_hash: str) -> list[Declaration]:
         definitions = [replace(entry.definition, id=f"job-{number:05}") for number in range(10_000)]
+        entries = [Declared(each, catalogue.declarations.pending(each), "app") for each in definitions]
         return [
             Declaration(
-                definition.id, "trigger", options_hash, partial(deployment._made, catalogue._scheduler, definition)
+                each.definition.id, "trigger", options_hash, partial(deployment._made, catalogue._scheduler, each)
             )
-            for definition in definitions
+            for each in entries
         ]
 
     done = slot.store.reconcile(me, declared("one"), "pause")

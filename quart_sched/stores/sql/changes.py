@@ -131,7 +131,7 @@ class Changes:
         row = self._row(job.id)
         if row is None or row.ended_us is not None:
             raise JobLookupError(job.id)
-        definition, func = state.dump(job), state.function_ref(job.func)
+        definition, func = state.dump_and_ref(job)
         changed = definition != row.definition
         next_us = None if job.next_run_time is None else micros(job.next_run_time)
         values: dict[str, Any] = {"definition": definition, "func": func, "next_us": next_us}
@@ -224,12 +224,13 @@ def new_row(
 ) -> tuple[Any, ...]:
     """Return a new job in the order of NEW_JOB; one without a next fire is paused."""
     paused = job.next_run_time is None
+    definition, func = state.dump_and_ref(job)
     return (
         job.id,
         new_run_id(),
         None if paused else micros(job.next_run_time),
-        state.function_ref(job.func),
-        state.dump(job),
+        func,
+        definition,
         1,
         None,
         now if paused else None,

@@ -226,7 +226,7 @@ def _decide_changes(
             continue
         try:
             job = entry.make() if changed else changes.load(row)
-            definition = state.dump(job) if changed else row.definition
+            definition, func = state.dump_and_ref(job) if changed else (row.definition, row.func)
         except InvalidDefinition as error:
             result.invalid[row.id] = str(error)
             continue
@@ -245,7 +245,6 @@ def _decide_changes(
                 ended_us = now
         if paused_us is not None or row.broken_us is not None:
             held_us, next_us = next_us if next_us is not None else held_us, None
-        func = state.function_ref(job.func) if changed else row.func
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
         modified = 0 if changed else row.modified
         decision.updates.append(
