@@ -225,7 +225,8 @@ class Catalogue:
             if not slot.shared:
                 self._scheduler.changes.note("remove", job_id)
             self._scheduler.mailbox.post(partial(self._scheduler.runner.waiting.drop, "the job was removed", job_id))
-            self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias)
+            # Nothing is due the sooner for it.
+            self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
             return
         raise JobNotFound(job_id)
 

@@ -25,16 +25,16 @@ def differences(scheduler: Scheduler, slot: Slot, job: Job, changes: JobChanges)
     """Check the changes against the job; return those that make a difference. Raises InvalidDefinition."""
     fields = dict(changes.fields)
     refuse_unrestorable(job)
-    now = scheduler.clock.now()
     if changes.trigger is not None and not changes.trigger.describes(spec_of(job.trigger), scheduler.timezone):
-        trigger = fields["trigger"] = changes.trigger.build(scheduler.timezone, now)
+        trigger = fields["trigger"] = changes.trigger.build(scheduler.timezone, scheduler.clock.now())
         broken = getattr(job, "broken", None) and job.paused_by is None
         if job.next_run_time is not None or job.id in slot.broken or broken:
             fields.setdefault("next_run_time", next_fire(scheduler, trigger, last_claimed(slot, job)))
     func = fields.get("func", job.func)
     check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))
     executors, executor = scheduler.runner.executors, fields.get("executor", job.executor)
-    policy = with_changes(policy_of(job), split(fields)[0])
+    before = policy_of(job)
+    policy = with_changes(before, split(fields)[0])
     check_executor(executor, func, executors, policy)
     check_policy(policy, func)
     if not isinstance(job, ScheduledJob):
@@ -48,7 +48,6 @@ def differences(scheduler: Scheduler, slot: Slot, job: Job, changes: JobChanges)
         if consumed is not None and moment <= consumed and "trigger" not in fields:
             # A job that was read, and sent back after it fired meanwhile: that fire must not come again.
             del fields["next_run_time"]
-    before = policy_of(job)
     return {
         key: value
         for key, value in fields.items()

@@ -287,28 +287,25 @@ def _split(data: Mapping[str, Any], known: Mapping[str, Field]) -> tuple[dict[st
     """Part job fields, which are among the `known` ones, from trigger fields."""
     rest = dict(data)
     trigger = rest.pop("trigger", None)
-    if isinstance(trigger, Mapping):
+    if trigger is not None and isinstance(trigger, Mapping):
         # {"trigger": {"type": "cron", "hour": 3}}: the older form, which Flask-APScheduler still reads.
         legacy = dict(trigger)
         trigger = legacy.pop("type", "date")
         rest |= legacy
     fields = {key: rest.pop(key) for key in sorted(rest.keys() & known.keys(), key=_PLACES.__getitem__)}
+    if trigger is None and not rest:
+        return fields, None
     if isinstance(trigger, BaseTrigger):
-        spec: TriggerSpec | None = spec_of(trigger)
         if rest:
             raise InvalidDefinition(min(rest), "cannot be given beside a trigger object, which has its own")
-    elif trigger is None and not rest:
-        spec = None
-    else:
-        unknown = rest.keys() - _OF_TRIGGERS
-        if unknown:
-            key = min(unknown)
-            near = difflib.get_close_matches(key, [*known, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
-            raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
-        if trigger is None and "run_date" not in rest:
-            raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
-        spec = parse_trigger({"trigger": trigger or "date", **rest})
-    return fields, spec
+        return fields, spec_of(trigger)
+    if unknown := rest.keys() - _OF_TRIGGERS:
+        key = min(unknown)
+        near = difflib.get_close_matches(key, [*known, *TRIGGER_FIELDS.get(str(trigger), ())], 1)
+        raise InvalidDefinition(key, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if trigger is None and "run_date" not in rest:
+        raise InvalidDefinition(min(rest), "is a field of a trigger, but no 'trigger' is given")
+    return fields, parse_trigger({"trigger": trigger or "date", **rest})
 
 
 def _parse_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
