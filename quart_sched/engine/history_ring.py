@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model.events import Event, RunEnded
 from ..model.runs import RunQuery, RunRecord, in_attempt_order, in_time, standing
@@ -33,6 +33,9 @@ def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunReco
     ]
 
 
+_JOB_ID = RunRecord._fields.index("job_id")
+
+
 class HistoryRing:
     """The last `size` records, oldest first. A reader of the event stream, and a source."""
 
@@ -48,7 +51,9 @@ class HistoryRing:
         self.size = size
         self._under_way = under_way
         self._keeps = keeps
-        self._records: OrderedDict[str, RunRecord] = OrderedDict()
+        # Plain tuples, which the garbage collector stops looking at: among many thousand records of a burst it would
+        # come to a full collection, which holds up everything.
+        self._records: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
         self._lapses: dict[str, str] = {}
 
     def keep(self, keeps: Keeps, under_way: Callable[[], Iterable[RunRecord]]) -> None:
@@ -66,13 +71,13 @@ class HistoryRing:
 
     def records(self, job_id: str | None = None) -> list[RunRecord]:
         """Return the records, oldest first; of one job where `job_id` is given."""
-        if job_id is None:
-            return list(self._records.values())
-        return [record for record in list(self._records.values()) if record.job_id == job_id]
+        rows = list(self._records.values())
+        return [RunRecord._make(row) for row in rows if job_id is None or row[_JOB_ID] == job_id]
 
     def get(self, run_id: str) -> RunRecord | None:
         """Return the record of this run, or None where there is none (any more)."""
-        return self._records.get(run_id)
+        row = self._records.get(run_id)
+        return None if row is None else RunRecord._make(row)
 
     def page(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that are asked for, in the query's order, at most its limit."""
@@ -81,7 +86,7 @@ class HistoryRing:
     def find(self, run_id: str) -> RunRecord | None:
         """Return this run, with what it put out, or None."""
         under_way = next((record for record in self._under_way() if record.run_id == run_id), None)
-        return self._records.get(run_id, under_way)
+        return self.get(run_id) or under_way
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
@@ -128,34 +133,35 @@ class HistoryRing:
     def add(self, record: RunRecord) -> int:
         """Take a record in; return how many older ones had to go."""
         if record.outcome in ("missed", "coalesced"):
-            previous = self._records.get(self._lapses.get(record.job_id, ""))
+            previous = self.get(self._lapses.get(record.job_id, ""))
             if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)
             self._lapses[record.job_id] = record.run_id
         elif self._lapses:
             self._lapses.pop(record.job_id, None)
-        self._records[record.run_id] = record
+        self._records[record.run_id] = tuple(record)
         if len(self._records) <= self.size:
             return 0
-        _, dropped = self._records.popitem(last=False)
-        self._close(dropped)
+        run_id, dropped = self._records.popitem(last=False)
+        if self._lapses:
+            self._close(run_id, dropped[_JOB_ID])
         return 1
 
     def oldest(self, count: int) -> list[RunRecord]:
         """Return the oldest records, as they will stay from now on."""
-        records = list(islice(self._records.values(), count))
+        records = [RunRecord._make(row) for row in islice(self._records.values(), count)]
         for record in records:
-            self._close(record)
+            self._close(record.run_id, record.job_id)
         return records
 
     def remove(self, records: Iterable[RunRecord]) -> int:
         """Drop these records; return how many were there."""
         return sum(self._records.pop(record.run_id, None) is not None for record in records)
 
-    def _close(self, record: RunRecord) -> None:
+    def _close(self, run_id: str, job_id: str) -> None:
         """Let the record take up no more lapses."""
-        if self._lapses and self._lapses.get(record.job_id) == record.run_id:
-            del self._lapses[record.job_id]
+        if self._lapses.get(job_id) == run_id:
+            del self._lapses[job_id]
 
 
 def _was_over(earlier: RunRecord, later: RunRecord) -> bool:
