@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from apscheduler import events as aps
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 _OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
+_FLAT = (str, int, NoneType)
+"""Types of which equal values are the same as JSON too."""
 
 
 def place(
@@ -133,4 +136,6 @@ def next_fire(scheduler: Scheduler, trigger: BaseTrigger, consumed: datetime | N
 
 def alike(one: Any, other: Any) -> bool:
     """Compare as JSON does, to which true is not 1."""
+    if type(one) is type(other) and isinstance(one, _FLAT):
+        return bool(one == other)
     return bool(one == other) and json.dumps(arguments.show(one)) == json.dumps(arguments.show(other))
