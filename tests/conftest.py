@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,11 @@ from quart_sched import APScheduler, Scheduler
 from quart_sched.testing import VirtualClock, VirtualEventLoop, virtual_time
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+# A shell that runs the suite in the background has it ignore Ctrl-C, and every process that the tests start
+# would inherit that (POSIX, execve).
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def settle() -> None:
