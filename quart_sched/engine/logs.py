@@ -76,9 +76,8 @@ class RunLog:
 
     def close(self) -> str | None:
         """Return the lines, and take no more: what tasks and threads write that outlive the run goes nowhere."""
-        with self._lock:
-            self._closed = True
-            return None if self._lines is None else self.text()
+        self._closed = True
+        return None if self._lines is None else self.text()
 
     def admits(self, logger: Logger, level: int) -> bool:
         """Tell whether to write a line that is for this log alone. A full log refuses and counts it: that costs less.

@@ -56,6 +56,8 @@ class Pump:
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._awaited: float | None = None
+        """The time of the fire that alone is waited for, in seconds since 1970; None where there is more to look for."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim."""
@@ -63,6 +65,11 @@ class Pump:
 
     def wake(self) -> None:
         """Look for due jobs now. On the loop only; many calls before it gets its turn are one."""
+        if self._awaited is not None and isinstance(self.slot.store, MemoryStore):
+            with self.slot.lock:
+                due = self.slot.store.next_due()
+            if due is None or due >= self._awaited:
+                return
         self._wake.set()
 
     def stop(self) -> None:
@@ -131,6 +138,7 @@ class Pump:
 
     def _turn_at_once(self) -> float | None:
         """Claim and submit one batch; return the seconds until the next, None where the task is to go on."""
+        self._awaited = None
         if self._idle or self._scheduler.runner.room == 0:
             return None
         round_ = self._claim()
@@ -154,6 +162,7 @@ class Pump:
     async def _turn(self) -> float:
         """Claim and submit until nothing is due; return the seconds until something is."""
         scheduler, runner = self._scheduler, self._scheduler.runner
+        self._awaited = None
         await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
             if runner.room == 0:
@@ -172,10 +181,12 @@ class Pump:
 
     def _until_next(self, round_: Round) -> float:
         """Return the seconds until something is due."""
-        if round_.next_due is None:
-            return LONGEST_WAIT
-        delay = round_.next_due - self._scheduler.clock.now().timestamp()
+        clock = self._scheduler.clock
+        due = float("inf") if round_.next_due is None else round_.next_due
+        delay = due - clock.now().timestamp()
         if delay > 0 or not round_.stuck:
+            if clock.real and not self.slot.blocking:
+                self._awaited = due
             return max(delay, 0.0)
         # All that is due is broken and stays due: look again, but do not spin.
         return self._scheduler.poll_interval

@@ -152,7 +152,8 @@ def _placeholder(store: BaseJobStore, job_state: Any, reason: str) -> Job:
 
 def unrestorable_reason(job: Job) -> str | None:
     """Return why the store could not restore `job`; None for a job in order."""
-    return job.trigger.reason if isinstance(job.trigger, Unrestorable) else None
+    # Asked for each fire, and triggers have an abstract base class, by which a check by isinstance is dear.
+    return job.trigger.reason if type(job.trigger) is Unrestorable else None
 
 
 def check_plain(policy: Policy, alias: str) -> None:

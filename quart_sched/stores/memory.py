@@ -120,8 +120,14 @@ class MemoryStore(BaseJobStore):
         if job.next_run_time is None:
             self._entries.pop(job.id, None)
             return
+        outdated = self._entries.get(job.id)
         number = self._entries[job.id] = next(self._numbers)
-        heapq.heappush(self._heap, (job.next_run_time.timestamp(), number, job.id))
+        entry = (job.next_run_time.timestamp(), number, job.id)
+        if self._heap and self._heap[0][1] == outdated:
+            # The job that is due is moved on: its entry is replaced at once.
+            heapq.heapreplace(self._heap, entry)
+            return
+        heapq.heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._entries) + 64:
             self._heap[:] = [entry for entry in self._heap if self._entries.get(entry[2]) == entry[1]]
             heapq.heapify(self._heap)

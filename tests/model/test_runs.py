@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import random
+import os
 import time
 import uuid
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from quart_sched import Scheduler
 from quart_sched.errors import InvalidDefinition
+from quart_sched.model import runs
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import (
     Cursor,
@@ -53,15 +54,43 @@ def test_ids_of_different_milliseconds_sort_by_time(monkeypatch: pytest.MonkeyPa
     assert ids == sorted(ids)
 
 
-@pytest.mark.parametrize("bits", [0, 2**74 - 1], ids=["all zero", "all one"])
+@pytest.mark.parametrize("bits", [0, 2**48 - 1], ids=["all zero", "all one"])
 @pytest.mark.parametrize("millis", [0, 2**48 - 1])
 def test_chance_and_time_leave_version_and_variant_alone(
     monkeypatch: pytest.MonkeyPatch, millis: int, bits: int
 ) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000)
-    monkeypatch.setattr(random, "getrandbits", lambda count: bits)
-    parsed = uuid.UUID(new_run_id())
-    assert (parsed.version, parsed.variant, parsed.int >> 80) == (7, uuid.RFC_4122, millis)
+    monkeypatch.setattr(runs, "_noise", lambda count: bits % 2**count)
+    runs._series.cache_clear()
+    for run_id in [new_run_id() for _ in range(3)]:
+        parsed = uuid.UUID(run_id)
+        assert (parsed.version, parsed.variant, parsed.int >> 80) == (7, uuid.RFC_4122, millis)
+    runs._series.cache_clear()
+
+
+def test_ids_of_one_millisecond_sort_in_the_order_in_which_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
+    ids = [new_run_id() for _ in range(100)]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_makes_ids_of_its_own_in_the_same_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
+    new_run_id()
+    receiver, sender = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.write(sender, new_run_id().encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    of_child = os.read(receiver, 100).decode()
+    os.close(receiver)
+    os.close(sender)
+    assert len(of_child) == 36
+    assert of_child != new_run_id()
 
 
 def test_a_run_begins_as_the_first_attempt_at_its_fire() -> None:
@@ -106,9 +135,10 @@ def test_a_moment_in_microseconds_is_exact(moment: datetime) -> None:
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros(moment)) == moment
 
 
-@pytest.mark.parametrize("bits", [0, 2**74 - 1], ids=["all zero", "all one"])
+@pytest.mark.parametrize("bits", [0, 2**48 - 1], ids=["all zero", "all one"])
 def test_the_first_id_of_a_moment_lies_below_all_that_are_made_then(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
-    monkeypatch.setattr(random, "getrandbits", lambda count: bits)
+    monkeypatch.setattr(runs, "_noise", lambda count: bits % 2**count)
+    runs._series.cache_clear()
     millis = micros(NOW) // 1000
     monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000 + 999_999)
     assert first_run_id(micros(NOW)) <= new_run_id() < first_run_id(micros(NOW) + 1000)
