@@ -57,7 +57,7 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._awaited: float | None = None
-        """The time of the fire that alone is waited for, in seconds since 1970; None where there is more to look for."""
+        """When the fire is due that alone is waited for, in seconds since 1970; None where more is to be looked for."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim."""

@@ -86,9 +86,9 @@ class MemoryStore(BaseJobStore):
 
     def get_all_jobs(self) -> list[Job]:
         """Return all jobs by time of their next fire, paused ones last."""
-        return sorted(
-            self._jobs.values(), key=lambda job: job.next_run_time.timestamp() if job.next_run_time else float("inf")
-        )
+        due = {job_id: at for at, number, job_id in self._heap if self._entries.get(job_id) == number}
+        never = float("inf")
+        return sorted(self._jobs.values(), key=lambda job: due.get(job.id, never))
 
     def add_job(self, job: Job) -> None:
         """Add the job; raises ConflictingIdError where the id is taken."""

@@ -42,21 +42,23 @@ async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[s
     """Answer with an object that has `items` as its last key, however many texts they are."""
     pretty = front.settings.pretty_json
     empty = _dump(head | {"items": []}, pretty)
-    before, _, after = empty.rpartition("[]")
+    before, _, after = empty.encode().rpartition(b"[]")
     return Response(before + await array(items, pretty=pretty, depth=1) + after, mimetype="application/json")
 
 
-async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> str:
-    """Return a JSON array of these texts, as it stands `depth` levels deep; a long one is written in slices."""
+async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> bytes:
+    """Return a JSON array of these texts, as it stands `depth` levels deep, in UTF-8; a long one is made in slices."""
     parts = []
     margin = "  " * depth
-    slice_end = time.perf_counter() + _SLICE
+    slice_end = 0.0  # To collect the items may have taken a slice already.
     for text in items:
-        parts.append(textwrap.indent(text, margin + "  ") if pretty else text)
+        parts.append((textwrap.indent(text, margin + "  ") if pretty else text).encode())
         if time.perf_counter() > slice_end:
             await asyncio.sleep(0)
             slice_end = time.perf_counter() + _SLICE
-    return "[\n" + ",\n".join(parts) + f"\n{margin}]" if pretty and parts else "[" + ", ".join(parts) + "]"
+    if pretty and parts:
+        return b"[\n" + b",\n".join(parts) + f"\n{margin}]".encode()
+    return b"[" + b", ".join(parts) + b"]"
 
 
 def _dump(data: Any, pretty: bool) -> str:
