@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ async def test_several_workers(load: Any, tmp_path: Path, monkeypatch: pytest.Mo
         assert await run_all_jobs(program.scheduler) == ["invoices"]
         info = await (await served.test_client().get("/scheduler")).get_json()
         assert (info["scope"], len(info["workers"])) == ("cluster", 1)
-    with sqlite3.connect(tmp_path / "jobs.db") as database:
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database:
         runs = database.execute("SELECT job_id, outcome FROM quart_sched_runs").fetchall()
     assert runs == [("invoices", "succeeded")]
 

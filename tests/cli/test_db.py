@@ -88,6 +88,7 @@ def fill(file: Path, *ids: str, table: str = "apscheduler_jobs", **options: Any)
     for job_id in ids:
         scheduler.add_job(**{"func": tick, "trigger": "date", "run_date": FUTURE, "id": job_id, **options})
     scheduler.shutdown()
+    store.engine.dispose()  # APScheduler's thread looks for jobs once more on its way out, with a new connection.
 
 
 def spoil(file: Path, job_id: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import pytest
 from quart import Quart
-from quart.testing.connections import HTTPDisconnectError
 
 from quart_sched import current_run
 from quart_sched.auth import HTTPBasicAuth
@@ -69,12 +68,9 @@ class Connection:
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        try:
-            while True:
-                data = await self._connection.receive()
-                self._text += data.decode()
-        except HTTPDisconnectError:
-            return
+        while True:
+            data = await self._connection.receive()
+            self._text += data.decode()
 
     @property
     def over(self) -> bool:
