@@ -278,11 +278,19 @@ class _Inquiry:
             found = replace(found, verdict="job_paused" if pause.scope == "job" else "scheduler_paused", pause=pause)
         elif here.down is not None:
             found = replace(found, verdict="process_down", down=here.down)
+        elif evidence.broken is not None and self._is_left(fire):
+            found = replace(found, verdict="broken")
         elif self._is_due():
             found = replace(found, verdict="overdue", late=evidence.now.timestamp() - fire.timestamp())
         if self._timetable is not None:
             found = replace(found, clock_change=self._timetable.mark(fire))
-        return replace(found, description=self._teller.unrecorded(found, here.broken, due=self._is_due()))
+        broken = here.broken or evidence.broken
+        return replace(found, description=self._teller.unrecorded(found, broken, due=self._is_due()))
+
+    def _is_left(self, fire: datetime) -> bool:
+        """Tell whether nobody has claimed this fire or a later one: a job counts as broken some time after the first."""
+        last: datetime | None = getattr(self._evidence.job, "last_fire", None)
+        return not self._evidence.ahead and (last is None or last.timestamp() < fire.timestamp())
 
     @property
     def _answers(self) -> bool:

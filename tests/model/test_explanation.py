@@ -191,6 +191,14 @@ def test_a_job_that_is_gone_has_no_fires_to_come():
     assert found.description == "The job was not there: it had been removed at 12:00:20 by bob."
 
 
+def test_fires_of_a_broken_job_that_nobody_claimed_did_not_run_for_that_reason():
+    for upcoming in (590, None):  # before it is marked as broken in the store, and after that
+        found = asked(590, record(1, 580), upcoming=upcoming, broken="no module named jobs")
+        assert found.verdict == "broken"
+        assert "did not run, because the job is broken: no module named jobs." in found.description
+        assert asked(570, record(1, 580), upcoming=upcoming, broken="no module named jobs").verdict == "no_record"
+
+
 class Doubling(BaseTrigger):
     """Each fire comes after twice the time of the one before; it cannot be asked where it is."""
 
