@@ -288,7 +288,7 @@ class _Inquiry:
         return replace(found, description=self._teller.unrecorded(found, broken, due=self._is_due()))
 
     def _is_left(self, fire: datetime) -> bool:
-        """Tell whether nobody has claimed this fire or a later one: a job counts as broken some time after the first."""
+        """Tell whether nobody has claimed this fire or a later one: a job is marked only some time after the first."""
         last: datetime | None = getattr(self._evidence.job, "last_fire", None)
         return not self._evidence.ahead and (last is None or last.timestamp() < fire.timestamp())
 
