@@ -217,7 +217,7 @@ class _Inquiry:
                 late=None if begun is None else begun.timestamp() - at.timestamp(),
             )
         if found.verdict in ("missed", "coalesced") or (found.verdict == "ran" and (found.late or 0) >= _LATE):
-            found = self._held(found, *self._cause())
+            found = self._held(found, *self._cause(last))
         if self._timetable is not None and first.cause == "schedule":
             found = replace(found, clock_change=self._timetable.mark(at))
         return replace(found, description=self._teller.recorded(found, runs))
@@ -228,10 +228,14 @@ class _Inquiry:
         )
         return next((record.run_id for record in later), None)
 
-    def _cause(self) -> tuple[Cause | None, Hold | None]:
+    def _cause(self, last: RunRecord) -> tuple[Cause | None, Hold | None]:
         here = self._here
         if here.broken is not None:
             return "broken", here.broken
+        noticed = None if here.breaks is None else here.breaks.since
+        lapsed = last.finished_at if last.outcome in ("missed", "coalesced") else None
+        if noticed is not None and lapsed is not None and noticed < lapsed:
+            return "broken", here.breaks
         if here.scheduler_pause is not None:
             return "scheduler_paused", here.scheduler_pause
         return ("process_down", here.down) if here.down is not None else (None, None)

@@ -132,6 +132,10 @@ def test_what_held_up_a_fire_is_its_cause():
     down = asked(10, missed, down=hold)
     assert (down.cause, down.pause, down.down) == ("process_down", None, hold)
     assert asked(10, missed, broken=None, scheduler_pause=None).cause is None
+    noticed = Hold(at(20), at(45))  # the job was broken before, which showed by this fire
+    assert asked(10, missed, breaks=noticed).cause == "broken"
+    assert asked(10, missed, breaks=Hold(at(50))).cause is None
+    assert asked(10, record(1, 10, started_at=at(15)), breaks=noticed).cause is None
     assert replace(asked(10, missed)).cause is None
 
 
