@@ -15,7 +15,7 @@ async def health(backend: Backend, *, as_json: bool) -> None:
     """Tell whether the jobs run: ok, degraded, or failing, and why.
 
     With --url this asks how the answering process stands. Without, it looks into the store: whether it can be reached,
-    and processes live that run its jobs. Exits with 1 where it is failing.
+    processes live that run its jobs, and they have found jobs to be overdue. Exits with 1 where it is failing.
     """
     found = await backend.health()
     if as_json:

@@ -11,6 +11,7 @@ from apscheduler.job import Job
 
 from ..engine import deployment
 from ..errors import JobNotFound, RunOver, SchedulerError
+from ..model import overdue
 from ..model.actor import current_actor
 from ..model.jobs import from_wire, to_wire
 from ..stores.slot import Slot
@@ -128,12 +129,13 @@ class Local:
         living = [worker for worker in workers if worker.age <= self._scheduler.lease]
         if not living:
             return {"status": "failing", "reasons": ["No process runs the jobs"]}
-        silent = [
+        reasons = [
             f"The process {worker.worker} has not shown for {worker.age:.0f} s that it lives"
             for worker in workers
             if worker not in living
         ]
-        return {"status": "degraded" if silent else "ok", "reasons": silent}
+        reasons += overdue.told(await self._scheduler.call(self._scheduler.catalogue.overdue))
+        return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
     # The parts of them
 

@@ -20,6 +20,8 @@ _clock = Clock()
 _GAP = 2
 _NARROWEST = 8
 """Columns that a column of a table keeps where all do not fit."""
+_UNBOUND = 100_000
+"""Columns of an output that is no terminal: what is piped or written to a file is wanted whole."""
 _COLOURS = {
     "scheduled": "green", "succeeded": "green", "ok": "green",
     "running": "cyan", "queued": "cyan", "retry_wait": "cyan",
@@ -43,10 +45,10 @@ def echo_json(data: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their heads, no wider than the terminal; the widest columns give way."""
+    """Print rows under their heads, no wider than the terminal, if it is one; the widest columns give way."""
     lines = [tuple(head), *(tuple(map(line, row)) for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    room = shutil.get_terminal_size((120, 24)).columns - _GAP * (len(widths) - 1)
+    room = shutil.get_terminal_size((_UNBOUND, 24)).columns - _GAP * (len(widths) - 1)
     while sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     for row in lines:

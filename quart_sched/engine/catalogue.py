@@ -17,6 +17,7 @@ from ..model.actor import current_actor
 from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged, Switch
 from ..model.jobs import UNSET, JobChanges, JobDefinition
+from ..model.overdue import Overdue
 from ..model.policies import policy_of
 from ..model.runs import RunRecord
 from ..stores.slot import Slot
@@ -275,6 +276,15 @@ class Catalogue:
             if slot.shared:
                 slot.open(self._scheduler)
                 found += slot.do(lambda store: store.workers())
+        return found
+
+    def overdue(self) -> list[Overdue]:
+        """Return what the processes that share the stores have found to be overdue. Raises StoreUnavailable."""
+        found: list[Overdue] = []
+        for slot in self.slots.values():
+            if slot.shared:
+                slot.open(self._scheduler)
+                found += slot.do(lambda store: store.overdue.known())
         return found
 
     def cancel_run(self, slot: Slot, run_id: str) -> bool | RunRecord:

@@ -225,6 +225,8 @@ class ClusterPump:
             try:
                 try:
                     delay = await self._turn()
+                    if (failures := self._failures) > 0:
+                        log.info('The pump of job store "%s" goes on after %d failures', self.slot.alias, failures)
                     self._failures, self.slot.failing = 0, None
                 except SessionLost as error:
                     self._disown(error)
@@ -250,9 +252,10 @@ class ClusterPump:
         longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
         delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
         self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
-        report = log.error if self._failures == 1 else log.warning
-        show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
-        report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
+        if self._failures.bit_count() == 1:  # powers of two: a night without a database is no reason to fill the disk
+            report = log.error if self._failures == 1 else log.warning
+            show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
+            report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
         return delay
 
     async def _turn(self) -> float:

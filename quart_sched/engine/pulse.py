@@ -37,11 +37,17 @@ class Pulse:
         self._stopped.set()
 
     def _run(self) -> None:
+        failed = False
         while not self._stopped.wait(self._interval):
             silent = time.monotonic() - self._touched
-            if 1.5 * self._interval <= silent <= LONGEST_BLOCK:
-                try:
-                    self._beat()
-                except Exception as error:
-                    # The database may be away, or the process declared dead: the loop will learn of it by itself.
-                    log.warning("No heartbeat while the event loop is held up: %s", error)
+            if not 1.5 * self._interval <= silent <= LONGEST_BLOCK:
+                failed = False
+                continue
+            try:
+                self._beat()
+                failed = False
+            except Exception as error:
+                # The database may be away, or the process declared dead: the loop will learn of it by itself.
+                if not failed:
+                    log.warning("No heartbeat for %.0f s: %s", silent, error)
+                failed = True

@@ -42,7 +42,8 @@ class Circumstances:
 
     `trigger` is the job's at that moment; None where nobody knows. A job that was not there has `added` or `removed`,
     or both: the change that brought it later, and the one that had taken it away before. `pruned` is the pause of a
-    declared job that the code declares no more, `down` the time in which no process took fires.
+    declared job that the code declares no more, `down` the time in which no process took fires. `breaks` is when it was
+    next noticed that nobody can run the job, which takes a while: fires before that have waited in vain.
     """
 
     trigger: BaseTrigger | None = None
@@ -51,6 +52,7 @@ class Circumstances:
     job_pause: Hold | None = None
     pruned: Hold | None = None
     broken: Hold | None = None
+    breaks: Hold | None = None
     scheduler_pause: Hold | None = None
     down: Hold | None = None
 
@@ -81,6 +83,7 @@ def circumstances(
         hold_at(at, of_job, "pause", _PAUSE_ENDS),
         hold_at(at, of_job, "prune", _PRUNE_ENDS),
         hold_at(at, of_job, "broken", _BREAK_ENDS),
+        None if following is None else hold_at(following.at, of_job, "broken", _BREAK_ENDS),
         hold_at(at, of_scheduler, "pause", frozenset({"resume", "start", "stop"})),
         down,
     )

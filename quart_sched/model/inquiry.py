@@ -217,7 +217,7 @@ class _Inquiry:
                 late=None if begun is None else begun.timestamp() - at.timestamp(),
             )
         if found.verdict in ("missed", "coalesced") or (found.verdict == "ran" and (found.late or 0) >= _LATE):
-            found = self._held(found, *self._cause())
+            found = self._held(found, *self._cause(last))
         if self._timetable is not None and first.cause == "schedule":
             found = replace(found, clock_change=self._timetable.mark(at))
         return replace(found, description=self._teller.recorded(found, runs))
@@ -228,10 +228,14 @@ class _Inquiry:
         )
         return next((record.run_id for record in later), None)
 
-    def _cause(self) -> tuple[Cause | None, Hold | None]:
+    def _cause(self, last: RunRecord) -> tuple[Cause | None, Hold | None]:
         here = self._here
         if here.broken is not None:
             return "broken", here.broken
+        noticed = None if here.breaks is None else here.breaks.since
+        lapsed = last.finished_at if last.outcome in ("missed", "coalesced") else None
+        if noticed is not None and lapsed is not None and noticed < lapsed:
+            return "broken", here.breaks
         if here.scheduler_pause is not None:
             return "scheduler_paused", here.scheduler_pause
         return ("process_down", here.down) if here.down is not None else (None, None)
@@ -278,11 +282,19 @@ class _Inquiry:
             found = replace(found, verdict="job_paused" if pause.scope == "job" else "scheduler_paused", pause=pause)
         elif here.down is not None:
             found = replace(found, verdict="process_down", down=here.down)
+        elif evidence.broken is not None and self._is_left(fire):
+            found = replace(found, verdict="broken")
         elif self._is_due():
             found = replace(found, verdict="overdue", late=evidence.now.timestamp() - fire.timestamp())
         if self._timetable is not None:
             found = replace(found, clock_change=self._timetable.mark(fire))
-        return replace(found, description=self._teller.unrecorded(found, here.broken, due=self._is_due()))
+        broken = here.broken or evidence.broken
+        return replace(found, description=self._teller.unrecorded(found, broken, due=self._is_due()))
+
+    def _is_left(self, fire: datetime) -> bool:
+        """Tell whether nobody has claimed this fire or a later one: a job is marked only some time after the first."""
+        last: datetime | None = getattr(self._evidence.job, "last_fire", None)
+        return not self._evidence.ahead and (last is None or last.timestamp() < fire.timestamp())
 
     @property
     def _answers(self) -> bool:

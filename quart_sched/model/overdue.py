@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,6 +10,8 @@ from .policies import Policy
 
 REMEMBERED = timedelta(hours=1)
 """How long a job is overdue whose schedule is over: it can never succeed any more."""
+_SHOWN = 20
+"""Overdue jobs that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,12 @@ class Overdue:
     def __str__(self) -> str:
         last = "no success is known" if self.last_success is None else f"last success at {self.last_success}"
         return f'Job "{self.job_id}" is overdue: its fire at {self.expected_at} has not led to a success; {last}'
+
+
+def told(late: Sequence[Overdue]) -> list[str]:
+    """Return a sentence for each overdue job, as far as there are not too many."""
+    more = [f"{len(late) - _SHOWN} more jobs are overdue"] if len(late) > _SHOWN else []
+    return [*map(str, late[:_SHOWN]), *more]
 
 
 def allowance(policy: Policy, grace: float, usual: float | None) -> timedelta:

@@ -119,11 +119,16 @@ class Teller:
             return f"{fire} is to come, but no process is running {self._span(found.down)}."
         return f"{fire} is to come."
 
-    def unrecorded(self, found: Explanation, broken: Hold | None, *, due: bool) -> str:
-        """Tell of a fire of the past without a record; `due` tells whether it may still run."""
+    def unrecorded(self, found: Explanation, broken: Hold | str | None, *, due: bool) -> str:
+        """Tell of a fire of the past without a record; `due` tells whether it may still run.
+
+        `broken` is since when the job was broken, or why it is where that was not known then.
+        """
         fire = self._fire(found.at)
         later = " It is still due, and is decided on when that ends." if due else ""
         if found.verdict == "broken":
+            if isinstance(broken, str):
+                return f"{fire} did not run, because the job is broken: {_brief(broken)}.{later}"
             reason = f": {_brief(broken.reason)}" if broken is not None and broken.reason else ""
             return f"{fire} did not run, because the job was broken {self._span(broken, by=False)}{reason}."
         if found.verdict in ("job_paused", "scheduler_paused") and found.pause is not None:

@@ -9,6 +9,7 @@ from apscheduler.schedulers.base import STATE_STOPPED
 from quart import Response, request
 
 from ..errors import SchedulerError
+from ..model import overdue
 from ..model.fields import Schema, listing, record
 from . import security
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 _STUCK = 60.0
 """Seconds for which a pump may be at one step, at least; else three times SCHEDULER_LEASE. A database that is away
 makes steps fail within that time, and only one that hangs, as behind a broken network, does not."""
-_SHOWN = 20
-"""Overdue jobs that are named."""
 
 
 async def get_live(front: APScheduler) -> Response:
@@ -53,9 +52,7 @@ def degraded(front: APScheduler) -> list[str]:
     reasons = [f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles if trouble]
     if scheduler.history_writer is not None and scheduler.history_writer.away:
         reasons.append(f"The run history is not written: {len(scheduler.history_writer)} records wait for its database")
-    late = scheduler.watch.overdue
-    reasons += map(str, late[:_SHOWN])
-    return [*reasons, f"{len(late) - _SHOWN} more jobs are overdue"] if len(late) > _SHOWN else reasons
+    return reasons + overdue.told(scheduler.watch.overdue)
 
 
 def _failures(front: APScheduler) -> list[str]:

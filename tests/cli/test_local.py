@@ -323,6 +323,29 @@ def test_with_a_process_that_runs_the_jobs_health_is_ok(store):
     assert silent.stdout.startswith("status  degraded\nreason  The process other:7 has not shown for ")
 
 
+def test_health_names_the_jobs_that_the_processes_found_to_be_overdue(store):
+    app, scheduler = build(store, declare)
+    scheduler.start()
+    mark = json.dumps({"job_id": "a", "expected": 0, "since": 60_000_000, "last": None})
+
+    async def serve() -> tuple[Result, Result]:
+        async with app.test_app():
+            await scheduler.aio.get_jobs()
+            with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection, connection:
+                connection.execute("INSERT INTO qs_meta (k, n, v, at_us) VALUES ('overdue:a', 1, ?, 0)", (mark,))
+            late = await asyncio.to_thread(invoke, build(store, declare)[0], "health")
+            await scheduler.aio.pause()
+            return late, await asyncio.to_thread(invoke, build(store, declare)[0], "health")
+
+    late, paused = asyncio.run(serve())
+    assert late.stdout == (
+        "status  degraded\n"
+        'reason  Job "a" is overdue: its fire at 1970-01-01 00:00:00+00:00 has not led to a success; '
+        "no success is known\n"
+    )
+    assert paused.stdout == "status  ok\n"
+
+
 # Backfills
 
 

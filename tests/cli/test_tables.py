@@ -42,6 +42,12 @@ def test_no_line_is_wider_than_the_terminal(printed):
     assert lines[2].startswith("short ")
 
 
+def test_what_does_not_go_to_a_terminal_is_whole(printed, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
+    tables.table(("JOB", "ERROR"), [("x" * 100, "y" * 300)])
+    assert printed()[1] == f"{'x' * 100}  {'y' * 300}"
+
+
 def test_what_would_steer_a_terminal_is_not_printed(printed):
     tables.table(("JOB",), [("a\x1b[31m\nb\u202ec\x9b",)])
     tables.facts([("name", "a\x1b]0;title\x07\nb")])

@@ -444,6 +444,16 @@ async def test_to_a_script_a_refusal_is_a_message_alone(client):
     assert "<html" not in page
 
 
+async def test_a_refusal_leads_back_and_is_told_in_the_visitors_language(client, scheduler):
+    await scheduler.aio.add_job("long", site.wait_long, trigger="cron", hour=3)
+    await scheduler.aio.run_job("long")
+    response = await client.post(f"{UI}/job/start", form={"id": "long"}, headers={"Accept-Language": "zh"})
+    assert response.status_code == 409
+    page = await text(response)
+    assert f'href="{UI}/job?id=long"' in page
+    assert "作业 long 已在运行" in page
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from quart_sched import errors
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.backfill import BackfillRequest
 from quart_sched.model.circumstances import Hold
@@ -134,6 +135,19 @@ def test_what_the_forms_can_say_is_wrong_has_words() -> None:
     found = mistakes()
     assert len(found) > 60
     assert {problem for problem in found if problems_zh.tell(problem) is None} == set()
+
+
+def test_what_the_buttons_can_be_refused_with_has_words() -> None:
+    refusals: list[errors.SchedulerError] = [
+        errors.JobNotFound("a"),
+        errors.RunNotFound("1"),
+        errors.RunOver("1", "succeeded"),
+        errors.OverlapForbidden("a", ["1", "2"]),
+        errors.DeclaredJob("a"),
+        errors.Forbidden("This needs the right 'operate', which the credentials do not carry"),
+        errors.StoreUnavailable("default", OSError("away")),
+    ]
+    assert [str(error) for error in refusals if problems_zh.tell(str(error)) is None] == []
 
 
 def test_what_has_no_words_stays_in_english_and_says_so() -> None:

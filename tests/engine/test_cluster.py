@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from quart import Quart, current_app
 
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.engine.housekeeping import HOUSE_INTERVAL
+from quart_sched.engine.pulse import Pulse
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
@@ -309,6 +312,30 @@ async def test_a_database_that_is_away_for_longer_than_the_lease_kills_nobody(cl
     gate.set()
     await cluster.rest()
     assert books(cluster) == [("job", 5, "succeeded", 1, 1)]
+
+
+async def test_a_long_outage_of_the_database_leaves_few_lines_in_the_log(cluster, caplog):
+    caplog.set_level(logging.INFO)
+    process = await cluster.start()
+    with outage(database_of(process)):
+        await cluster.advance(3600)
+    told = [record.message for record in caplog.records if "trying again" in record.message]
+    assert 8 <= len(told) <= 12
+    await cluster.advance(10)
+    assert caplog.records[-1].message.startswith('The pump of job store "default" goes on after ')
+
+
+def test_the_pulse_says_once_that_it_fails(caplog):
+    def beat() -> None:
+        beats.append(None)
+        raise OSError("away")
+
+    beats: list[None] = []
+    pulse = Pulse(beat, 0.005)
+    while len(beats) < 3:
+        time.sleep(0.005)
+    pulse.stop()
+    assert [record.message for record in caplog.records] == ["No heartbeat for 0 s: away"]
 
 
 @pytest.mark.parametrize(("heartbeat", "lease", "poll"), [(5, 20, 1), (1, 3, 1), (1, 4, 10)])

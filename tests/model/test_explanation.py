@@ -132,6 +132,10 @@ def test_what_held_up_a_fire_is_its_cause():
     down = asked(10, missed, down=hold)
     assert (down.cause, down.pause, down.down) == ("process_down", None, hold)
     assert asked(10, missed, broken=None, scheduler_pause=None).cause is None
+    noticed = Hold(at(20), at(45))  # the job was broken before, which showed by this fire
+    assert asked(10, missed, breaks=noticed).cause == "broken"
+    assert asked(10, missed, breaks=Hold(at(50))).cause is None
+    assert asked(10, record(1, 10, started_at=at(15)), breaks=noticed).cause is None
     assert replace(asked(10, missed)).cause is None
 
 
@@ -189,6 +193,14 @@ def test_a_job_that_is_gone_has_no_fires_to_come():
     found = asked(630, job=False, removed=Change(at(20), "bob", "remove"))
     assert found.verdict == "job_absent"
     assert found.description == "The job was not there: it had been removed at 12:00:20 by bob."
+
+
+def test_fires_of_a_broken_job_that_nobody_claimed_did_not_run_for_that_reason():
+    for upcoming in (590, None):  # before it is marked as broken in the store, and after that
+        found = asked(590, record(1, 580), upcoming=upcoming, broken="no module named jobs")
+        assert found.verdict == "broken"
+        assert "did not run, because the job is broken: no module named jobs." in found.description
+        assert asked(570, record(1, 580), upcoming=upcoming, broken="no module named jobs").verdict == "no_record"
 
 
 class Doubling(BaseTrigger):

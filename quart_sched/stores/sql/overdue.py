@@ -66,6 +66,15 @@ class OverdueBooks:
             return Findings({}, [])
         return self._database.transact(lambda conn: self._write(conn, me, found, now))
 
+    def known(self) -> list[Overdue]:
+        """Return what the processes have found to be overdue, for the longest first; none while all is paused."""
+        query = (
+            f"SELECT v FROM {self._p}meta WHERE k LIKE '{_TURN}:%' "
+            f"AND NOT EXISTS (SELECT 1 FROM {self._p}meta WHERE k = 'paused' AND n <> 0)"
+        )
+        marks = self._database.transact(lambda conn: conn.execute(text(query)).all(), write=False)
+        return sorted(self._shown(marks).values(), key=lambda one: one.since)
+
     def _read(self, conn: Connection) -> tuple[int | None, int, list[Any]]:
         """Return until when somebody's turn is (None: it is the first), the time, and the rows of overdue jobs."""
         facts = f"SELECT {self._dialect.now} AS now, (SELECT n FROM {self._p}meta WHERE k = '{_TURN}') AS turn"

@@ -87,7 +87,8 @@ async def bulk(visit: Visit) -> Response:
         try:
             await verbs[action](job_id)
         except (SchedulerError, JobLookupError) as error:
-            failures.append(str(error) if isinstance(error, SchedulerError) else f"Job {job_id} not found")
+            failure = str(error) if isinstance(error, SchedulerError) else f"Job {job_id} not found"
+            failures.append(visit.wrong(failure)[0])
     done = len(ids) - len(failures)
     told = Flash(f"flash.bulk_{action}", {"count": done})
     if failures:

@@ -89,6 +89,8 @@ RIGHTS: Mapping[str, Right] = {
     "remove": "admin",
 }
 """The right that each of them asks for."""
+_SUBJECTS = {"pause": "job", "resume": "job", "start": "job", "remove": "job", "cancel": "run", "again": "run"}
+"""The page of what an action is for, to go back to where it was refused."""
 _OPEN: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("login", ("GET", "POST"), "/login", login.log_in),
     ("logout", ("POST",), "/logout", login.log_out),
@@ -129,12 +131,13 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
         except SchedulerError as error:
             if error.status >= 500:
                 log.warning("%s %s: %s", request.method, request.path, error)
-            response = await _failure(visit, error.status, str(error))
+            response = await _failure(visit, name, error.status, str(error))
         except (JobLookupError, ConflictingIdError) as error:
             # Straight out of a store that others use too, and somebody was faster.
-            response = await _failure(visit, 404 if isinstance(error, JobLookupError) else 409, str(error.args[0]))
+            status = 404 if isinstance(error, JobLookupError) else 409
+            response = await _failure(visit, name, status, str(error.args[0]))
         except HTTPException as error:
-            response = await _failure(visit, error.code or 500, error.description or error.name)
+            response = await _failure(visit, name, error.code or 500, error.description or error.name)
         response.headers.update(_HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -143,12 +146,15 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
     return answer
 
 
-async def _failure(visit: Visit, status: int, message: str) -> Response:
+async def _failure(visit: Visit, name: str, status: int, message: str) -> Response:
     """Answer with a page that says what was wrong; to a script with the message alone, which changes nothing else."""
     if visit.partial:
-        visit.flash = Flash("flash.failed", {"message": message}, failed=True)
+        visit.flash = Flash("flash.failed", {"message": visit.wrong(message)[0]}, failed=True)
         response = await visit.fragment("flash.html", status)
         response.headers["HX-Reswap"] = "none"
         return response
     title = "error.missing" if status == 404 else "error.forbidden" if status == Forbidden.status else "error.failed"
-    return await visit.page("error.html", status, title=title, message=message, status=status)
+    back = None
+    if status == 409 and name in _SUBJECTS:
+        back = visit.url(_SUBJECTS[name], id=(await request.form).get("id"))
+    return await visit.page("error.html", status, title=title, message=message, status=status, back=back)

@@ -40,6 +40,8 @@ def seconds(value: float | None) -> str:
     """Return a duration in the two units that suit its size; a dash where there is none."""
     if value is None:
         return "\N{EN DASH}"
+    if 0 < value < 0.00995:
+        return f"{value * 1000:.1f} ms"
     if value < 0.9995:
         return f"{value * 1000:.0f} ms"
     if value < 59.95:

@@ -1,4 +1,4 @@
-"""What is wrong with a field, in Chinese: the sentences that the forms can bring about, by their pattern."""
+"""What is wrong, in Chinese: the sentences that forms and buttons can bring about, by their pattern."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ _WHOLE = (
     (r"leaves more than ([\d,]+) fires; expected a shorter span", r"超过 \1 次触发；请缩短时间段"),
     (r"already exists", "已存在"),
     (r"Job (.*) already exists.*", r"作业 \1 已存在"),
+    (r"Job (.*) not found", r"找不到作业 \1"),
+    (r"Run (.*) not found", r"找不到运行 \1"),
+    (r"Run (.*) is over: .*", r"运行 \1 已经结束"),
+    (
+        r"Job (.*) is already running \((.*)\) and its max_instances forbids another",
+        r"作业 \1 已在运行（\2），max_instances 不允许再启动一次",
+    ),
+    (
+        r"Job (.*) is declared in the code and would come back; .*",
+        r"作业 \1 在代码中声明，删除后会再次出现；请将其暂停，或从代码中移除",
+    ),
+    (r"This needs the right '(.*)', which the credentials do not carry", r"此操作需要 \1 权限，而您的凭据没有该权限"),
+    (r'Job store "(.*)" is not available: (.*)', r"作业存储 \1 不可用：\2"),
+    (r"The run history in (.*) is not available: (.*)", r"\1 中的运行历史不可用：\2"),
 )
 """Sentences of their own."""
 _EXPECTED = (

@@ -9,18 +9,22 @@ function colour(name) {
 
 function seconds(value) {
   if (value == null) return "–";
+  if (value < 0.01) return `${Math.round(value * 10000) / 10} ms`;
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 60) return `${Math.round(value * 10) / 10} s`;
   if (value < 3600) return `${Math.round(value / 6) / 10} min`;
   return `${Math.round(value / 360) / 10} h`;
 }
 
-const time = new Intl.DateTimeFormat("sv-SE", { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const time = new Intl.DateTimeFormat("sv-SE", parts);
+const exact = new Intl.DateTimeFormat("sv-SE", { ...parts, second: "2-digit" });
 // Times of day, and the date where it changes.
 function marks(_, splits) {
   let before = "";
+  const clock = splits.length > 1 && splits[1] - splits[0] < 60 ? exact : time;
   return splits.map((split) => {
-    const [date, at] = time.format(split * 1000).split(" ");
+    const [date, at] = clock.format(split * 1000).split(" ");
     const day = date.slice(5);
     const text = day === before ? at : `${at}\n${day}`;
     before = day;
@@ -33,6 +37,11 @@ function axes(format, size) {
   return [{ ...common, values: marks }, { ...common, size, values: (_, values) => values.map(format) }];
 }
 
+// Where there is one value alone, no line leads to it.
+function points(values, size) {
+  return values.filter((value) => value != null).length === 1 ? { show: true, size } : { size };
+}
+
 const x = { label: words.time, value: (_, value) => (value == null ? "–" : time.format(value * 1000)) };
 
 const kinds = {
@@ -42,7 +51,7 @@ const kinds = {
       data: [values.at, percent],
       scales: { y: { range: [0, 102] } },
       axes: axes((value) => `${value} %`, 56),
-      series: [x, { label: words.succeeded, stroke: colour("succeeded"), fill: colour("succeeded-faint"), width: 2, spanGaps: true, points: { size: 5 }, value: (_, value) => (value == null ? "–" : `${value.toFixed(1)} %`) }],
+      series: [x, { label: words.succeeded, stroke: colour("succeeded"), fill: colour("succeeded-faint"), width: 2, spanGaps: true, points: points(percent, 5), value: (_, value) => (value == null ? "–" : `${value.toFixed(1)} %`) }],
     };
   },
   durations(values) {
@@ -51,7 +60,7 @@ const kinds = {
       data: [values.at, values.mean, values.longest],
       scales: { y: { range: (_, low, high) => [0, high || 1] } },
       axes: axes(seconds, 64),
-      series: [x, { label: words.mean, stroke: colour("accent"), width: 2, spanGaps: true, points: { size: 5 }, value }, { label: words.longest, stroke: colour("quiet"), width: 1, dash: [4, 4], spanGaps: true, points: { size: 4 }, value }],
+      series: [x, { label: words.mean, stroke: colour("accent"), width: 2, spanGaps: true, points: points(values.mean, 5), value }, { label: words.longest, stroke: colour("quiet"), width: 1, dash: [4, 4], spanGaps: true, points: points(values.longest, 4), value }],
     };
   },
   runs(values) {
