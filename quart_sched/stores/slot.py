@@ -65,13 +65,14 @@ class Slot:
                 self._opened = True
 
     def close(self) -> bool:
-        """Free the store's connections and tell whether there were any. A memory store keeps its jobs."""
-        if not (self._opened and self.blocking):
+        """Free the store's connections and tell whether it was open. A memory store keeps its jobs."""
+        if not self.blocking or not (self._opened or self.shared):
             return False
-        self._opened = False
+        # A shared store has connections as soon as it is looked into, before it is opened or without.
+        opened, self._opened = self._opened, False
         self.session = None
         self.store.shutdown()
-        return True
+        return opened
 
     @property
     def trouble(self) -> str | None:

@@ -146,10 +146,10 @@ def test_a_stuck_call_does_not_keep_the_process_from_ending():
 
 @pytest.fixture
 def thread() -> Iterator[StoreThread]:
-    store_thread = StoreThread()
+    store_thread = StoreThread("test-store")
     yield store_thread
     store_thread.stop()
-    until(lambda: not named("quart-sched-store"))
+    until(lambda: not named("test-store"))
 
 
 def test_the_store_thread_is_one_and_returns_results_in_order(thread):

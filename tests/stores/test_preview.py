@@ -31,10 +31,14 @@ def preview(cluster: Cluster, declare: Declare | None = None, **config: Any) -> 
     if declare is not None:
         declare(scheduler)
     catalogue = scheduler.scheduler.catalogue
+    slot, open_ = catalogue.slots["default"], set[Any]()
+    sa.event.listen(slot.store.database.engine, "connect", lambda connection, _: open_.add(connection))
+    sa.event.listen(slot.store.database.engine, "close", lambda connection, _: open_.discard(connection))
     try:
-        return deployment.preview(scheduler.scheduler, catalogue.slots["default"])
+        return deployment.preview(scheduler.scheduler, slot)
     finally:
-        catalogue.slots["default"].store.shutdown()
+        catalogue.close_stores()
+        assert not open_
 
 
 def told(result: Reconciled) -> dict[str, Any]:
