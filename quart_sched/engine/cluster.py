@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from ..errors import InvalidDefinition, SchedulerError, StoreUnavailable
+from ..errors import InvalidDefinition, StoreUnavailable
 from ..model.events import Event, PumpFailed
 from ..model.idempotency import RunRequest
 from ..model.overrides import Overrides
@@ -25,6 +25,7 @@ from ..stores.slot import Slot
 from ..stores.sql.rounds import Round
 from ..stores.sql.workers import SessionLost, Watch
 from . import deployment
+from .failures import Failures
 from .handles import RunHandle
 from .housekeeping import HOUSE_INTERVAL, keep_house
 from .own_runs import ENDINGS, OwnRuns
@@ -84,10 +85,7 @@ class ClusterPump:
         self._look_at = self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
         self._housekeeping: asyncio.Task[None] | None = None
         self._pulse: Pulse | None = None
-        self._failed = 0
-        """Turns that failed."""
-        self._failures = 0
-        """Those of them since the last one that went well."""
+        self._failures = Failures(slot)
         scheduler.stream.subscribe(self._hear, *OwnRuns.KINDS)
 
     # Life cycle
@@ -147,11 +145,6 @@ class ClusterPump:
     def ended(self) -> bool:
         """Whether it has ended though nobody told it to."""
         return self._task is not None and self._task.done() and not self._closing
-
-    @property
-    def errors(self) -> int:
-        """How often something has gone wrong."""
-        return self._failed + self._rounds.errors
 
     async def _call(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses the store, in the pump's thread."""
@@ -225,9 +218,7 @@ class ClusterPump:
             try:
                 try:
                     delay = await self._turn()
-                    if (failures := self._failures) > 0:
-                        log.info('The pump of job store "%s" goes on after %d failures', self.slot.alias, failures)
-                    self._failures, self.slot.failing = 0, None
+                    self._failures.end()
                 except SessionLost as error:
                     self._disown(error)
                     delay = 0.0
@@ -243,20 +234,12 @@ class ClusterPump:
                 await asyncio.sleep(0)
 
     def _back_off(self, error: Exception) -> float:
-        self._failed += 1
-        self._failures += 1
-        self.slot.failing = error
         # It is not known what went through: the next heartbeat compares the books with what is here.
         self._beat_at = self._look_at = float("-inf")
         # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
         longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
-        delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), longest)
         self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
-        if self._failures.bit_count() == 1:  # powers of two: a night without a database is no reason to fill the disk
-            report = log.error if self._failures == 1 else log.warning
-            show = error if self._failures == 1 and not isinstance(error, SchedulerError) else None
-            report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
-        return delay
+        return self._failures.add(error, self._scheduler.poll_interval, longest)
 
     async def _turn(self) -> float:
         """Do what is to be done now; return the seconds until something is."""

@@ -13,7 +13,6 @@ from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
-from ..errors import StoreUnavailable
 from ..model.events import JobChanged, PumpFailed
 from ..model.planning import Plan
 from ..model.runs import Run
@@ -21,6 +20,7 @@ from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .claims import Round, claim
 from .executors import JobExecutor
+from .failures import Failures
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ SLICE = 0.002
 """Seconds that claiming on the loop, and submitting, may hold it before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
-_LONGEST_BACKOFF = 30.0
 _CATCH_UP, _CATCH_UPS = 0.001, 5
 """Seconds, and how often, for which the loop waits for threads that are behind."""
 _QUICK = 10
@@ -48,12 +47,11 @@ class Pump:
 
     def __init__(self, scheduler: Scheduler, slot: Slot) -> None:
         self.slot = slot
-        self.errors = 0
         self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._wake = asyncio.Event()
         self._stopping = False
-        self._failures = 0
+        self._failures = Failures(slot)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._awaited: float | None = None
@@ -97,7 +95,7 @@ class Pump:
             self.progress.step()
             try:
                 delay = await self._turn()
-                self._failures, self.slot.failing = 0, None
+                self._failures.end()
             except Exception as error:
                 # Whatever a store, a trigger or we ourselves did wrong: the jobs must go on.
                 delay = self._back_off(error)
@@ -127,7 +125,7 @@ class Pump:
         delay: float | None
         try:
             delay = self._turn_at_once()
-            self._failures, self.slot.failing = 0, None
+            self._failures.end()
         except Exception as error:
             delay = self._back_off(error)
         self.progress.rest()
@@ -148,16 +146,8 @@ class Pump:
         return None if round_.more else self._until_next(round_)
 
     def _back_off(self, error: Exception) -> float:
-        self.errors += 1
-        self._failures += 1
-        self.slot.failing = error
-        delay: float = min(self._scheduler.poll_interval * 2 ** min(self._failures - 1, 10), _LONGEST_BACKOFF)
         self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
-        report = log.error if self._failures == 1 else log.warning
-        # The whole traceback only of the first failure: an outage is no reason to fill the disk.
-        show = error if self._failures == 1 and not isinstance(error, StoreUnavailable) else None
-        report("%s; trying again in %g s (failure %d)", error, delay, self._failures, exc_info=show)
-        return delay
+        return self._failures.add(error, self._scheduler.poll_interval)
 
     async def _turn(self) -> float:
         """Claim and submit until nothing is due; return the seconds until something is."""
@@ -260,7 +250,6 @@ class Pump:
                 runner.submit(job, [Run(job, fire, "schedule") for fire in plan.fires])
         except Exception:
             # The others of the batch are claimed already: they must not be lost with this one.
-            self.errors += 1
             log.exception('The fires %s of job "%s" could not be submitted', plan.fires, job.id)
 
     def _tell(self, round_: Round) -> None:

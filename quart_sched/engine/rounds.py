@@ -53,7 +53,6 @@ class Rounds:
         self._call = call
         self.claiming = False
         """Whether jobs may be claimed; what ended is written down in any case."""
-        self.errors = 0
         self.next_due: int | None = None
         """When a job or a run is due, in microseconds, as far as is known."""
         self.waiting_due: int | None = None
@@ -127,7 +126,6 @@ class Rounds:
                     runner.submit(claim.job, claim.runs, claimed=True)
             except Exception:
                 # The others of the batch are claimed already: they must not be lost with this one.
-                self.errors += 1
                 self._own.returned |= {run.run_id for run in claim.runs}
                 log.exception('The runs of job "%s" could not be submitted', claim.job.id)
             if time.perf_counter() > slice_end:

@@ -15,7 +15,9 @@ from apscheduler.triggers.base import BaseTrigger
 
 from quart_sched.engine import pump
 from quart_sched.engine.claims import claim
+from quart_sched.engine.failures import Failures
 from quart_sched.stores.memory import MemoryStore
+from quart_sched.stores.slot import Slot
 from tests.conftest import eventually
 
 
@@ -271,7 +273,8 @@ async def test_a_store_that_is_down_at_start_is_opened_as_soon_as_it_is_up(sched
     assert record.calls
 
 
-async def test_an_outage_logs_one_line_per_attempt_with_growing_pauses(scheduler, app, serve, clock, caplog):
+async def test_an_outage_logs_few_lines_and_that_it_is_over(scheduler, app, serve, clock, caplog):
+    caplog.set_level(logging.INFO, "quart_sched")
     store = BlockingStore()
     async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
         await clock.advance()
@@ -280,9 +283,12 @@ async def test_an_outage_logs_one_line_per_attempt_with_growing_pauses(scheduler
         for _ in range(120):
             await clock.advance(seconds=1)
             await clock.advance()
-    attempts = [r for r in caplog.records if "trying again" in r.message]
-    assert 4 <= len(attempts) <= 10
-    assert all("\n" not in r.message and not r.exc_info for r in attempts)
+        attempts = [record.message.split("; ")[1] for record in caplog.records]
+        assert attempts == [f"trying again in {s} s (failure {n})" for n, s in ((1, 1), (2, 2), (4, 8))]
+        assert all("\n" not in record.message and not record.exc_info for record in caplog.records)
+        store.failing = set()
+        await clock.advance(seconds=30)
+        assert caplog.records[-1].message == 'The pump of job store "default" goes on after 6 failures'
 
 
 async def test_a_slow_store_holds_up_neither_the_loop_nor_the_jobs_of_another(scheduler, app, serve, clock, ran, job):
@@ -369,8 +375,6 @@ def test_the_default_store_is_ours(scheduler):
     assert isinstance(scheduler.scheduler.catalogue.slots["default"].store, MemoryStore)
 
 
-async def test_an_outage_of_days_does_not_end_the_pump(scheduler, app, serve):
-    async with serve(scheduler, app):
-        [pump] = scheduler.scheduler._pumps
-        pump._failures = 5000
-        assert pump._back_off(ConnectionError("still away")) == 30
+def test_however_long_an_outage_lasts_there_is_another_attempt():
+    failures = Failures(Slot("default", MemoryStore()))
+    assert {failures.add(ConnectionError("away"), 1.0) for _ in range(5000)} == {1, 2, 4, 8, 16, 30}
