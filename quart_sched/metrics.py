@@ -132,7 +132,7 @@ class Metrics:
         self._measured.append(("store", alias, seconds))
 
     def _note_stall(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
-        job_id = None if task is None else self._scheduler.runner.job_of(task)
+        job_id = None if task is None else self._scheduler.runner.under_way.job_of(task)
         self._measured.append(("stall", NO_JOB if job_id is None else job_id, seconds))
 
     def _drain(self) -> None:
@@ -236,7 +236,7 @@ class Metrics:
 
     def _gauges(self) -> dict[str, Any]:
         runner, watch = self._scheduler.runner, self._scheduler.watch
-        return {"worker": runner.worker, "running": len(runner.running()), "overdue": len(watch.overdue)}
+        return {"worker": runner.worker, "running": len(runner.under_way.runs()), "overdue": len(watch.overdue)}
 
     # What comes out
 

@@ -342,7 +342,7 @@ async def test_gauges_of_all_living_processes_are_shown(cluster):
         scheduler.add_job("waits", waits, trigger="date", run_date=at(10))
 
     first = await cluster.start(declare, **METERED)
-    first.scheduler.scheduler.runner.worker = "elsewhere:1"  # two processes in one have the same name
+    first.scheduler.scheduler.runner.accounts.worker = "elsewhere:1"  # two processes in one have the same name
     await cluster.advance(11)
     second = await cluster.start(declare, **METERED)
     await cluster.advance(6)

@@ -123,7 +123,7 @@ async def test_a_timeout_is_an_error_and_a_cancelled_run_is_none(scheduler, app,
     scheduler.add_job("unwanted", hangs, trigger="date", run_date=at(20))
     async with serve(scheduler, app, **TRACED):
         await clock.advance(seconds=20)
-        [run] = scheduler.scheduler.runner.running()
+        [run] = scheduler.scheduler.runner.under_way.runs()
         await scheduler.aio.cancel_run(run.run_id)
         await eventually(lambda: len(spans.runs) == 2)
     slow, unwanted = spans.runs

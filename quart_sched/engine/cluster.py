@@ -343,7 +343,7 @@ class ClusterPump:
             records = await self._call(partial(self._store.reap, worker, stood, self.slot.session))
             log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
             for record in records:
-                scheduler.runner.account(record, self.slot.alias)
+                scheduler.runner.accounts.tell(record, self.slot.alias)
             # What it wrote down at last, it may not have told.
             scheduler.live.lose()
         if self._wakeups is None and clock.monotonic() >= self._listen_at:

@@ -24,7 +24,7 @@ def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunReco
     """Return what stands on the books of this process for runs that have not ended."""
     return [
         standing(run, "queued" if run.started_at is None else "running", runner.worker)
-        for run in runner.running()
+        for run in runner.under_way.runs()
         if keeps(run.job._jobstore_alias)
     ] + [
         standing(run, "retry_wait" if run.cause == "retry" else "queued", runner.worker)

@@ -131,7 +131,7 @@ class Outbox:
             elif followed.asked != asked:
                 followed.asked, followed.line = asked, 0
         if any(followed.run is None for followed in self._followed.values()):
-            for run in self._runner.running():
+            for run in self._runner.under_way.runs():
                 if (followed := self._followed.get(run.run_id)) is not None:
                     followed.run = run
 

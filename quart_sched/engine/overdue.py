@@ -127,7 +127,7 @@ class OverdueWatch:
             self._here.hear_changed(event)
 
     def _look_at_runs(self, alias: str, job_id: str | None = None) -> None:
-        for run in self._scheduler.runner.running(job_id):
+        for run in self._scheduler.runner.under_way.runs(job_id):
             if run.job._jobstore_alias == alias:
                 self._here.begun(run, alias)
 

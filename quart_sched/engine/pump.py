@@ -137,7 +137,7 @@ class Pump:
     def _turn_at_once(self) -> float | None:
         """Claim and submit one batch; return the seconds until the next, None where the task is to go on."""
         self._awaited = None
-        if self._idle or self._scheduler.runner.room == 0:
+        if self._idle or self._scheduler.runner.under_way.room == 0:
             return None
         round_ = self._claim()
         for job, plan in round_.claims:
@@ -155,9 +155,9 @@ class Pump:
         self._awaited = None
         await scheduler.call(self._prepare, blocking=self.slot.blocking)
         while not self._idle:
-            if runner.room == 0:
+            if runner.under_way.room == 0:
                 self.progress.rest()
-                await runner.wait_for_room(self._wake)
+                await runner.under_way.wait_for_room(self._wake)
                 continue
             self.progress.step()
             round_ = await scheduler.call(self._claim, blocking=self.slot.blocking)
@@ -205,7 +205,7 @@ class Pump:
         """Claim one batch. In the store thread where the store blocks, else on the loop."""
         scheduler, slot = self._scheduler, self.slot
         store, now = slot.store, scheduler.clock.now()
-        limit = min(BATCH, scheduler.runner.room)
+        limit = min(BATCH, scheduler.runner.under_way.room)
         options = (now, scheduler.max_catch_up, scheduler.runner.executors, limit)
         if isinstance(store, MemoryStore):
             # Without `slot.use`, which is there for what may fail.
@@ -245,7 +245,7 @@ class Pump:
         runner = self._scheduler.runner
         try:
             for lapse in plan.lapses:
-                runner.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
+                runner.accounts.lapse(job, lapse.outcome, lapse.first, lapse.last, lapse.fires)
             if plan.fires:
                 runner.submit(job, [Run(job, fire, "schedule") for fire in plan.fires])
         except Exception:

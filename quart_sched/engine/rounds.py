@@ -67,7 +67,7 @@ class Rounds:
         scheduler = self._scheduler
         if not self.claiming or scheduler.state != STATE_RUNNING or scheduler.held:
             return 0
-        return max(0, min(BATCH, scheduler.runner.room - unsubmitted))
+        return max(0, min(BATCH, scheduler.runner.under_way.room - unsubmitted))
 
     def begin(self, unsubmitted: int = 0, *, hurry: bool = False) -> Attempt | None:
         """Begin to write down what ended and to claim what is due, if there is either; there may be jobs to submit.
@@ -139,7 +139,7 @@ class Rounds:
             if record.outcome == "skipped":
                 text = 'Job "%s" skipped: it runs already, as often as its max_instances allows'
                 log.warning(text, record.job_id, extra={"job_id": record.job_id, "run_id": record.run_id})
-            runner.account(record, alias)
+            runner.accounts.tell(record, alias)
         for record in done.waiting:
             self._scheduler.stream.emit(RunWaits(record, alias))
         for job_id, reason in done.broken:

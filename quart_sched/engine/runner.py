@@ -6,11 +6,9 @@ import asyncio
 import logging
 import os
 import socket
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Container, Sequence
 from contextvars import Context
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,17 +16,18 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
-from ..model.arguments import bounded_repr
-from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted, RunWaits
+from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
 from ..model.jobs import copy_with
 from ..model.policies import policy_of
-from ..model.runs import Cause, Outcome, Run, RunRecord, State, new_run_id, overlap_error, standing
+from ..model.runs import Cause, Outcome, Run, overlap_error
+from .accounts import Accounts
 from .batches import Batch
 from .clock import Clock
 from .executors import ForeignExecutor, outcome_of
 from .handles import RunHandle
-from .performer import Performer, ThreadRun, run_in
+from .performer import Performer, ThreadRun
 from .stream import EventStream, Mailbox
+from .under_way import UnderWay
 from .waiting import Waiting, WaitingRuns
 
 log = logging.getLogger("quart_sched")
@@ -40,8 +39,6 @@ CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
 UNBEGUN = "it was cancelled before it began"
 REPLACED = "a later fire of its job took its place"
-_TRACEBACK_LIMIT = 20_000
-_RESULT_LIMIT = 1_000
 
 
 class Runner:
@@ -49,20 +46,18 @@ class Runner:
 
     def __init__(self, clock: Clock, stream: EventStream, mailbox: Mailbox, performer: Performer) -> None:
         self.clock = clock
-        self.max_runs = 1000
+        self.under_way = UnderWay()
+        self.accounts = Accounts(clock, stream)
         self.draining = False
         self.generation = 0
         """Counts the starts, so that a drain leaves alone what began after them."""
         self.executors: dict[str, BaseExecutor | ForeignExecutor] = {}
-        self.worker = ""
         self._stream = stream
         self._mailbox = mailbox
         self._performer = performer
-        self._active: dict[str, list[Batch]] = {}
-        self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wanting_room: set[asyncio.Event] = set()
         self.waiting = WaitingRuns(self._begin_waiting, self._give_up_waiting)
+        stream.subscribe(self.waiting.hear, RunEnded)
         self.origin: Callable[[], Any] | None = None
         """Returns what stands for the caller of a run by hand, in traces."""
         self.held: Callable[[], bool] = lambda: False
@@ -74,41 +69,12 @@ class Runner:
         """Run jobs on `loop` from now on."""
         self._loop = loop
         self.draining = False
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
-
-    # Room
+        self.accounts.worker = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
-    def room(self) -> int:
-        """How many more runs this process takes at once."""
-        return max(0, self.max_runs - self._count)
-
-    async def wait_for_room(self, wake: asyncio.Event) -> None:
-        """Return when there is room, or when `wake` is set."""
-        wake.clear()
-        self._wanting_room.add(wake)
-        try:
-            if self.room == 0:
-                await wake.wait()
-        finally:
-            self._wanting_room.discard(wake)
-
-    def running(self, job_id: str | None = None) -> list[Run]:
-        """Return the runs under way, of one job or of all."""
-        # Copies: readers of the history ask from threads of their own.
-        every = [list(some) for some in list(self._active.values())]
-        batches = list(self._active.get(job_id, [])) if job_id else [batch for some in every for batch in some]
-        return [batch.current for batch in batches]
-
-    def job_of(self, task: asyncio.Task[Any]) -> str | None:
-        """Return the id of the job at which a task is, be it one that the job started; safe from any thread."""
-        for batch in [batch for some in list(self._active.values()) for batch in list(some)]:
-            if batch.task is task:
-                return str(batch.job.id)
-        if sys.version_info < (3, 12):
-            return None  # There is no way to the context of a task.
-        run = run_in(task.get_context())
-        return None if run is None else run.job_id
+    def worker(self) -> str:
+        """This process, as records name it."""
+        return self.accounts.worker
 
     # Submission
 
@@ -117,7 +83,7 @@ class Runner:
 
         With `claimed`, a shared store has counted the instances of the job over all processes already.
         """
-        if not claimed and job.id in self._active and len(self._active[job.id]) >= job.max_instances:
+        if not claimed and len(self.under_way.of(job.id)) >= job.max_instances:
             self._overlap(job, runs)
             return
         self._begin(Batch(job, runs, self.executors[job.executor], self.generation, claimed=claimed))
@@ -133,24 +99,20 @@ class Runner:
             admitted = runs[-1:]
             for run in queued:
                 self.waiting.cancel(run.run_id, REPLACED)
-            busy = [batch for batch in self._active[job.id] if not batch.current.cancelled]
+            busy = [batch for batch in self.under_way.of(job.id) if not batch.current.cancelled]
             for batch in busy[: max(0, len(busy) - job.max_instances + 1)]:
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
-            under_way = [batch.current.run_id for batch in self._active[job.id]]
+            under_way = [batch.current.run_id for batch in self.under_way.of(job.id)]
             for run in left_out:
-                self._emit_end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
+                self.accounts.end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
             self._let_wait(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0)
 
     def _let_wait(self, entry: Waiting, seconds: float) -> None:
         self.waiting.add(entry, seconds, self.clock)
-        self._tell_of_waiting(entry)
-
-    def _tell_of_waiting(self, entry: Waiting) -> None:
-        state: State = "retry_wait" if entry.run.cause == "retry" else "queued"
-        self._stream.emit(RunWaits(standing(entry.run, state, self.worker), entry.jobstore))
+        self.accounts.wait(entry.run, entry.jobstore)
 
     def warn_of_overlap(self, job: Job) -> None:
         """Say that a fire was skipped."""
@@ -160,7 +122,7 @@ class Runner:
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
         self._refuse_while_draining(job)
-        active = self._active.get(job.id, [])
+        active = self.under_way.of(job.id)
         if len(active) >= job.max_instances:
             raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
         return self._start(
@@ -180,7 +142,7 @@ class Runner:
         for number in range(concurrency):
             self.waiting.add_lane(entries[number::concurrency], self.clock)
         for entry in entries:
-            self._tell_of_waiting(entry)
+            self.accounts.wait(entry.run, entry.jobstore)
         return [run.run_id for run in runs]
 
     def _refuse_while_draining(self, job: Job) -> None:
@@ -196,30 +158,8 @@ class Runner:
         self._begin(batch)
         return RunHandle(run, batch.waiter)
 
-    def lapse(self, job: Job, outcome: Outcome, first: datetime, last: datetime, fires: int | None) -> None:
-        """Account for fires that will not run: missed, or coalesced into a later one."""
-        run_id = new_run_id()
-        record = RunRecord(
-            run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self.clock.now(),
-            first_scheduled_at=first, fires=fires,
-        )  # fmt: skip
-        self.account(record, job._jobstore_alias, job)
-
-    def account(self, record: RunRecord, jobstore: str | None, job: Job | None = None) -> None:
-        """Tell of fires that are accounted for without a run here."""
-        if record.outcome == "missed":
-            fires = record.fires or "many"
-            fields = {"job_id": record.job_id, "run_id": record.run_id}
-            text = 'Job "%s" missed its fire at %s (%s in all)'
-            log.warning(text, record.job_id, record.scheduled_at, fires, extra=fields)
-        self._stream.emit(RunEnded(record, jobstore, job=job))
-
     def _begin(self, batch: Batch) -> None:
-        if (batches := self._active.get(batch.job.id)) is None:
-            self._active[batch.job.id] = [batch]
-        else:
-            batches.append(batch)
-        self._count += 1
+        self.under_way.enter(batch)
         self._next(batch)
 
     def _next(self, batch: Batch) -> None:
@@ -301,7 +241,7 @@ class Runner:
         call = batch.call
         # A function that is still busy in its thread holds its place.
         busy = call is not None and not call.withdraw()
-        ended = self._emit_end(run, batch.jobstore, outcome, result=result, error=error, retry_in=seconds, busy=busy)
+        ended = self.accounts.end(run, batch.jobstore, outcome, result=result, error=error, retry_in=seconds, busy=busy)
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
@@ -354,33 +294,33 @@ class Runner:
 
     def _begin_waiting(self, entry: Waiting) -> bool:
         job = entry.run.job
-        if self.held() or not self.room or len(self._active.get(job.id, ())) >= job.max_instances:
+        if self.held() or not self.under_way.room or len(self.under_way.of(job.id)) >= job.max_instances:
             return False
         self._begin(Batch(job, [entry.run], entry.executor, self.generation))
         return True
 
     def _give_up_waiting(self, entry: Waiting, why: str) -> None:
-        self._emit_end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
+        self.accounts.end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
     def _drop(self, batch: Batch, run: Run) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
         if batch.claimed:
             self._stream.emit(RunReturned(run, batch.jobstore))
         else:
-            self._emit_end(run, batch.jobstore, "cancelled")
+            self.accounts.end(run, batch.jobstore, "cancelled")
 
     def cancel(self, run_id: str, why: str = "it was cancelled by hand") -> bool:
         """Ask a run to stop, once, if it is under way or waits here; tell whether it is."""
         if self.waiting.cancel(run_id, UNBEGUN):
             return True
-        for batch in [batch for some in self._active.values() for batch in some]:
+        for batch in self.under_way.all():
             if batch.current.run_id == run_id and not batch.ended:
                 if not batch.current.cancelled:
                     self._cancel_current(batch, why)
                 return True
             for run in [run for run in batch.runs if run.run_id == run_id]:
                 batch.runs.remove(run)
-                self._emit_end(run, batch.jobstore, "cancelled", error=RunCancelled(UNBEGUN))
+                self.accounts.end(run, batch.jobstore, "cancelled", error=RunCancelled(UNBEGUN))
                 return True
         return False
 
@@ -404,7 +344,7 @@ class Runner:
 
     def disown(self, run_ids: Container[str]) -> None:
         """Cancel runs that are this process's no more, since the others have declared it dead."""
-        for batch in [batch for some in self._active.values() for batch in some]:
+        for batch in self.under_way.all():
             if batch.claimed and batch.current.run_id in run_ids and not batch.done:
                 batch.disowned = batch.given_up = True
                 batch.runs.clear()
@@ -414,70 +354,16 @@ class Runner:
                     batch.task.cancel()
 
     def _release(self, batch: Batch) -> None:
-        batches = self._active[batch.job.id]
-        batches.remove(batch)
-        if not batches:
-            del self._active[batch.job.id]
-        self._count -= 1
+        self.under_way.leave(batch)
         if self.waiting:
             self.waiting.offer(batch.job.id)
-        for wake in self._wanting_room:
-            wake.set()
-
-    def _emit_end(
-        self,
-        run: Run,
-        jobstore: str | None,
-        outcome: Outcome,
-        *,
-        result: Any = None,
-        error: BaseException | None = None,
-        retry_in: float | None = None,
-        busy: bool = False,
-        why: tuple[str, str] | None = None,
-    ) -> RunEnded:
-        now = self.clock.now()
-        kind, message = why or (None, None)
-        if error is not None:
-            kind, message = type(error).__name__, str(error)
-        # In the order of its fields, as by their names it would take twice as long.
-        record = RunRecord(
-            run.run_id,
-            run.fire_id,
-            run.job.id,
-            run.scheduled_at,
-            outcome,
-            run.cause,
-            self.worker,
-            run.attempt,
-            run.started_at,
-            now,
-            kind,
-            message,
-            None if error is None else _format(error),
-            None if result is None else bounded_repr(result, _RESULT_LIMIT),
-            None,  # first_scheduled_at
-            1,  # fires
-            retry_in is None,  # final
-            None if run.log is None else run.log.close(),
-            None if retry_in is None else now + timedelta(seconds=retry_in),
-            busy,
-            run.overrides,
-        )
-        ended = RunEnded(record, jobstore, result, error, run.job)
-        self._stream.emit(ended)
-        # They hold each other, and what is in no circle is freed without the garbage collector.
-        run.log = None
-        if self.waiting.has_lanes:
-            self.waiting.hear(ended)
-        return ended
 
     def foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
         """Account for a run that a foreign executor reports, from whatever thread."""
         self._mailbox.post(partial(self._foreign_ended, job_id, scheduled_at, event, error))
 
     def _foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
-        for batch in self._active.get(job_id, []):
+        for batch in self.under_way.of(job_id):
             if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
                 outcome: Any = "failed" if event is None else outcome_of(event)
                 self._finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
@@ -492,7 +378,7 @@ class Runner:
         and its thread left behind, a daemon.
         """
         self.waiting.drop("this process was shut down before its time")
-        running = [batch for some in self._active.values() for batch in some]
+        running = self.under_way.all()
         batches = [batch for batch in running if not batch.done and batch.generation <= generation]
         for batch in batches:
             self._hand_back(batch)
@@ -549,7 +435,3 @@ class Runner:
             return False
         _, pending = await asyncio.wait(waiters, timeout=timeout)
         return bool(pending)
-
-
-def _format(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]

@@ -436,7 +436,7 @@ class Scheduler(SetUp):
             if slot.shared:
                 asked: bool | RunRecord = await self.call(partial(self.catalogue.cancel_run, slot, run_id))
                 if isinstance(asked, RunRecord):
-                    self.runner.account(asked, slot.alias)
+                    self.runner.accounts.tell(asked, slot.alias)
                     self.wakeup()  # for what waited for it
                 if asked:
                     return

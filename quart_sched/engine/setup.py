@@ -84,7 +84,7 @@ class SetUp(Verbs):
         self.history_days, self.prune = settings.history_days, settings.prune
         self.overdue_grace = settings.overdue_grace
         self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
-        self.runner.max_runs = settings.max_runs
+        self.runner.under_way.limit = settings.max_runs
         keeps, runs = self._keeps(slots)
         if self.history.size != settings.history_size or rebind:
             self.stream.unsubscribe(self.history)

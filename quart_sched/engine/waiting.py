@@ -60,11 +60,6 @@ class WaitingRuns:
         self._entries += entries
         self._advance(lane, clock)
 
-    @property
-    def has_lanes(self) -> bool:
-        """Whether there is anybody who wants to `hear`."""
-        return bool(self._lanes)
-
     def hear(self, event: RunEnded) -> None:
         """Take note of the end of a run, which may be the beginning of the next one of its lane."""
         if event.record.final and event.record.fire_id in self._lanes:

@@ -75,7 +75,7 @@ class Activity:
         taken: Counter[Any] = Counter()
         queued: dict[Any, str] = {}
         for scheduler in self._schedulers:
-            for batch in [batch for batches in scheduler.runner._active.values() for batch in batches]:
+            for batch in scheduler.runner.under_way.all():
                 if isinstance(batch.executor, ForeignExecutor):
                     return f"job {batch.job.id!r} in its executor"
                 if (call := batch.call) is None or call.ended:

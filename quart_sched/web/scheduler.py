@@ -37,7 +37,7 @@ async def get_scheduler_info(front: APScheduler) -> dict[str, Any]:
         "scope": "cluster" if shared else "process",
         "worker": scheduler.runner.worker,
         "timezone": zone_name(scheduler.timezone),
-        "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.running()},
+        "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.under_way.runs()},
         "jobstores": {alias: {"available": trouble is None, "error": trouble} for alias, trouble in troubles.items()},
         "degraded": health.degraded(front),
         "workers": workers,

@@ -292,7 +292,7 @@ async def test_a_function_that_outlives_its_timeout_keeps_its_place_but_not_the_
         assert await outcomes(scheduler) == [(-70, "timed_out"), (-10, "running")]
         gate.set()
         await clock.advance(seconds=1)
-        assert not scheduler.scheduler.runner.running()
+        assert not scheduler.scheduler.runner.under_way.runs()
 
 
 def in_another_process() -> int:
@@ -304,7 +304,7 @@ async def test_a_process_pool_does_not_take_them_for_too_late(scheduler, app, se
         scheduler.add_job("job", in_another_process, executor="pool", misfire_grace_time=1, **MINUTELY)
         await scheduler.aio.backfill("job", at(-70))
         runner = scheduler.scheduler.runner
-        await eventually(lambda: not runner.waiting.runs() and not runner.running(), timeout=30)
+        await eventually(lambda: not runner.waiting.runs() and not runner.under_way.runs(), timeout=30)
         assert await outcomes(scheduler) == [(-70, "succeeded"), (-10, "succeeded")]
 
 

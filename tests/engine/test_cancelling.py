@@ -96,7 +96,7 @@ async def test_one_that_has_only_just_been_submitted_never_begins(scheduler, app
         await scheduler.aio.cancel_run(run.run_id)
         assert (await run.wait()).outcome == "cancelled"
         assert seen == []
-        assert scheduler.scheduler.runner.room == 1000
+        assert scheduler.scheduler.runner.under_way.room == 1000
 
 
 async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, serve, clock):
@@ -105,7 +105,7 @@ async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, s
         clock.suspend(seconds=35)
         scheduler.scheduler.wakeup()
         await clock.advance(seconds=1)
-        [batch] = scheduler.scheduler.runner._active["job"]
+        [batch] = scheduler.scheduler.runner.under_way.of("job")
         await scheduler.aio.cancel_run(batch.runs[-1].run_id)
         await scheduler.aio.cancel_run(seen[0])
         await clock.run_due()

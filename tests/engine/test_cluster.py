@@ -245,7 +245,7 @@ async def test_a_process_that_comes_back_too_late_gives_its_runs_up_and_goes_on(
     assert still.slot.session.id != before
     assert "1 run(s) are given up" in caplog.text
     assert books(cluster) == [("job", 5, "lost", 1, 1)], "it cannot overwrite"
-    assert still.scheduler.scheduler.runner.room == 1000
+    assert still.scheduler.scheduler.runner.under_way.room == 1000
     [gone] = cluster.query("SELECT gone_why FROM {p}workers WHERE id = :id", id=before)
     assert gone == ("lost",)
     # And it goes on.
@@ -280,7 +280,7 @@ async def test_a_function_that_waits_for_a_thread_is_not_begun_once_its_run_is_l
     await cluster.rest()
     await asyncio.sleep(0.02)
     assert ran == [(begun, still.app.name)]
-    assert still.scheduler.scheduler.runner.room == 1000
+    assert still.scheduler.scheduler.runner.under_way.room == 1000
 
 
 async def test_with_rerun_a_lost_run_starts_again_elsewhere(cluster):
@@ -907,7 +907,7 @@ def fails_once(original: Callable[..., Any], error: Exception) -> Callable[..., 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), DatabaseFailure("theirs"), asyncio.InvalidStateError()])
 @pytest.mark.parametrize(
     "place",
-    ["store.round", "store.poll", "store.heartbeat", "mending.mend", "engine.hear_pause", "runner.account",
+    ["store.round", "store.poll", "store.heartbeat", "mending.mend", "engine.hear_pause", "accounts.tell",
      "runner.submit", "rounds.tell", "pump._heartbeat", "pump._mend", "rounds.limit"],
 )  # fmt: skip
 async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_clock, place, error, monkeypatch):
@@ -920,6 +920,7 @@ async def test_the_pump_survives_whatever_goes_wrong_in_a_round(tables, cluster_
         "mending": process.slot.store.mending,
         "engine": engine,
         "runner": engine.runner,
+        "accounts": engine.runner.accounts,
         "stream": engine.stream,
         "pump": pump,
         "rounds": pump._rounds,

@@ -172,7 +172,7 @@ async def test_a_users_own_executor_runs_jobs_and_is_accounted_for(scheduler, ap
         own.broken = True
         with pytest.raises(RuntimeError, match="cannot take it"):
             await (await scheduler.aio.run_job("job"))
-        assert scheduler.scheduler.runner.running() == []
+        assert scheduler.scheduler.runner.under_way.runs() == []
 
 
 async def test_an_executor_that_reports_a_crash_has_failed_the_run(scheduler, app, serve):

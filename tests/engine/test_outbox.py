@@ -30,10 +30,8 @@ class Books:
     worker = "host:1"
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
-
-    def running(self) -> list[Run]:
-        return self.runs
+        self.running: list[Run] = []
+        self.under_way = SimpleNamespace(runs=lambda: self.running)
 
 
 @pytest.fixture
@@ -163,7 +161,7 @@ def test_what_is_lost_is_a_reset_and_what_is_cleared_is_nothing(outbox):
 def test_a_log_is_told_from_its_first_line_once_for_each_asking(outbox, books):
     one = run()
     one.log = RunLog(1000, logging.INFO)
-    books.runs = [one]
+    books.running = [one]
     write(one.log, "a", "b")
     assert texts(outbox) == []
     outbox.follow({one.run_id: 1})
@@ -205,7 +203,7 @@ def test_the_log_of_a_run_that_was_over_before_it_was_found_is_told(outbox):
 def test_a_log_that_is_full_says_so_once(outbox, books):
     one = run()
     one.log = RunLog(300, logging.INFO)
-    books.runs = [one]
+    books.running = [one]
     outbox.follow({one.run_id: 1})
     found: list[str] = []
     for number in range(20):

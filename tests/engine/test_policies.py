@@ -164,7 +164,7 @@ async def test_a_function_in_a_thread_is_told_of_its_timeout_and_holds_its_slot_
         gate.set()
         await clock.advance(seconds=1)
         assert ends == ["saw it", "left"]
-        await eventually(lambda: not scheduler.scheduler.runner._active)
+        await eventually(lambda: not scheduler.scheduler.runner.under_way.all())
         await clock.advance(seconds=10)
         await eventually(lambda: len(starts) == 2)
 
@@ -178,7 +178,7 @@ async def test_the_time_in_which_a_function_waits_for_a_thread_does_not_count(sc
         await clock.advance(seconds=30)
         gate.set()
         await clock.advance(seconds=1)
-        assert scheduler.scheduler.runner.room == 1000
+        assert scheduler.scheduler.runner.under_way.room == 1000
         assert await outcomes(scheduler, "second") == [("succeeded", 1, True, "schedule")]
 
 
@@ -255,7 +255,7 @@ async def test_a_retry_that_waits_holds_no_instance_and_one_that_is_due_waits_fo
         assert len(starts) == 2  # the retry is due, and `run` holds the only instance
         await scheduler.aio.modify_job("job", timeout=1)
         run._ended.cancel()
-        for batch in scheduler.scheduler.runner._active["job"]:
+        for batch in scheduler.scheduler.runner.under_way.of("job"):
             batch.task.cancel()
         await clock.advance(seconds=2)
         assert [attempt for _, attempt, _ in starts] == [1, 1, 2]
@@ -389,7 +389,7 @@ async def test_a_function_that_timed_out_holds_its_place_in_the_cluster_until_it
     assert cluster.query("SELECT state FROM {p}live") == [("leaving",)]
     gate.set()
     await eventually(lambda: ends == ["saw it", "left"])
-    await eventually(lambda: not any(process.scheduler.scheduler.runner._active for process in processes))
+    await eventually(lambda: not any(process.scheduler.scheduler.runner.under_way.all() for process in processes))
     await cluster.rest()
     assert cluster.query("SELECT state FROM {p}live") == []
     await cluster.advance(10)

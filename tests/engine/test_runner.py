@@ -262,7 +262,7 @@ async def test_a_plain_function_may_raise_anything_and_the_next_run_goes_on(sche
             record = await (await scheduler.aio.run_job("job")).wait()
             assert record.outcome in ("failed", "cancelled")
         assert scheduler.running
-        assert scheduler.scheduler.runner.running() == []
+        assert scheduler.scheduler.runner.under_way.runs() == []
 
 
 async def test_a_coroutine_that_exits_does_not_end_the_server(scheduler, app, serve):
@@ -335,7 +335,7 @@ async def test_max_instances_skips_what_overlaps_and_records_it(scheduler, app, 
     async with serve(scheduler, app):
         scheduler.add_job("job", job, trigger="interval", seconds=1, max_instances=2)
         await clock.advance(seconds=4)
-        assert len(scheduler.scheduler.runner.running("job")) == 2
+        assert len(scheduler.scheduler.runner.under_way.runs("job")) == 2
         assert [r.outcome for r in scheduler.history.records()] == ["skipped", "skipped"]
         gate.set()
         await clock.run_due()
@@ -359,7 +359,7 @@ async def test_a_slot_is_held_until_the_thread_truly_ends(scheduler, app, serve,
         with pytest.raises(OverlapForbidden):
             await scheduler.aio.run_job("job")
         release.set()
-        await eventually(lambda: not scheduler.scheduler.runner.running("job"))
+        await eventually(lambda: not scheduler.scheduler.runner.under_way.runs("job"))
         record = await (await scheduler.aio.run_job("job"))
         assert record.outcome == "succeeded"
 
@@ -384,7 +384,7 @@ async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(schedule
         with pytest.raises(RunCancelled):
             await handle
         release.set()
-        await eventually(lambda: not scheduler.scheduler.runner.running())
+        await eventually(lambda: not scheduler.scheduler.runner.under_way.runs())
     assert seen == []
 
 

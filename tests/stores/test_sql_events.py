@@ -399,7 +399,7 @@ def test_what_a_later_version_tells_is_left_out():
 async def test_the_log_of_a_run_is_told_in_another_process_while_it_is_written(cluster, pair):
     here, there = pair
     handle = await there.aio.run_job("talks")
-    await eventually(lambda: [r.log.text() for r in there.scheduler.scheduler.runner.running() if r.log])
+    await eventually(lambda: [r.log.text() for r in there.scheduler.scheduler.runner.under_way.runs() if r.log])
     reader = await listen_to_log(cluster, here, handle.run_id)
     first = reader.take()
     assert [(data["line"], data["text"].endswith("first")) for kind, data in first if kind == "log"] == [(0, True)]

@@ -135,7 +135,7 @@ async def leave_while(client: Any, path: str, underway: Any) -> None:
 async def test_a_run_goes_on_when_the_client_disconnects(client, scheduler):
     gate = asyncio.Event()
     scheduler.add_job("slow", gate.wait, trigger="interval", hours=1)
-    await leave_while(client, "/scheduler/jobs/slow/run", scheduler.scheduler.runner.running)
+    await leave_while(client, "/scheduler/jobs/slow/run", scheduler.scheduler.runner.under_way.runs)
     assert scheduler.history.records() == []
     gate.set()
     while not scheduler.history.records():
@@ -154,7 +154,7 @@ async def test_a_shutdown_goes_on_when_the_client_disconnects(app):
     leaving = asyncio.create_task(leave_while(client, "/scheduler/shutdown", lambda: not scheduler.running))
     for _ in range(50):
         await asyncio.sleep(0)
-    assert scheduler.scheduler.runner.running()
+    assert scheduler.scheduler.runner.under_way.runs()
     gate.set()
     await asyncio.gather(leaving, return_exceptions=True)
     assert scheduler.history.records()[0].outcome == "succeeded"

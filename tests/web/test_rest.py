@@ -467,7 +467,7 @@ async def test_a_client_that_leaves_does_not_end_the_run(client, scheduler):
 
     scheduler.add_job("slow", slow, trigger="interval", hours=1)
     request = asyncio.create_task(client.post("/scheduler/jobs/slow/run"))
-    while not scheduler.scheduler.runner.running():
+    while not scheduler.scheduler.runner.under_way.runs():
         await asyncio.sleep(0)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)

@@ -91,7 +91,7 @@ def make_app(**config: Any) -> Quart:
         await scheduler.aio.resume()
         for job_id, func in (("standing", tick), ("running", sleep)):
             await scheduler.aio.add_job(job_id, func, trigger="interval", hours=1, replace_existing=True)
-        if all(run.job_id != "running" for run in scheduler.scheduler.runner.running()):
+        if all(run.job_id != "running" for run in scheduler.scheduler.runner.under_way.runs()):
             await scheduler.aio.run_job("running")
         if request.path == "/scheduler/start":
             await scheduler.aio.shutdown(wait=False)

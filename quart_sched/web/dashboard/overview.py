@@ -82,7 +82,7 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
         "shared": shared,
         "workers": await _workers(visit) if shared else [],
         "own_worker": front.scheduler.runner.worker,
-        "own_runs": len(front.scheduler.runner.running()),
+        "own_runs": len(front.scheduler.runner.under_way.runs()),
         "degraded": {alias: slot.trouble for alias, slot in slots.items() if slot.trouble},
     }
 
