@@ -124,7 +124,9 @@ def test_a_broken_job_is_told(run, store):
         definition = connection.execute("SELECT definition FROM qs_jobs WHERE id = 'a'").fetchone()[0]
         gone = definition.replace(f"{__name__}:job", "no_such_module:job")
         connection.execute("UPDATE qs_jobs SET definition = ?, func = 'no_such_module:job' WHERE id = 'a'", (gone,))
-    assert data(run("list", "--state", "broken", "--json"))[0]["id"] == "a"
+    trigger = data(run("show", "b", "--json"))["trigger_description"]
+    [broken] = data(run("list", "--state", "broken", "--json"))
+    assert (broken["id"], broken["trigger_description"]) == ("a", trigger)
     result = run("next", "a")
     assert result.exit_code == 1
     assert "no_such_module" in result.stderr

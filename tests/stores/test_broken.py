@@ -87,8 +87,11 @@ async def test_a_job_whose_function_is_gone_is_kept_and_shown_with_the_reason_an
     await cluster.advance(25)
     shown = await one.job("report")
     assert (shown["state"], shown["broken"]) == ("broken", REASON)
-    for key in ("id", "name", "func", "args", "kwargs", "max_instances", "misfire_grace_time", "executor", "source"):
+    for key in before.keys() - {"state", "next_run_time"}:
         assert shown[key] == before[key], key
+    assert (shown["trigger"], shown["trigger_description"]) == ("interval", "every 10 seconds")
+    told = await one.aio.explain("report", at(cluster.clock, 10))
+    assert (told.verdict, "broken" in told.description) == ("broken", True)
     assert sorted(await one.ids()) == ["other", "report"]
     assert ran == ["job", "job"]
     assert stored(cluster) == (False, True)
@@ -325,6 +328,8 @@ NEWER = [
     (newer_argument, "$complex"),
     (another_executor, 'there is no executor "gpu"'),
 ]
+UNKNOWN = ("unknown", "unknown")
+EVERY_10_S = ("interval", "every 10 seconds")
 
 
 @pytest.mark.parametrize(("change", "reason"), NEWER, ids=[change.__name__ for change, _ in NEWER])
@@ -339,6 +344,8 @@ async def test_what_newer_code_has_written_is_kept_shown_and_marked_and_comes_ba
     await cluster.advance(15)
     shown = await one.job("report")
     assert (shown["state"], reason in shown["broken"]) == ("broken", True)
+    known = UNKNOWN if change is newer_trigger else EVERY_10_S
+    assert (shown["trigger"], shown["trigger_description"]) == known
     assert stored(cluster) == (False, True)
     await cluster.advance(90)
     assert stored(cluster) == (True, False)

@@ -11,7 +11,7 @@ from ...model import state
 from ...model.functions import resolve
 from ...model.instants import moment
 from ...model.jobs import ScheduledJob
-from ..adapter import Unrestorable
+from ...model.unrestorable import Unrestorable
 
 _CACHE_LIMIT = 100_000
 JOB_COLUMNS = (
@@ -96,9 +96,8 @@ class JobLoader:
         try:
             job = state.load(row.id, row.definition, self._scheduler)
         except InvalidDefinition as error:
-            trigger = Unrestorable(str(error))
-            job = state.sketch(row.id, row.definition, self._scheduler, trigger=trigger)
-            job.func_ref, job.broken = row.func, trigger.reason
+            job = state.sketch(row.id, row.definition, self._scheduler, str(error))
+            job.func_ref, job.broken = row.func, str(error)
         self._describe(job, row)
         if job.broken is None and row.id in self.bad_jobs:
             job.broken = self.bad_jobs[row.id]
