@@ -125,6 +125,22 @@ async def test_after_a_minute_it_is_marked_as_broken_for_all_and_said_so_once(cl
     assert [action for (action,) in cluster.query("SELECT action FROM {p}changes ORDER BY id")] == ["add", "broken"]
 
 
+async def test_it_is_said_at_once_and_once_why_due_jobs_do_not_run(cluster, deployed, caplog):
+    one = await cluster.start()
+    await add_report(one)
+    await one.aio.add_job("again", "deployed:report", trigger="interval", seconds=10)
+    del deployed.report
+    one = await cluster.restart(one)
+    await cluster.advance(9)
+    assert "cannot run" not in caplog.text
+    await cluster.advance(16)
+    said = [record for record in caplog.records if "cannot run" in record.message]
+    assert [(record.levelname, REASON in record.message) for record in said] == [("ERROR", True)]
+    assert "as 1 more, is due, and this process cannot run it" in said[0].message
+    await cluster.advance(100)
+    assert caplog.text.count("cannot run") == 1
+
+
 async def test_it_comes_back_by_itself_when_the_code_can_load_it_and_its_fires_are_accounted_for(
     cluster, clock, deployed
 ):
@@ -275,7 +291,7 @@ def fails_in(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
     return without
 
 
-async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cluster, deployed, fails_in):
+async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cluster, deployed, fails_in, caplog):
     old, new = await cluster.start(), await cluster.start()
     fails_in.add(old.scheduler.scheduler)
     await add_report(new)
@@ -286,6 +302,7 @@ async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cl
     assert stored(cluster) == (False, True)
     assert (await new.job("report"))["state"] == "scheduled"
     assert set(await new.outcomes("report")) == {"succeeded"}
+    assert "cannot run" not in caplog.text
     assert [action for (action,) in cluster.query("SELECT action FROM {p}changes")] == ["add"] * 3
 
 
