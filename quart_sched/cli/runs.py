@@ -27,10 +27,15 @@ _LOOKS = (0.05, 1.0)
 @click.argument("job_id", metavar="[ID]", required=False)
 @click.option("--outcome", type=click.Choice((*OUTCOMES, *STATES)), help="Only the runs with this outcome or state.")
 @click.option("--limit", type=click.IntRange(1, LONGEST_PAGE), default=20, show_default=True, help="How many.")
+@click.option("--details", is_flag=True, help="With the traceback and the log lines of each run.")
 @on_scheduler
-async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outcome: str | None, limit: int) -> None:
+async def list_runs(
+    backend: Backend, *, as_json: bool, job_id: str | None, outcome: str | None, limit: int, details: bool
+) -> None:
     """List what runs and what has run, of one job or of all, newest first."""
     found = await backend.runs(job_id, outcome, limit)
+    if details:
+        found = found | {"items": [await backend.record(run["run_id"]) for run in found["items"]]}
     if as_json:
         tables.echo_json(found)
         return
@@ -41,7 +46,8 @@ async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outc
         )
         for run in found["items"]
     ]  # fmt: skip
-    tables.table(("SCHEDULED", "JOB", "OUTCOME", "TOOK", "CAUSE", "RUN", "ERROR"), rows)
+    below = [_output(run) for run in found["items"]] if details else []
+    tables.table(("SCHEDULED", "JOB", "OUTCOME", "TOOK", "CAUSE", "RUN", "ERROR"), rows, below)
 
 
 @click.command("run")
@@ -119,6 +125,12 @@ def _spinner(text: str) -> Iterator[Iterator[None]]:
     finally:
         if shows:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _output(record: Wire) -> str:
+    """Return what stands below a run: its traceback, and what it logged."""
+    log = record["log"] and f"Log:\n{record['log']}"
+    return "\n".join(filter(None, (record["traceback"], log)))
 
 
 def _error(run: Wire) -> str:

@@ -47,6 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         ("next", "long", "--count", "400"),
         ("runs",),
         ("runs", "fails"),
+        ("runs", "fails", "--details"),
         ("runs", "answer", "--outcome", "succeeded", "--limit", "1"),
     ],
     ids=" ".join,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -31,6 +32,7 @@ async def job(*args: Any) -> str:
 
 
 def fails() -> None:
+    logging.getLogger("jobs").warning("about to fail")
     raise ValueError("no")
 
 
@@ -245,6 +247,19 @@ def test_a_run_that_fails_ends_with_1(run):
     assert result.exit_code == 1
     assert "of job b: failed in " in result.stdout
     assert result.stdout.endswith("\nValueError: no\n")
+
+
+def test_the_details_of_runs_are_their_tracebacks_and_log_lines(run):
+    record = json.loads(run("run", "b", "--json").stdout)
+    run("run", "a")
+    succeeded, failed = data(run("runs", "--details", "--json"))["items"]
+    assert failed == record
+    assert (succeeded["traceback"], "about to fail" in failed["log"]) == (None, True)
+    printed = run("runs", "--details").stdout
+    assert '\n    File "' in printed
+    assert "\n  ValueError: no\n" in printed
+    assert "about to fail" in printed.partition("\n  Log:\n")[2]
+    assert "Traceback" not in run("runs").stdout
 
 
 def test_a_run_that_is_not_waited_for_any_longer_is_cancelled(run):
