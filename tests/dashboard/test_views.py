@@ -489,6 +489,27 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         assert await scheduler.aio.get_job("odd") is None
 
 
+async def test_removing_is_not_offered_where_the_code_declares_the_job(scheduler, serve, app, tmp_path):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    scheduler.add_job("declared", site.count, trigger="cron", hour=3)
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.add_job("added", site.count, trigger="cron", hour=3)
+        assert "a-remove" in await text(await client.get(f"{UI}/job?id=added"))
+        page = await text(await client.get(f"{UI}/job?id=declared"))
+        assert "a-remove" not in page
+        assert "take it out of the code" in page
+        refused = await client.post(f"{UI}/job/remove", form={"id": "declared"})
+        assert (refused.status_code, "declared in the code" in await text(refused)) == (409, True)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        both = await client.post(f"{UI}/jobs/bulk", data="action=remove&id=added&id=declared", headers=form)
+        confirm = await text(both)
+        assert re.findall('name="id" value="(.*?)"', confirm) == ["added"]
+        assert "stay until they are taken out of it: <code>declared</code>" in confirm
+        none = await client.post(f"{UI}/jobs/bulk", form={"action": "remove", "id": "declared"})
+        assert none.status_code == 303
+        assert "declared in the code" in await text(await client.get(none.location))
+
+
 async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path, monkeypatch):
     app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
     async with serve(scheduler, app) as client:

@@ -113,6 +113,7 @@ class JobLoader:
         job.last_fire = None if row.last_us is None else moment(row.last_us, zone)
         job.version, job.incarnation, job.source = row.version, row.incarnation, row.source
         job.modified = bool(row.modified)
+        job.declared = row.source == "declared" and row.orphan_us is None
         pruned = row.orphan_us is not None and row.next_us is None
         job.paused_by = row.paused_by if row.paused_us is not None else "prune" if pruned else None
         if row.broken_us is not None:
