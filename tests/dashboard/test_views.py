@@ -173,6 +173,26 @@ async def test_removing_in_bulk_needs_the_right_to_remove(client, scheduler):
     assert await scheduler.aio.get_job("job") is None
 
 
+async def test_an_action_on_several_jobs_leads_back_to_the_list_as_it_was_searched(client, scheduler):
+    query = "search=jo%26b&state=paused&sort=name&descending=1"
+    page = await text(await client.get(f"{UI}/jobs?{query}"))
+    bulk = page.partition('id="bulk"')[2].partition("</form>")[0]
+    kept = re.findall('type="hidden" name="(.*?)" value="(.*?)"', bulk)
+    assert kept == [("search", "jo&amp;b"), ("state", "paused"), ("sort", "name"), ("descending", "1")]
+    for form in ({}, {"id": "job"}, {"id": "job", "confirmed": "1"}):
+        sent = {"action": "pause", "search": "jo&b", "state": "paused", "sort": "name", "descending": "1"} | form
+        answer = await client.post(f"{UI}/jobs/bulk", form=sent)
+        if answer.status_code == 200:
+            assert [*re.findall('name="(search|state|sort|descending)"', await text(answer))] == [
+                name for name, _ in kept
+            ]
+        else:
+            assert answer.location == f"{UI}/jobs?{query}"
+    assert (await scheduler.aio.get_job("job")).next_run_time is None
+    hostile = {"action": "pause", "id": "job", "confirmed": "1", "search": "//evil.example/\r\nX: y", "next": "//evil"}
+    assert (await client.post(f"{UI}/jobs/bulk", form=hostile)).location.startswith(f"{UI}/jobs?search=//evil")
+
+
 async def test_changes_from_another_origin_are_refused(client, scheduler):
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
         response = await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=headers)

@@ -65,15 +65,17 @@ async def remove(visit: Visit) -> Response:
 
 
 async def bulk(visit: Visit) -> Response:
-    """Do the same to several jobs, once that has been confirmed; tell how many it worked for."""
+    """Do the same to several jobs, once that has been confirmed; tell how many it worked for, in the list as it was."""
     form = await request.form
+    filters = {key: form.get(key, "") for key in jobs.FILTERS}
+    back = visit.url("jobs", **filters)
     action, ids = form.get("action", ""), list(dict.fromkeys(form.getlist("id")))
     if action not in BULK:
         raise InvalidDefinition("action", f"is {action!r}; expected one of {', '.join(BULK)}")
     if action == "remove":
         security.check_right("admin")
     if not ids:
-        return visit.redirect(visit.url("jobs"), Flash("flash.none_chosen", {}, failed=True))
+        return visit.redirect(back, Flash("flash.none_chosen", {}, failed=True))
     if len(ids) > _MOST:
         raise InvalidDefinition("id", f"is given {len(ids)} times; expected at most {_MOST} jobs at once")
     if form.get("confirmed") != "1":
@@ -81,8 +83,8 @@ async def bulk(visit: Visit) -> Response:
         chosen = [job_id for job_id in ids if job_id not in kept]
         if not chosen:
             failure = visit.wrong(str(DeclaredJob(kept[0])))[0]
-            return visit.redirect(visit.url("jobs"), Flash("flash.failed", {"message": failure}, failed=True))
-        return await visit.page("confirm.html", action=action, ids=chosen, kept=kept, single=False)
+            return visit.redirect(back, Flash("flash.failed", {"message": failure}, failed=True))
+        return await visit.page("confirm.html", action=action, ids=chosen, kept=kept, filters=filters, single=False)
     aio = visit.front.aio
     verbs: dict[str, Callable[[str], Awaitable[Any]]] = {
         "pause": aio.pause_job,
@@ -102,7 +104,7 @@ async def bulk(visit: Visit) -> Response:
     if failures:
         shown = "; ".join(failures[:3]) + ("; …" if len(failures) > 3 else "")
         told = Flash("flash.bulk_failed", {"count": done, "failed": len(failures), "message": shown}, failed=True)
-    return visit.redirect(visit.url("jobs"), told)
+    return visit.redirect(back, told)
 
 
 async def _declared(visit: Visit, ids: list[str]) -> list[str]:
