@@ -76,16 +76,20 @@ async def run(
             return
         with _spinner(f"{job_id} runs") as turn:
             record = await follow(backend, run_id, wait, turn)
+    ended_in_time = record["final"]
+    if not ended_in_time and backend.ends_runs:
+        record = await backend.record(record["run_id"])  # it was cancelled meanwhile
     if as_json:
         tables.echo_json(record)
     else:
-        ended = record["outcome"] if record["final"] else f"{record['outcome']}, and has not ended after {wait:g} s"
+        late = "as" if record["outcome"] == "cancelled" else "and"
+        ended = record["outcome"] if ended_in_time else f"{record['outcome']}, {late} it had not ended after {wait:g} s"
         took = f" in {tables.duration(record['duration'])}" if record["duration"] is not None else ""
         tables.echo(line(f"Run {record['run_id']} of job {job_id}: {ended}{took}"))
         if error := _error(record):
             tables.echo(line(error))
     if record["outcome"] != "succeeded":
-        raise click.exceptions.Exit(1 if record["final"] else UNFINISHED)
+        raise click.exceptions.Exit(1 if ended_in_time else UNFINISHED)
 
 
 async def follow(backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None) -> Wire:

@@ -132,6 +132,7 @@ def test_a_broken_job_is_told(run, store):
     result = run("next", "a")
     assert result.exit_code == 1
     assert "no_such_module" in result.stderr
+    assert result.stdout == ""
 
 
 # Changes
@@ -265,9 +266,17 @@ def test_the_details_of_runs_are_their_tracebacks_and_log_lines(run):
 def test_a_run_that_is_not_waited_for_any_longer_is_cancelled(run):
     result = run("run", "endless", "--wait", "0.2")
     assert result.exit_code == 3
-    assert "running, and has not ended after 0.2 s" in result.stdout
+    assert "of job endless: cancelled, as it had not ended after 0.2 s" in result.stdout
     [record] = data(run("runs", "endless", "--json"))["items"]
     assert record["outcome"] == "cancelled"
+    as_json = run("run", "endless", "--wait", "0.2", "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["outcome"]) == (3, "cancelled")
+
+
+def test_a_run_in_memory_that_is_not_waited_for_any_longer_is_cancelled(memory):
+    result = memory("run", "endless", "--wait", "0.2")
+    assert result.exit_code == 3
+    assert "of job endless: cancelled, as it had not ended after 0.2 s" in result.stdout
 
 
 def test_a_run_is_followed_through_its_retries():
