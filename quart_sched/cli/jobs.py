@@ -63,7 +63,8 @@ async def next_fires(backend: Backend, *, as_json: bool, job_id: str, count: int
         (tables.when(fire["at"]), fire["clock_change"]["description"] if fire["clock_change"] else "")
         for fire in found["items"]
     ]
-    tables.table(("FIRE", "CLOCK CHANGE"), rows)
+    if rows or not found["reason"]:
+        tables.table(("FIRE", "CLOCK CHANGE"), rows)
     if found["reason"]:
         raise click.ClickException(line(found["reason"]))
 

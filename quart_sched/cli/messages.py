@@ -50,4 +50,9 @@ def has_terminal() -> bool:
 
 def line(text: str) -> str:
     """Return `text` in one line, and without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+    return plain(" ".join(text.split()))
+
+
+def plain(text: str) -> str:
+    """Return a line with its indentation, and without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text.expandtabs())

@@ -27,10 +27,15 @@ _LOOKS = (0.05, 1.0)
 @click.argument("job_id", metavar="[ID]", required=False)
 @click.option("--outcome", type=click.Choice((*OUTCOMES, *STATES)), help="Only the runs with this outcome or state.")
 @click.option("--limit", type=click.IntRange(1, LONGEST_PAGE), default=20, show_default=True, help="How many.")
+@click.option("--details", is_flag=True, help="With the traceback and the log lines of each run.")
 @on_scheduler
-async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outcome: str | None, limit: int) -> None:
+async def list_runs(
+    backend: Backend, *, as_json: bool, job_id: str | None, outcome: str | None, limit: int, details: bool
+) -> None:
     """List what runs and what has run, of one job or of all, newest first."""
     found = await backend.runs(job_id, outcome, limit)
+    if details:
+        found = found | {"items": [await backend.record(run["run_id"]) for run in found["items"]]}
     if as_json:
         tables.echo_json(found)
         return
@@ -41,7 +46,8 @@ async def list_runs(backend: Backend, *, as_json: bool, job_id: str | None, outc
         )
         for run in found["items"]
     ]  # fmt: skip
-    tables.table(("SCHEDULED", "JOB", "OUTCOME", "TOOK", "CAUSE", "RUN", "ERROR"), rows)
+    below = [_output(run) for run in found["items"]] if details else []
+    tables.table(("SCHEDULED", "JOB", "OUTCOME", "TOOK", "CAUSE", "RUN", "ERROR"), rows, below)
 
 
 @click.command("run")
@@ -70,16 +76,20 @@ async def run(
             return
         with _spinner(f"{job_id} runs") as turn:
             record = await follow(backend, run_id, wait, turn)
+    ended_in_time = record["final"]
+    if not ended_in_time and backend.ends_runs:
+        record = await backend.record(record["run_id"])  # it was cancelled meanwhile
     if as_json:
         tables.echo_json(record)
     else:
-        ended = record["outcome"] if record["final"] else f"{record['outcome']}, and has not ended after {wait:g} s"
+        late = "as" if record["outcome"] == "cancelled" else "and"
+        ended = record["outcome"] if ended_in_time else f"{record['outcome']}, {late} it had not ended after {wait:g} s"
         took = f" in {tables.duration(record['duration'])}" if record["duration"] is not None else ""
         tables.echo(line(f"Run {record['run_id']} of job {job_id}: {ended}{took}"))
         if error := _error(record):
             tables.echo(line(error))
     if record["outcome"] != "succeeded":
-        raise click.exceptions.Exit(1 if record["final"] else UNFINISHED)
+        raise click.exceptions.Exit(1 if ended_in_time else UNFINISHED)
 
 
 async def follow(backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None) -> Wire:
@@ -119,6 +129,12 @@ def _spinner(text: str) -> Iterator[Iterator[None]]:
     finally:
         if shows:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _output(record: Wire) -> str:
+    """Return what stands below a run: its traceback, and what it logged."""
+    log = record["log"] and f"Log:\n{record['log']}"
+    return "\n".join(filter(None, (record["traceback"], log)))
 
 
 def _error(run: Wire) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..engine.clock import Clock
-from .messages import line
+from .messages import line, plain
 
 _clock = Clock()
 _GAP = 2
@@ -44,16 +44,22 @@ def echo_json(data: Any) -> None:
     echo(text if plain else json.dumps(data, indent=2))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their heads, no wider than the terminal, if it is one; the widest columns give way."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], below: Sequence[str] = ()) -> None:
+    """Print rows under their heads, no wider than the terminal, if it is one; the widest columns give way.
+
+    `below` are texts of any number of lines, one for each row, to stand below it.
+    """
     lines = [tuple(head), *(tuple(map(line, row)) for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     room = shutil.get_terminal_size((_UNBOUND, 24)).columns - _GAP * (len(widths) - 1)
     while sum(widths) > room and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
-    for row in lines:
+    texts = ("", *(below or [""] * len(lines)))
+    for row, more in zip(lines, texts, strict=False):
         cells = (_cell(text, width) for text, width in zip(row, widths, strict=True))
         echo((" " * _GAP).join(cells).rstrip())
+        for each in more.splitlines():
+            echo(f"{' ' * _GAP}{plain(each)}".rstrip())
 
 
 def facts(items: Iterable[tuple[str, str]]) -> None:

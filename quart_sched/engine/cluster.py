@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 MEND_INTERVAL = 30.0
 """Seconds between attempts at loading what could not be loaded."""
+_OTHERS_TURN = 2.0
+"""Poll intervals for which a due job that this process cannot load is left to the others without a word."""
 _LONGEST_BACKOFF = 5.0
 """Seconds between attempts while the database is away: what comes due meanwhile is waiting for it."""
 _BUSY_WAIT = 0.015
@@ -83,6 +85,9 @@ class ClusterPump:
         self._fresh = True
         """Whether what is broken has not been tried yet with this process's code."""
         self._look_at = self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
+        self._report_at = float("-inf")
+        self._reported: set[str] = set()
+        """Why due jobs were left to other processes, as far as that was said."""
         self._housekeeping: asyncio.Task[None] | None = None
         self._pulse: Pulse | None = None
         self._failures = Failures(slot)
@@ -292,6 +297,8 @@ class ClusterPump:
             self._scheduler.live.hear_store(self.slot.alias, listening=poll.listening, followed=followed)
             if self._members != poll.members:
                 await self._meet(poll.members)
+            if now >= self._report_at and self._rounds.limit() > 0:
+                await self._report_unclaimed()
         wait = self._look_at - self._scheduler.clock.monotonic()
         if self._rounds.next_due is not None and self._rounds.limit() > 0:
             wait = min(wait, (self._rounds.next_due - self._rounds.now()) / 1e6)
@@ -363,6 +370,16 @@ class ClusterPump:
         self._fresh = False
         for job_id, reason in marked:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
+
+    async def _report_unclaimed(self) -> None:
+        """Say once for each reason why jobs that are due do not run here, where no other process took them either."""
+        self._report_at = self._scheduler.clock.monotonic() + self._scheduler.poll_interval
+        before = self._rounds.now() - int(_OTHERS_TURN * self._scheduler.poll_interval * 1e6)
+        for reason, (job_id, *more) in (await self._call(partial(self._store.mending.unclaimed, before))).items():
+            if reason not in self._reported:
+                self._reported.add(reason)
+                text = 'Job "%s"%s is due, and this process cannot run it: %s. It is left to processes that can'
+                log.error(text, job_id, f", as {len(more)} more," if more else "", reason, extra={"job_id": job_id})
 
     async def _keep_house(self) -> None:
         try:

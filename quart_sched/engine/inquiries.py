@@ -15,6 +15,7 @@ from ..model.explanation import Explanation
 from ..model.inquiry import Evidence
 from ..model.runs import LONGEST_PAGE, RunPage, RunQuery, RunRecord
 from ..model.schedules import zone_of
+from ..model.unrestorable import as_stored
 from .computing import Computing
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ async def explain(scheduler: Scheduler, computing: Computing, job_id: str, at: d
     """Carry out `scheduler.aio.explain`."""
     asked = explanation.parse_at(at, scheduler.clock.now())
     job = await scheduler.call(partial(scheduler.catalogue.get, job_id))
-    trigger = None if job is None else job.trigger
+    trigger = None if job is None else as_stored(job.trigger)
     if trigger is None:
         trigger = await scheduler.call(partial(scheduler.ledger.last_trigger, job_id))
     zone = zone_of(trigger) or scheduler.timezone

@@ -16,6 +16,7 @@ from cronsim import CronSim
 
 from .crontab import CrontabTrigger
 from .triggers import CalendarInterval, Combined, Custom, Date, Interval, TriggerSpec, spec_of, zone_name
+from .unrestorable import as_stored
 
 MAX_DESCRIPTION = 500
 """Characters of the longest description."""
@@ -34,6 +35,7 @@ def describe(trigger: BaseTrigger, spec: TriggerSpec | None = None) -> str:
     `spec` is what `spec_of` makes of it, where that is at hand.
     """
     try:
+        trigger = as_stored(trigger)
         text = _describe(trigger, spec_of(trigger) if spec is None else spec)
     except Exception:
         # The user's own class, or values that no parser of ours has seen; the job must be shown all the same.

@@ -45,6 +45,7 @@ class ScheduledJob(Job):
 
     __slots__ = (
         "broken",
+        "declared",
         "incarnation",
         "last_fire",
         "modified",
@@ -58,6 +59,8 @@ class ScheduledJob(Job):
 
     broken: str | None
     """Why no process can run the job; None for a job in order."""
+    declared: bool
+    """Whether the code declares the job in a store that is shared, so that it cannot be removed for good."""
     incarnation: str
     """Tells the job from an earlier one of the same id."""
     last_fire: datetime | None
@@ -80,7 +83,7 @@ class ScheduledJob(Job):
         job: ScheduledJob = super().__new__(cls)
         job.broken, job.last_fire, job.paused_by, job.overridden = None, None, None, None
         job.incarnation, job.source, job.version = "", "added", 0
-        job.modified, job.policy, job.text = False, DEFAULT, None
+        job.declared, job.modified, job.policy, job.text = False, False, DEFAULT, None
         return job
 
     def _modify(self, **changes: Any) -> None:

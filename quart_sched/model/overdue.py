@@ -29,8 +29,14 @@ class Overdue:
     jobstore: str = "default"
 
     def __str__(self) -> str:
-        last = "no success is known" if self.last_success is None else f"last success at {self.last_success}"
-        return f'Job "{self.job_id}" is overdue: its fire at {self.expected_at} has not led to a success; {last}'
+        success = self.last_success
+        last = "no success is known" if success is None else f"last success at {_to_second(success)}"
+        fire = _to_second(self.expected_at)
+        return f'Job "{self.job_id}" is overdue: its fire at {fire} has not led to a success; {last}'
+
+
+def _to_second(moment: datetime) -> str:
+    return moment.isoformat(" ", "seconds")
 
 
 def told(late: Sequence[Overdue]) -> list[str]:

@@ -26,6 +26,7 @@ from .jobs import UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
 from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of, zone_name
+from .unrestorable import Unrestorable
 
 MAX_ID = 191
 """Characters of the longest id, bounded by what MySQL's indexes hold."""
@@ -169,8 +170,8 @@ def _built(state: Mapping[str, Any]) -> BaseTrigger:
     return parse_trigger(state["trigger"], where="trigger.").build(UTC, EPOCH)
 
 
-def sketch(job_id: str, text: str, scheduler: Any, *, trigger: BaseTrigger) -> ScheduledJob:
-    """Return what can be shown of a job that `load` refuses, with `trigger` in the place of its own."""
+def sketch(job_id: str, text: str, scheduler: Any, reason: str) -> ScheduledJob:
+    """Return what can be shown of a job that `load` refuses for this `reason`; its trigger never fires."""
     try:
         state = json.loads(text)
     except (ValueError, RecursionError):
@@ -179,7 +180,11 @@ def sketch(job_id: str, text: str, scheduler: Any, *, trigger: BaseTrigger) -> S
     known = {key: stored[key] for key in _TYPES if isinstance(stored.get(key, UNSET), _TYPES[key])}
     blank: dict[str, Any] = {"name": job_id, "func": None, "args": [], "kwargs": {}, "executor": "default"}
     blank |= {"misfire_grace_time": 1, "coalesce": True, "max_instances": 1}
-    job = _assembled(job_id, blank | known, scheduler, known.get("func"), trigger, _decode_or_leave)
+    trigger = None
+    with suppress(InvalidDefinition):
+        trigger = _built(known) if "trigger" in known else None
+    stand_in = Unrestorable(reason, trigger)
+    job = _assembled(job_id, blank | known, scheduler, known.get("func"), stand_in, _decode_or_leave)
     for key in PARSERS:
         with suppress(InvalidDefinition):
             job.policy = replace(job.policy, **{key: PARSERS[key](key, stored.get(key, getattr(DEFAULT, key)))})

@@ -25,6 +25,7 @@ from ..errors import InvalidDefinition
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
 from .planning import first_fire
+from .unrestorable import Unrestorable
 
 CRON_FIELDS = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
 INTERVAL_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
@@ -339,6 +340,8 @@ def spec_of(trigger: BaseTrigger) -> TriggerSpec:
     if kind in (AndTrigger, BoundedAndTrigger, OrTrigger, EarliestOrTrigger):
         combined = Or if issubclass(kind, OrTrigger) else And
         return combined(tuple(spec_of(part) for part in trigger.triggers), trigger.jitter)
+    if kind is Unrestorable and trigger.stored is not None:
+        return spec_of(trigger.stored)
     return Custom(trigger)
 
 

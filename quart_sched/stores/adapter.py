@@ -6,7 +6,6 @@ import inspect
 import logging
 import pickle
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.job import Job
@@ -18,6 +17,7 @@ from apscheduler.util import maybe_ref
 
 from ..errors import ConfigError, InvalidDefinition
 from ..model.policies import Policy, policy_of
+from ..model.unrestorable import Unrestorable
 from .memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -28,21 +28,6 @@ log = logging.getLogger("quart_sched")
 _SQL_OPTIONS = ("url", "table_prefix", "create_tables", "engine_options")
 _PICKLING = "apscheduler.jobstores.sqlalchemy:SQLAlchemyJobStore"
 _PICKLING_OPTIONS = ("engine", "metadata", "pickle_protocol", "tablename", "tableschema")
-
-
-class Unrestorable(BaseTrigger):
-    """Stands in for the trigger of a job that its store could not restore; `reason` says why."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> None:
-        """Never fires."""
-
-    def __str__(self) -> str:
-        return "unknown"
 
 
 def make_store(key: str, entry: Any) -> BaseJobStore:
@@ -142,7 +127,8 @@ def _placeholder(store: BaseJobStore, job_state: Any, reason: str) -> Job:
     job.name = known.get("name") or job.id
     job.func = job.func_ref = known.get("func")
     job.args, job.kwargs = known.get("args", ()), known.get("kwargs", {})
-    job.trigger = Unrestorable(reason)
+    stored = known.get("trigger")
+    job.trigger = Unrestorable(reason, stored if isinstance(stored, BaseTrigger) else None)
     job.executor = known.get("executor", "default")
     job.misfire_grace_time, job.coalesce, job.max_instances = 1, True, 1
     job.next_run_time = known.get("next_run_time")

@@ -47,6 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         ("next", "long", "--count", "400"),
         ("runs",),
         ("runs", "fails"),
+        ("runs", "fails", "--details"),
         ("runs", "answer", "--outcome", "succeeded", "--limit", "1"),
     ],
     ids=" ".join,
@@ -95,7 +96,7 @@ def test_a_run_gives_the_same_record_either_way(served):
 def test_a_run_goes_on_there_when_nobody_waits_for_it_any_more(served):
     status, out, _ = served.folder.quart("run", "long", "--wait", "0.2", "--url", served.url)
     assert status == 3
-    assert "has not ended after 0.2 s" in out
+    assert "running, and it had not ended after 0.2 s" in out
     until(lambda: served.folder.notes("end"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -31,6 +32,7 @@ async def job(*args: Any) -> str:
 
 
 def fails() -> None:
+    logging.getLogger("jobs").warning("about to fail")
     raise ValueError("no")
 
 
@@ -124,10 +126,13 @@ def test_a_broken_job_is_told(run, store):
         definition = connection.execute("SELECT definition FROM qs_jobs WHERE id = 'a'").fetchone()[0]
         gone = definition.replace(f"{__name__}:job", "no_such_module:job")
         connection.execute("UPDATE qs_jobs SET definition = ?, func = 'no_such_module:job' WHERE id = 'a'", (gone,))
-    assert data(run("list", "--state", "broken", "--json"))[0]["id"] == "a"
+    trigger = data(run("show", "b", "--json"))["trigger_description"]
+    [broken] = data(run("list", "--state", "broken", "--json"))
+    assert (broken["id"], broken["trigger_description"]) == ("a", trigger)
     result = run("next", "a")
     assert result.exit_code == 1
     assert "no_such_module" in result.stderr
+    assert result.stdout == ""
 
 
 # Changes
@@ -245,12 +250,33 @@ def test_a_run_that_fails_ends_with_1(run):
     assert result.stdout.endswith("\nValueError: no\n")
 
 
+def test_the_details_of_runs_are_their_tracebacks_and_log_lines(run):
+    record = json.loads(run("run", "b", "--json").stdout)
+    run("run", "a")
+    succeeded, failed = data(run("runs", "--details", "--json"))["items"]
+    assert failed == record
+    assert (succeeded["traceback"], "about to fail" in failed["log"]) == (None, True)
+    printed = run("runs", "--details").stdout
+    assert '\n    File "' in printed
+    assert "\n  ValueError: no\n" in printed
+    assert "about to fail" in printed.partition("\n  Log:\n")[2]
+    assert "Traceback" not in run("runs").stdout
+
+
 def test_a_run_that_is_not_waited_for_any_longer_is_cancelled(run):
     result = run("run", "endless", "--wait", "0.2")
     assert result.exit_code == 3
-    assert "running, and has not ended after 0.2 s" in result.stdout
+    assert "of job endless: cancelled, as it had not ended after 0.2 s" in result.stdout
     [record] = data(run("runs", "endless", "--json"))["items"]
     assert record["outcome"] == "cancelled"
+    as_json = run("run", "endless", "--wait", "0.2", "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["outcome"]) == (3, "cancelled")
+
+
+def test_a_run_in_memory_that_is_not_waited_for_any_longer_is_cancelled(memory):
+    result = memory("run", "endless", "--wait", "0.2")
+    assert result.exit_code == 3
+    assert "of job endless: cancelled, as it had not ended after 0.2 s" in result.stdout
 
 
 def test_a_run_is_followed_through_its_retries():

@@ -28,6 +28,12 @@ def test_columns_are_aligned(printed):
     assert printed() == ["JOB     STATE", "a       paused", "longer  broken"]
 
 
+def test_below_a_row_stand_lines_with_their_indentation(printed):
+    tables.table(("JOB", "STATE"), [("a", "failed"), ("b", "failed")], ["one\n  two\x1b[31m\n\tthree", ""])
+    expected = ["a    failed", "  one", "    two\N{REPLACEMENT CHARACTER}[31m", " " * 10 + "three", "b    failed"]
+    assert printed()[1:] == expected
+
+
 def test_wide_characters_take_two_columns_and_combining_ones_none(printed):
     tables.table(("JOB", "STATE"), [("日本", "paused"), ("e\u0301", "paused"), ("four", "paused")])
     assert printed()[1:] == ["日本  paused", "e\u0301     paused", "four  paused"]

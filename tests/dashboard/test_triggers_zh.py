@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.trigger_parser import parse_trigger
+from quart_sched.model.unrestorable import Unrestorable
 from quart_sched.web.dashboard.words.triggers_zh import describe
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -58,6 +59,7 @@ def words(**wire: Any) -> str | None:
 )  # fmt: skip
 def test_a_trigger_in_chinese(wire: dict[str, Any], text: str) -> None:
     assert words(**wire) == text
+    assert describe(Unrestorable("gone", parse_trigger(wire).build(UTC, NOW))) == text
 
 
 def test_a_trigger_of_the_users_own_has_no_words() -> None:

@@ -173,6 +173,26 @@ async def test_removing_in_bulk_needs_the_right_to_remove(client, scheduler):
     assert await scheduler.aio.get_job("job") is None
 
 
+async def test_an_action_on_several_jobs_leads_back_to_the_list_as_it_was_searched(client, scheduler):
+    query = "search=jo%26b&state=paused&sort=name&descending=1"
+    page = await text(await client.get(f"{UI}/jobs?{query}"))
+    bulk = page.partition('id="bulk"')[2].partition("</form>")[0]
+    kept = re.findall('type="hidden" name="(.*?)" value="(.*?)"', bulk)
+    assert kept == [("search", "jo&amp;b"), ("state", "paused"), ("sort", "name"), ("descending", "1")]
+    for form in ({}, {"id": "job"}, {"id": "job", "confirmed": "1"}):
+        sent = {"action": "pause", "search": "jo&b", "state": "paused", "sort": "name", "descending": "1"} | form
+        answer = await client.post(f"{UI}/jobs/bulk", form=sent)
+        if answer.status_code == 200:
+            assert [*re.findall('name="(search|state|sort|descending)"', await text(answer))] == [
+                name for name, _ in kept
+            ]
+        else:
+            assert answer.location == f"{UI}/jobs?{query}"
+    assert (await scheduler.aio.get_job("job")).next_run_time is None
+    hostile = {"action": "pause", "id": "job", "confirmed": "1", "search": "//evil.example/\r\nX: y", "next": "//evil"}
+    assert (await client.post(f"{UI}/jobs/bulk", form=hostile)).location.startswith(f"{UI}/jobs?search=//evil")
+
+
 async def test_changes_from_another_origin_are_refused(client, scheduler):
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
         response = await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=headers)
@@ -487,6 +507,27 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         assert (await client.get(f"{UI}/job/edit?id=odd")).status_code == 200
         assert (await client.post(f"{UI}/job/remove", form={"id": "odd", "confirmed": "1"})).status_code == 303
         assert await scheduler.aio.get_job("odd") is None
+
+
+async def test_removing_is_not_offered_where_the_code_declares_the_job(scheduler, serve, app, tmp_path):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    scheduler.add_job("declared", site.count, trigger="cron", hour=3)
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.add_job("added", site.count, trigger="cron", hour=3)
+        assert "a-remove" in await text(await client.get(f"{UI}/job?id=added"))
+        page = await text(await client.get(f"{UI}/job?id=declared"))
+        assert "a-remove" not in page
+        assert "take it out of the code" in page
+        refused = await client.post(f"{UI}/job/remove", form={"id": "declared"})
+        assert (refused.status_code, "declared in the code" in await text(refused)) == (409, True)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        both = await client.post(f"{UI}/jobs/bulk", data="action=remove&id=added&id=declared", headers=form)
+        confirm = await text(both)
+        assert re.findall('name="id" value="(.*?)"', confirm) == ["added"]
+        assert "stay until they are taken out of it: <code>declared</code>" in confirm
+        none = await client.post(f"{UI}/jobs/bulk", form={"action": "remove", "id": "declared"})
+        assert none.status_code == 303
+        assert "declared in the code" in await text(await client.get(none.location))
 
 
 async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path, monkeypatch):

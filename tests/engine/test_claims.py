@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from quart_sched import Scheduler
 from quart_sched.engine.claims import claim
 from quart_sched.model import planning
-from quart_sched.stores.adapter import Unrestorable
+from quart_sched.model.unrestorable import Unrestorable
 from quart_sched.stores.memory import MemoryStore
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -188,7 +188,7 @@ def test_the_reason_says_what_the_trigger_raised() -> None:
 
 
 def test_what_cannot_be_restored_is_reported_and_left_in_the_store_as_it_is() -> None:
-    lost, good = make(Unrestorable("LookupError: gone"), NOW, id="lost"), make(every(10), NOW, id="good")
+    lost, good = make(Unrestorable("LookupError: gone", every(10)), NOW, id="lost"), make(every(10), NOW, id="good")
     store = stored(lost, good)
     outcome = claim(store, [lost, good], NOW, 100, {"default"}, 1)
     assert outcome.broken == [(lost, "LookupError: gone")]

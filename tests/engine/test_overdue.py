@@ -74,6 +74,13 @@ def heard(scheduler: APScheduler) -> list[Overdue]:
 # What is overdue
 
 
+def test_its_sentence_has_times_to_the_second() -> None:
+    moment = START.replace(microsecond=123456)
+    told = 'Job "job" is overdue: its fire at 2026-03-02 12:00:00+00:00 has not led to a success; '
+    assert str(Overdue("job", moment, moment)) == told + "no success is known"
+    assert str(Overdue("job", moment, moment, moment)) == told + "last success at 2026-03-02 12:00:00+00:00"
+
+
 def test_the_time_that_a_job_has_is_its_own_or_the_grace_beyond_what_a_run_takes():
     assert allowance(Policy(), 60, None) == timedelta(seconds=60)
     assert allowance(Policy(), 60, 5.0) == timedelta(seconds=65)

@@ -586,21 +586,23 @@ def test_whatever_stands_in_the_store_loads_or_says_why_and_can_be_shown(data: d
     text = changed(**data)
     with contextlib.suppress(InvalidDefinition):
         state.load("job", text, SCHEDULER)
-    job = state.sketch("job", text, SCHEDULER, trigger=Custom())
+    job = state.sketch("job", text, SCHEDULER, "why")
     job.broken = "why"
     job._jobstore_alias = "default"
     assert json.dumps(to_wire(job))
 
 
 def test_a_job_that_cannot_be_loaded_is_shown_as_far_as_it_is_known() -> None:
-    trigger = Custom()
     text = changed(func="gone:work", name="a name", args=[{"$date": "2026-01-01"}, {"$new": 1}], colour=5, coalesce=0)
-    job = state.sketch("job", text, SCHEDULER, trigger=trigger)
-    assert (job.id, job.name, job.func_ref, job.trigger) == ("job", "a name", "gone:work", trigger)
+    job = state.sketch("job", text, SCHEDULER, "why")
+    assert (job.id, job.name, job.func_ref) == ("job", "a name", "gone:work")
+    assert spec_of(job.trigger) == spec_of(make().trigger)
+    assert job.trigger.get_next_fire_time(None, datetime.now(UTC)) is None
     assert (job.args, job.coalesce, job.policy.on_crash) == ((date(2026, 1, 1), {"$new": 1}), True, "lost")
     for nothing in ("", "[]", "{}"):
-        job = state.sketch("job", nothing, SCHEDULER, trigger=trigger)
+        job = state.sketch("job", nothing, SCHEDULER, "why")
         assert (job.id, job.name, job.func_ref, job.args, job.kwargs) == ("job", "job", None, (), {})
+        assert str(job.trigger) == "unknown"
 
 
 # Declarations

@@ -22,6 +22,7 @@ from quart import Quart
 from quart_sched import APScheduler, Scheduler
 from quart_sched.errors import ConfigError, InvalidDefinition, StoreUnavailable
 from quart_sched.model.jobs import state_of
+from quart_sched.model.triggers import spec_of
 from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_store, unrestorable_reason
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.slot import Slot
@@ -262,7 +263,7 @@ def test_a_placeholder_keeps_what_is_known_and_never_fires(restoring, caplog):
     assert (job._jobstore_alias, job.executor) == ("second", "default")
     assert "LookupError" in (unrestorable_reason(job) or "")
     assert job.trigger.get_next_fire_time(None, due) is None
-    assert str(job.trigger) == "unknown"
+    assert spec_of(job.trigger) == spec_of(job_of(tick).trigger)
     assert state_of(job, unrestorable_reason(job)) == "broken"
     assert 'Job "job" of store "second" cannot be restored' in caplog.text
 
@@ -340,6 +341,7 @@ async def test_a_job_whose_function_is_gone_is_kept_shown_and_runs_again_with_it
         [shown] = await (await client.get("/scheduler/jobs")).get_json()
         assert (shown["id"], shown["state"], shown["func"]) == ("report", "broken", "deployed_jobs:report")
         assert "LookupError" in shown["broken"]
+        assert shown["trigger_description"] == "every 10 seconds"
         for method, url in (("POST", "/scheduler/jobs/report/run"), ("POST", "/scheduler/jobs/report/resume")):
             assert (await client.open(url, method=method)).status_code == 400
         assert (await client.patch("/scheduler/jobs/report", json={"name": "x"})).status_code == 400

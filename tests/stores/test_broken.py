@@ -87,8 +87,11 @@ async def test_a_job_whose_function_is_gone_is_kept_and_shown_with_the_reason_an
     await cluster.advance(25)
     shown = await one.job("report")
     assert (shown["state"], shown["broken"]) == ("broken", REASON)
-    for key in ("id", "name", "func", "args", "kwargs", "max_instances", "misfire_grace_time", "executor", "source"):
+    for key in before.keys() - {"state", "next_run_time"}:
         assert shown[key] == before[key], key
+    assert (shown["trigger"], shown["trigger_description"]) == ("interval", "every 10 seconds")
+    told = await one.aio.explain("report", at(cluster.clock, 10))
+    assert (told.verdict, "broken" in told.description) == ("broken", True)
     assert sorted(await one.ids()) == ["other", "report"]
     assert ran == ["job", "job"]
     assert stored(cluster) == (False, True)
@@ -120,6 +123,22 @@ async def test_after_a_minute_it_is_marked_as_broken_for_all_and_said_so_once(cl
     await cluster.advance(60)
     assert caplog.text.count("is broken and does not run") == 1
     assert [action for (action,) in cluster.query("SELECT action FROM {p}changes ORDER BY id")] == ["add", "broken"]
+
+
+async def test_it_is_said_at_once_and_once_why_due_jobs_do_not_run(cluster, deployed, caplog):
+    one = await cluster.start()
+    await add_report(one)
+    await one.aio.add_job("again", "deployed:report", trigger="interval", seconds=10)
+    del deployed.report
+    one = await cluster.restart(one)
+    await cluster.advance(9)
+    assert "cannot run" not in caplog.text
+    await cluster.advance(16)
+    said = [record for record in caplog.records if "cannot run" in record.message]
+    assert [(record.levelname, REASON in record.message) for record in said] == [("ERROR", True)]
+    assert "as 1 more, is due, and this process cannot run it" in said[0].message
+    await cluster.advance(100)
+    assert caplog.text.count("cannot run") == 1
 
 
 async def test_it_comes_back_by_itself_when_the_code_can_load_it_and_its_fires_are_accounted_for(
@@ -272,7 +291,7 @@ def fails_in(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
     return without
 
 
-async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cluster, deployed, fails_in):
+async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cluster, deployed, fails_in, caplog):
     old, new = await cluster.start(), await cluster.start()
     fails_in.add(old.scheduler.scheduler)
     await add_report(new)
@@ -283,6 +302,7 @@ async def test_in_a_rolling_deploy_the_new_code_runs_what_the_old_cannot_load(cl
     assert stored(cluster) == (False, True)
     assert (await new.job("report"))["state"] == "scheduled"
     assert set(await new.outcomes("report")) == {"succeeded"}
+    assert "cannot run" not in caplog.text
     assert [action for (action,) in cluster.query("SELECT action FROM {p}changes")] == ["add"] * 3
 
 
@@ -325,6 +345,8 @@ NEWER = [
     (newer_argument, "$complex"),
     (another_executor, 'there is no executor "gpu"'),
 ]
+UNKNOWN = ("unknown", "unknown")
+EVERY_10_S = ("interval", "every 10 seconds")
 
 
 @pytest.mark.parametrize(("change", "reason"), NEWER, ids=[change.__name__ for change, _ in NEWER])
@@ -339,6 +361,8 @@ async def test_what_newer_code_has_written_is_kept_shown_and_marked_and_comes_ba
     await cluster.advance(15)
     shown = await one.job("report")
     assert (shown["state"], reason in shown["broken"]) == ("broken", True)
+    known = UNKNOWN if change is newer_trigger else EVERY_10_S
+    assert (shown["trigger"], shown["trigger_description"]) == known
     assert stored(cluster) == (False, True)
     await cluster.advance(90)
     assert stored(cluster) == (True, False)

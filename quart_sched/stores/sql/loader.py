@@ -11,7 +11,7 @@ from ...model import state
 from ...model.functions import resolve
 from ...model.instants import moment
 from ...model.jobs import ScheduledJob
-from ..adapter import Unrestorable
+from ...model.unrestorable import Unrestorable
 
 _CACHE_LIMIT = 100_000
 JOB_COLUMNS = (
@@ -96,9 +96,8 @@ class JobLoader:
         try:
             job = state.load(row.id, row.definition, self._scheduler)
         except InvalidDefinition as error:
-            trigger = Unrestorable(str(error))
-            job = state.sketch(row.id, row.definition, self._scheduler, trigger=trigger)
-            job.func_ref, job.broken = row.func, trigger.reason
+            job = state.sketch(row.id, row.definition, self._scheduler, str(error))
+            job.func_ref, job.broken = row.func, str(error)
         self._describe(job, row)
         if job.broken is None and row.id in self.bad_jobs:
             job.broken = self.bad_jobs[row.id]
@@ -114,6 +113,7 @@ class JobLoader:
         job.last_fire = None if row.last_us is None else moment(row.last_us, zone)
         job.version, job.incarnation, job.source = row.version, row.incarnation, row.source
         job.modified = bool(row.modified)
+        job.declared = row.source == "declared" and row.orphan_us is None
         pruned = row.orphan_us is not None and row.next_us is None
         job.paused_by = row.paused_by if row.paused_us is not None else "prune" if pruned else None
         if row.broken_us is not None:

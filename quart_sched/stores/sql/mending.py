@@ -65,6 +65,30 @@ class Mending:
             return []
         return self._database.transact(lambda conn: self._mend(conn, released))
 
+    def unclaimed(self, before: int) -> dict[str, list[str]]:
+        """Return the jobs, by reason, that this process cannot load and that are due since `before` (microseconds)."""
+        if not (self._loader.bad_functions or self._loader.bad_jobs):
+            return {}
+        condition, values = self._bad(before)
+        found: dict[str, list[str]] = {}
+        for row in self._database.query(f"SELECT id, func FROM {self._p}jobs WHERE {condition}", **values):
+            if reason := self._reason(row):
+                found.setdefault(reason, []).append(row.id)
+        return found
+
+    def _bad(self, before: int) -> tuple[str, dict[str, Any]]:
+        """Return a condition for the jobs that this process cannot load and that are due since `before`."""
+        within = self._dialect.within
+        return f"next_us <= :before AND ({within('func', 'functions')} OR {within('id', 'jobs')})", {
+            "functions": self._dialect.pack(self._loader.bad_functions),
+            "jobs": self._dialect.pack(self._loader.bad_jobs),
+            "before": before,
+        }
+
+    def _reason(self, row: Any) -> str | None:
+        # None where a change has mended the job meanwhile.
+        return self._loader.bad_jobs.get(row.id) or self._loader.bad_functions.get(row.func)
+
     def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
         now = self._now(conn)
         changes = Changes(conn, self._dialect, self._loader, now, writing=True)
@@ -78,17 +102,11 @@ class Mending:
             if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
                 log.append(Entry("mended", row.id, row.version + 1))
         marked = []
-        overdue = (
-            f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE next_us <= :before AND "
-            f"({self._dialect.within('func', 'functions')} OR {self._dialect.within('id', 'jobs')}){self._dialect.skip}"
-        )
-        bad = {
-            "functions": self._dialect.pack(self._loader.bad_functions),
-            "jobs": self._dialect.pack(self._loader.bad_jobs),
-            "before": now - int(QUARANTINE * 1e6),
-        }
-        for row in conn.execute(text(overdue), bad).all():
-            reason = self._loader.bad_jobs.get(row.id) or self._loader.bad_functions[row.func]
+        condition, values = self._bad(now - int(QUARANTINE * 1e6))
+        overdue = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE {condition}{self._dialect.skip}"
+        for row in conn.execute(text(overdue), values).all():
+            if (reason := self._reason(row)) is None:
+                continue
             marked.append((row.id, reason))
             log.append(Entry("broken", row.id, row.version + 1, None, reason))
             self._dialect.update(

@@ -8,7 +8,7 @@ from typing import Any
 from apscheduler.jobstores.base import JobLookupError
 from quart import Response, request
 
-from ...errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
+from ...errors import DeclaredJob, InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
 from ...model.overrides import Overrides
 from .. import security
 from . import jobs
@@ -54,27 +54,37 @@ async def remove(visit: Visit) -> Response:
     """Remove a job, once that has been confirmed."""
     job_id = await _field("id")
     if (await request.form).get("confirmed") != "1":
-        if await visit.front.aio.get_job(job_id) is None:
+        job = await visit.front.aio.get_job(job_id)
+        if job is None:
             raise JobNotFound(job_id)
-        return await visit.page("confirm.html", action="remove", ids=[job_id], single=True)
+        if getattr(job, "declared", False):
+            raise DeclaredJob(job_id)
+        return await visit.page("confirm.html", action="remove", ids=[job_id], kept=[], single=True)
     await visit.front.aio.remove_job(job_id)
     return visit.redirect(visit.url("jobs"), Flash("flash.removed", {"id": job_id}))
 
 
 async def bulk(visit: Visit) -> Response:
-    """Do the same to several jobs, once that has been confirmed; tell how many it worked for."""
+    """Do the same to several jobs, once that has been confirmed; tell how many it worked for, in the list as it was."""
     form = await request.form
+    filters = {key: form.get(key, "") for key in jobs.FILTERS}
+    back = visit.url("jobs", **filters)
     action, ids = form.get("action", ""), list(dict.fromkeys(form.getlist("id")))
     if action not in BULK:
         raise InvalidDefinition("action", f"is {action!r}; expected one of {', '.join(BULK)}")
     if action == "remove":
         security.check_right("admin")
     if not ids:
-        return visit.redirect(visit.url("jobs"), Flash("flash.none_chosen", {}, failed=True))
+        return visit.redirect(back, Flash("flash.none_chosen", {}, failed=True))
     if len(ids) > _MOST:
         raise InvalidDefinition("id", f"is given {len(ids)} times; expected at most {_MOST} jobs at once")
     if form.get("confirmed") != "1":
-        return await visit.page("confirm.html", action=action, ids=ids, single=False)
+        kept = await _declared(visit, ids) if action == "remove" else []
+        chosen = [job_id for job_id in ids if job_id not in kept]
+        if not chosen:
+            failure = visit.wrong(str(DeclaredJob(kept[0])))[0]
+            return visit.redirect(back, Flash("flash.failed", {"message": failure}, failed=True))
+        return await visit.page("confirm.html", action=action, ids=chosen, kept=kept, filters=filters, single=False)
     aio = visit.front.aio
     verbs: dict[str, Callable[[str], Awaitable[Any]]] = {
         "pause": aio.pause_job,
@@ -94,7 +104,13 @@ async def bulk(visit: Visit) -> Response:
     if failures:
         shown = "; ".join(failures[:3]) + ("; …" if len(failures) > 3 else "")
         told = Flash("flash.bulk_failed", {"count": done, "failed": len(failures), "message": shown}, failed=True)
-    return visit.redirect(visit.url("jobs"), told)
+    return visit.redirect(back, told)
+
+
+async def _declared(visit: Visit, ids: list[str]) -> list[str]:
+    """Return those of the jobs that cannot be removed, because the code declares them."""
+    page = await visit.front.aio.job_page(ids=tuple(ids), limit=len(ids))
+    return [entry.id for entry, job in page.items if getattr(job, "declared", False)]
 
 
 async def cancel(visit: Visit) -> Response:

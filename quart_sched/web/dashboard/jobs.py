@@ -11,7 +11,8 @@ from ...model.listing import JOB_STATES, SORTS, JobPage, JobQuery
 from ...model.runs import OUTCOMES
 from .visit import Visit
 
-_FILTERS = ("search", "state", "tag", "outcome", "sort", "descending")
+FILTERS = ("search", "state", "tag", "outcome", "sort", "descending")
+"""What the list is narrowed and ordered by, as it stands in the address."""
 _PAGE = 50
 _BARS = 30
 
@@ -20,7 +21,7 @@ async def show(visit: Visit) -> Response:
     """Answer with the page, or with more of its rows."""
     if visit.partial and (job_id := request.args.get("one")):
         return await row(visit, job_id)
-    given = {key: request.args.get(key, "") for key in (*_FILTERS, "offset")}
+    given = {key: request.args.get(key, "") for key in (*FILTERS, "offset")}
     problem = None
     try:
         JobQuery.parse(given)
@@ -30,7 +31,7 @@ async def show(visit: Visit) -> Response:
     context: dict[str, Any] = {
         "page": page,
         "rows": await rows(visit, page),
-        "filters": {key: given[key] for key in _FILTERS},
+        "filters": {key: given[key] for key in FILTERS},
         "problem": problem,
     }
     if visit.part == "rows":

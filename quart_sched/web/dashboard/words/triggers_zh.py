@@ -12,6 +12,7 @@ from apscheduler.triggers.combining import OrTrigger
 
 from ....model.crontab import ALIASES
 from ....model.triggers import CalendarInterval, Combined, Cron, Crontab, Date, Interval, spec_of, zone_name
+from ....model.unrestorable import as_stored
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -29,6 +30,7 @@ _UNITS = {
 
 def describe(trigger: BaseTrigger) -> str | None:
     """Return in Chinese when `trigger` fires; None for a class that is not known."""
+    trigger = as_stored(trigger)
     known = spec_of(trigger)
     spec: Any = known  # nothing in it is left out
     if isinstance(known, Combined):
