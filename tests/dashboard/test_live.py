@@ -93,6 +93,22 @@ def test_log_lines_stay_when_the_rest_of_the_page_is_fetched_anew(site: Site, vi
     page.locator("h1 .s-succeeded").wait_for()
 
 
+def test_a_button_that_is_pressed_while_its_part_is_fetched_anew_is_not_lost(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"press-{visitor.view}")
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    button = page.locator("#a-pause")
+    button.hover()
+    with page.expect_response(lambda response: "part=head" in response.url):
+        page.mouse.down()
+        site.ask(site.scheduler.aio.modify_job(job_id, name="Renamed"))
+    page.wait_for_timeout(100)  # until what was answered is in the page, or would be
+    page.mouse.up()
+    page.locator("#a-resume").wait_for()
+    page.get_by_text("Renamed").first.wait_for()
+    assert site.job(job_id).next_run_time is None
+
+
 def test_a_list_says_that_jobs_were_added_and_shows_them_when_asked(site: Site, visitor: Visitor) -> None:
     name = f"fresh-{visitor.view}"
     site.add(f"{name}-a")

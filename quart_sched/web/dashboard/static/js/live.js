@@ -48,6 +48,16 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.id) last.set(event.target, Date.now());
 });
 
+// What is being pressed must still be there when it is let go, or the click is lost.
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const part = event.detail.target;
+  if (event.detail.requestConfig.verb !== "get" || !part.querySelector(":active")) return;
+  if (part.dataset.live) refresh(part);
+  else if (part.dataset.job) refreshRow(part, part.dataset.job);
+  else return;
+  event.detail.shouldSwap = false;
+});
+
 function hear(kind, text) {
   let about = {};
   try {
