@@ -9,7 +9,7 @@ from ..stores.slot import Slot
 
 log = logging.getLogger("quart_sched")
 
-LONGEST_BACKOFF = 30.0
+_LONGEST_BACKOFF = 30.0
 
 
 class Failures:
@@ -19,7 +19,7 @@ class Failures:
         self._slot = slot
         self._in_a_row = 0
 
-    def add(self, error: Exception, interval: float, longest: float = LONGEST_BACKOFF) -> float:
+    def add(self, error: Exception, interval: float, longest: float = _LONGEST_BACKOFF) -> float:
         """Take note of a failure, and return the seconds until the next attempt.
 
         They double with each from `interval` on, up to `longest`. The log tells of the first failure, with its
@@ -40,4 +40,6 @@ class Failures:
         """Take note of a turn that went well."""
         if self._in_a_row:
             log.info('The pump of job store "%s" goes on after %d failures', self._slot.alias, self._in_a_row)
-            self._in_a_row, self._slot.failing = 0, None
+            self._in_a_row = 0
+        # Whatever the pump before this one may have left there: the slot outlives a stop and a start.
+        self._slot.failing = None

@@ -291,6 +291,21 @@ async def test_an_outage_logs_few_lines_and_that_it_is_over(scheduler, app, serv
         assert caplog.records[-1].message == 'The pump of job store "default" goes on after 6 failures'
 
 
+async def test_an_outage_that_is_over_at_the_next_start_is_no_trouble_any_more(scheduler, app, serve, clock):
+    store = BlockingStore()
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": store}):
+        store.failing = {"get_due_jobs"}
+        await scheduler.aio.add_job("job", record, trigger="interval", seconds=10)
+        await clock.advance(seconds=1)
+        [slot] = scheduler.scheduler.catalogue.slots.values()
+        assert "get_due_jobs failed" in slot.trouble
+        await scheduler.aio.shutdown()
+        store.failing = set()
+        await scheduler.aio.start()
+        await clock.advance(seconds=1)
+        assert slot.trouble is None
+
+
 async def test_a_slow_store_holds_up_neither_the_loop_nor_the_jobs_of_another(scheduler, app, serve, clock, ran, job):
     store = BlockingStore()
     async with serve(scheduler, app, SCHEDULER_JOBSTORES={"slow": store}):
