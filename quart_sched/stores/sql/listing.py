@@ -50,7 +50,7 @@ class JobIndex:
             if job_id in texts:  # else it was removed between the two queries
                 known[job_id] = _Known(tuple(row), self._entry(row, *texts[job_id]))
         self._known = known
-        if self._loader.bad_functions or self._loader.bad_jobs:
+        if self._loader.has_failures:
             return [self._judged(kept.entry) for kept in known.values()]
         return [kept.entry for kept in known.values()]
 

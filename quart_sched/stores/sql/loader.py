@@ -50,6 +50,11 @@ class JobLoader:
                 else:
                     self._good.add(func)
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether there is anything that this process could not load."""
+        return bool(self.bad_functions or self.bad_jobs)
+
     def forget_failures(self) -> None:
         """Try again what could not be loaded."""
         self.bad_functions.clear()

@@ -61,13 +61,13 @@ class Mending:
         self._loader.bad_jobs.clear()
         for row in suspects:
             self._loader.attempt(row, usable)
-        if not (released or self._loader.bad_functions or self._loader.bad_jobs):
+        if not (released or self._loader.has_failures):
             return []
         return self._database.transact(lambda conn: self._mend(conn, released))
 
     def unclaimed(self, before: int) -> dict[str, list[str]]:
         """Return the jobs, by reason, that this process cannot load and that are due since `before` (microseconds)."""
-        if not (self._loader.bad_functions or self._loader.bad_jobs):
+        if not self._loader.has_failures:
             return {}
         condition, values = self._bad(before)
         found: dict[str, list[str]] = {}
