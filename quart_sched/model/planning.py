@@ -86,7 +86,9 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
         return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
     fire: datetime | None = None
     if type(trigger) is CronTrigger:
-        fire = next_match(trigger, (now if trigger.start_date is None else max(now, trigger.start_date)) - _TICK)
+        begin = now if trigger.start_date is None else max(now, trigger.start_date)
+        # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
+        fire = next_match(trigger, begin.astimezone(UTC) - _TICK)
     return fire or _bounded(trigger, now).get_next_fire_time(None, now)
 
 
