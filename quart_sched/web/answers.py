@@ -6,7 +6,7 @@ import asyncio
 import json
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from quart import Response
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SLICE = 0.002
 """Seconds that a long list may hold the loop before others get their turn."""
+_CHUNK = 64 * 1024
+"""Bytes of a list that go out at once, about."""
 
 
 def as_json(front: APScheduler, data: Any, status: int = 200) -> Response:
@@ -35,30 +37,66 @@ def as_error(front: APScheduler, status: int, message: str) -> Response:
 
 async def as_array(front: APScheduler, items: Iterable[str]) -> Response:
     """Answer with a list of items, however long it is; each is one that `as_text` made."""
-    return Response(await array(items, pretty=front.settings.pretty_json), mimetype="application/json")
+    return await _stream(b"", items, b"", pretty=front.settings.pretty_json)
 
 
 async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[str]) -> Response:
     """Answer with an object that has `items` as its last key, however many texts they are."""
     pretty = front.settings.pretty_json
-    empty = _dump(head | {"items": []}, pretty)
-    before, _, after = empty.encode().rpartition(b"[]")
-    return Response(before + await array(items, pretty=pretty, depth=1) + after, mimetype="application/json")
+    before, _, after = _dump(head | {"items": []}, pretty).encode().rpartition(b"[]")
+    return await _stream(before, items, after, pretty=pretty, depth=1)
 
 
-async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> bytes:
-    """Return a JSON array of these texts, as it stands `depth` levels deep, in UTF-8; a long one is made in slices."""
-    parts = []
+async def _stream(before: bytes, items: Iterable[str], after: bytes, *, pretty: bool, depth: int = 0) -> Response:
+    """Answer with an array between two other texts; a long one goes out in chunks, so that it does not hold the loop.
+
+    All of it is there before the first chunk goes out: what fails is answered as an error.
+    """
+    chunks = await array(items, pretty=pretty, depth=depth)
+    chunks[0] = before + chunks[0]
+    chunks[-1] += after
+    size = sum(map(len, chunks))
+    if size <= _CHUNK:
+        return Response(b"".join(chunks), mimetype="application/json")
+    response = Response(_by_turns(chunks), mimetype="application/json")
+    response.content_length = size
+    return response
+
+
+async def _by_turns(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        await asyncio.sleep(0)
+
+
+async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[bytes]:
+    """Return a JSON array of these texts, as it stands `depth` levels deep, as chunks of UTF-8, made in slices."""
     margin = "  " * depth
+    separator = ",\n" if pretty else ", "
+    chunks: list[bytes] = []
+    chunk: list[str] = []
+    size = 0
     slice_end = 0.0  # To collect the items may have taken a slice already.
+
+    def close() -> None:
+        chunks.append(((separator if chunks else "") + separator.join(chunk)).encode())
+        chunk.clear()
+
     for text in items:
-        parts.append((textwrap.indent(text, margin + "  ") if pretty else text).encode())
-        if time.perf_counter() > slice_end:
+        chunk.append(textwrap.indent(text, margin + "  ") if pretty else text)
+        size += len(text)
+        over = time.perf_counter() > slice_end
+        if over or size > _CHUNK:
+            close()
+            size = 0
+        if over:
             await asyncio.sleep(0)
             slice_end = time.perf_counter() + _SLICE
-    if pretty and parts:
-        return b"[\n" + b",\n".join(parts) + f"\n{margin}]".encode()
-    return b"[" + b", ".join(parts) + b"]"
+    if chunk:
+        close()
+    if not chunks:
+        return [b"[]"]
+    return [b"[\n", *chunks, f"\n{margin}]".encode()] if pretty else [b"[", *chunks, b"]"]
 
 
 def _dump(data: Any, pretty: bool) -> str:

@@ -88,6 +88,32 @@ async def test_json_is_pretty_on_demand(scheduler, app, serve):
         assert [job["id"] for job in json.loads(text)] == ["job", "umläut"]
 
 
+@pytest.mark.parametrize("pretty", [False, True])
+@pytest.mark.parametrize("path", ["/scheduler/jobs", "/scheduler/jobs?limit=500"])
+async def test_a_long_list_goes_out_in_chunks(scheduler, app, serve, path, pretty):
+    for number in range(500):
+        scheduler.add_job(f"job-{number}", coroutine, trigger="interval", hours=1)
+    chunks = []
+    async with serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=pretty) as client:
+        async with client.request(path) as connection:
+            await connection.send_complete()
+            while chunk := await connection.receive():
+                chunks.append(chunk)
+    text = b"".join(chunks)
+    found = json.loads(text)
+    assert text.decode() == json.dumps(found, indent=2 if pretty else None)
+    assert len(found["items"] if "limit" in path else found) == 500
+    assert connection.headers["Content-Length"] == str(len(text))
+    assert max(map(len, chunks)) < 100_000
+
+
+async def test_a_short_list_goes_out_at_once(client):
+    async with client.request("/scheduler/jobs") as connection:
+        await connection.send_complete()
+        assert json.loads(await connection.receive())[0]["id"] == "job"
+        assert await connection.receive() == b""
+
+
 async def test_arguments_that_json_lacks_are_shown_tagged(client, scheduler):
     marker = object()
     await scheduler.aio.add_job("open", coroutine, args=[marker, (1,)], trigger="interval", hours=1)
