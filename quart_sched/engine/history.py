@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,7 +59,7 @@ class Histories:
     def page(self, query: RunQuery) -> RunPage:
         """Return a page of the runs that are asked for, newest first."""
         # One more than is shown tells whether there is another page.
-        more = replace(query, limit=query.limit + 1)
+        more = query._replace(limit=query.limit + 1)
         found = more.select(_latest(source.page(more) for source in self.sources))
         items = tuple(found[: query.limit])
         return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
@@ -85,7 +84,7 @@ class Histories:
         parts = [source.latest(job_ids, count) for source in self.sources]
         everything = RunQuery(job_id=None, limit=count)
         return {
-            job_id: replace(everything, job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
+            job_id: everything._replace(job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
             for job_id in job_ids
         }
 

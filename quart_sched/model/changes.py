@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -20,8 +19,7 @@ Action = Literal[
 can be run again; `start` and `stop` are those of the scheduler in this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Something was changed: a job, or where `job_id` is None the scheduler as a whole.
 
     `actor` is a user's name, "api", "code" or "cli" where there is none, or "deploy" for what came with the code; None
@@ -102,16 +100,14 @@ QUERY: Mapping[str, Field] = {
 Placed = tuple[Place, Change]
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePage:
+class ChangePage(NamedTuple):
     """Some changes, newest first, and the cursor that leads on from there: None where there are no more."""
 
     items: tuple[Change, ...]
     next: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeQuery:
+class ChangeQuery(NamedTuple):
     """Which changes to list, newest first: of one job, or of all and of the scheduler as a whole.
 
     `before` is the place where the page before ended.

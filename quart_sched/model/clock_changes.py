@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import NamedTuple
 
 _SECOND = timedelta(seconds=1)
 _STRIDE = timedelta(hours=12)  # no zone ever changed its clocks twice within that
 
 
-@dataclass(frozen=True, slots=True)
-class ClockChange:
+class ClockChange(NamedTuple):
     """A change of a zone's clocks at the moment `at`, in UTC: its offset is `before`, and from then on `after`."""
 
     at: datetime

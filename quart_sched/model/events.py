@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from apscheduler.job import Job
@@ -11,8 +10,7 @@ from .overdue import Overdue
 from .runs import Run, RunRecord
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerChanged:
+class SchedulerChanged(NamedTuple):
     """The scheduler, or one of its stores and executors (`alias`), changed; `code` is APScheduler's event code."""
 
     code: int
@@ -56,39 +54,34 @@ class RunEnded(NamedTuple):
     job: Job | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunReturned:
+class RunReturned(NamedTuple):
     """A run that was claimed, but not begun, goes back to its store, for another process to take."""
 
     run: Run
     jobstore: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunWaits:
+class RunWaits(NamedTuple):
     """A run waits for its time or its place; `record` says how it stands."""
 
     record: RunRecord
     jobstore: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunLeft:
+class RunLeft(NamedTuple):
     """The function of a run that ended `busy` has left its thread."""
 
     run_id: str
     jobstore: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobOverdue:
+class JobOverdue(NamedTuple):
     """A job did not succeed in time. Each process that watches tells of it once, until the job has succeeded."""
 
     overdue: Overdue
 
 
-@dataclass(frozen=True, slots=True)
-class PumpFailed:
+class PumpFailed(NamedTuple):
     """The pump of a job store could not do its turn, and is going to try again."""
 
     jobstore: str

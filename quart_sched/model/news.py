@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from apscheduler import events as aps
 
@@ -29,8 +28,7 @@ _SCHEDULER_ACTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """One thing that happened. `reset` stands for any number of things that are not told one by one."""
 
     kind: Kind

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from .policies import Policy
 
@@ -14,8 +14,7 @@ _SHOWN = 20
 """Overdue jobs that are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overdue:
+class Overdue(NamedTuple):
     """A job that did not succeed in time, as the hook of `on_overdue` gets it. Times are aware.
 
     `expected_at` is the fire that should have led to a success, `since` when its time was up. `last_success` is when

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from apscheduler.job import Job
 
@@ -18,8 +17,7 @@ from .jobs import ScheduledJob, copy_with, from_wire, keywords, positional
 from .state import kept
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """Arguments for one run, which take the place of the job's own; what is None stays as the job has it."""
 
     args: tuple[Any, ...] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,8 +42,7 @@ class TriggerStuck(Exception):
     """A trigger returned a fire that does not lie behind the one before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lapse:
+class Lapse(NamedTuple):
     """Fires from `first` to `last` that will not run; `fires` is None where they were not counted."""
 
     outcome: Outcome
@@ -64,8 +62,7 @@ class Plan(NamedTuple):
     next: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
+class _Due(NamedTuple):
     """The `latest` due fires in a row, behind `passed` others (None: not counted), and the fire that follows them."""
 
     latest: list[datetime]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
@@ -73,8 +73,7 @@ class Retry:
         return {key: getattr(self, key) for key in RETRY}
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What a job asks for beyond APScheduler's options; each field is a key of the job's definition and JSON.
 
     `timeout` is in seconds, None for no limit. A job that has not succeeded `overdue_after` seconds after one of its
@@ -135,7 +134,7 @@ def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def with_changes(policy: Policy, values: Mapping[str, Any]) -> Policy:
     """Return `policy` with some parsed values in the place of its own."""
-    return replace(policy, **values) if values else policy
+    return policy._replace(**values) if values else policy
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import Any
@@ -187,7 +186,7 @@ def sketch(job_id: str, text: str, scheduler: Any, reason: str) -> ScheduledJob:
     job = _assembled(job_id, blank | known, scheduler, known.get("func"), stand_in, _decode_or_leave)
     for key in PARSERS:
         with suppress(InvalidDefinition):
-            job.policy = replace(job.policy, **{key: PARSERS[key](key, stored.get(key, getattr(DEFAULT, key)))})
+            job.policy = job.policy._replace(**{key: PARSERS[key](key, stored.get(key, getattr(DEFAULT, key)))})
     return job
 
 

@@ -94,11 +94,11 @@ async def test_a_long_list_goes_out_in_chunks(scheduler, app, serve, path, prett
     for number in range(500):
         scheduler.add_job(f"job-{number}", coroutine, trigger="interval", hours=1)
     chunks = []
-    async with serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=pretty) as client:
-        async with client.request(path) as connection:
-            await connection.send_complete()
-            while chunk := await connection.receive():
-                chunks.append(chunk)
+    serving = serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=pretty)
+    async with serving as client, client.request(path) as connection:
+        await connection.send_complete()
+        while chunk := await connection.receive():
+            chunks.append(chunk)
     text = b"".join(chunks)
     found = json.loads(text)
     assert text.decode() == json.dumps(found, indent=2 if pretty else None)

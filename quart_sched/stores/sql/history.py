@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -60,7 +59,7 @@ class SqlHistory:
 
     def page(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that are asked for, newest first, at most `query.limit`."""
-        query = query if query.job_id is None else replace(query, job_id=_id(query.job_id))
+        query = query if query.job_id is None else query._replace(job_id=_id(query.job_id))
 
         def read(conn: Connection) -> list[RunRecord]:
             found: dict[str, RunRecord] = {}
