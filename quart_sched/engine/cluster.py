@@ -14,8 +14,6 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
 from ..errors import InvalidDefinition, StoreUnavailable
 from ..model.events import Event, PumpFailed
 from ..model.idempotency import RunRequest
@@ -137,11 +135,13 @@ class ClusterPump:
             await asyncio.wait(tasks)
         session, self.slot.session = self.slot.session, None
         if session is not None:
-            with anyio.move_on_after(_SIGN_OFF_GRACE):
-                try:
+            try:
+                async with asyncio.timeout(_SIGN_OFF_GRACE):
                     await self._call(partial(self._store.sign_off, session))
-                except StoreUnavailable as error:
-                    log.warning("This process leaves without a word; the others will find out: %s", error)
+            except (StoreUnavailable, TimeoutError) as error:
+                log.warning(
+                    "This process leaves without a word; the others will find out: %s", str(error) or "no answer"
+                )
         self._close_wakeups()
         self._scheduler.stream.unsubscribe(self._hear)
         self._thread.stop()

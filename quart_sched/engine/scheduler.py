@@ -6,12 +6,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import anyio
 from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -281,9 +280,10 @@ class Scheduler(SetUp):
     async def _drain(self, pumps: list[Pump | ClusterPump], generation: int, wait: bool, timeout: float | None) -> None:
         deadline = self.clock.monotonic() + (self.shutdown_timeout if timeout is None else timeout)
         # A claimed fire is submitted before the drain looks; but a store that hangs must not hold the shutdown.
-        with anyio.move_on_after(max(deadline - self.clock.monotonic(), _STORE_GRACE)):
-            for pump in pumps:
-                await pump.stopped()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(deadline - self.clock.monotonic(), _STORE_GRACE)):
+                for pump in pumps:
+                    await pump.stopped()
         if wait:
             await self.runner.drain(max(0.0, deadline - self.clock.monotonic()), generation)
 
@@ -315,8 +315,9 @@ class Scheduler(SetUp):
             await self.history_writer.close(_BOOKS_GRACE)
         await self.listeners.drain(timeout=0.5)
         if self.blocking:
-            with anyio.move_on_after(_STORE_GRACE):
-                await self.call(self.catalogue.close_stores)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STORE_GRACE):
+                    await self.call(self.catalogue.close_stores)
         for executor in self.runner.executors.values():
             if isinstance(executor, ForeignExecutor):
                 executor.stop(kill=False)
