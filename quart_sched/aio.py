@@ -196,7 +196,7 @@ class AioVerbs:
             from .model.idempotency import RunRequest
 
             request = RunRequest.parse(idempotency_key, id, overrides)
-        return await self._front.scheduler.run_now(id, jobstore, cause, overrides, request)
+        return await self._front.scheduler.by_hand.run(id, jobstore, cause, overrides, request)
 
     async def backfill(
         self,
@@ -234,7 +234,7 @@ class AioVerbs:
         from .model.backfill import Backfill
 
         scheduler = self._front.scheduler
-        _, job = await scheduler.runnable(job_id)
+        _, job = await scheduler.by_hand.runnable(job_id)
         fires = await self._computing.compute(partial(request.fires, job.trigger))
         items = await backfill(
             scheduler, job_id, fires, concurrency=request.concurrency, rerun=request.rerun, dry_run=request.dry_run
@@ -247,7 +247,7 @@ class AioVerbs:
         A coroutine is cancelled; a plain function sees `current_run.cancelled`. A run that waits does not start any
         more. The record says `cancelled`. Raises RunNotFound, or RunOver where it has ended.
         """
-        await self._front.scheduler.cancel_run(run_id)
+        await self._front.scheduler.by_hand.cancel(run_id)
 
     async def runs(
         self,

@@ -379,7 +379,7 @@ class APScheduler:
         In the loop's own thread this returns a RunHandle to await; in others it waits for the run and returns its
         record, or raises what the job raised. Raises JobNotFound or OverlapForbidden.
         """
-        return self._scheduler.run_job(id, jobstore)
+        return self._scheduler.by_hand.run_sync(id, jobstore)
 
 
 def _own(scheduler: Any) -> Scheduler:

@@ -28,7 +28,7 @@ async def backfill(
     That is those of which none waits or is under way and, unless `rerun`, none has succeeded; fires that the schedule
     has yet to come to are left to it. Raises JobNotFound, InvalidDefinition, Draining or StoreUnavailable.
     """
-    slot, job = await scheduler.runnable(job_id)
+    slot, job = await scheduler.by_hand.runnable(job_id)
     # More would only stand in each other's way.
     lanes = min(concurrency, job.max_instances)
     if slot is not None and slot.shared:

@@ -35,8 +35,6 @@ log = logging.getLogger("quart_sched")
 Perform = Callable[[Batch, Run], Awaitable[Any]]
 """Returns what a job returns, or raises what it raises."""
 
-CANCEL_GRACE = 0.5
-"""Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
 UNBEGUN = "it was cancelled before it began"
 REPLACED = "a later fire of its job took its place"
 
@@ -178,7 +176,7 @@ class Runner:
                 batch.executor.submit(job, run.scheduled_at)
             except Exception as error:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
-                self._finish(batch, run, "failed", error=error)
+                self.finish(batch, run, "failed", error=error)
             return
         if not self._performer.perform_in_thread(batch, run, self._thread_ended):
             self._run_in_task(batch, run, self._performer.perform, Context())
@@ -201,16 +199,16 @@ class Runner:
         except BaseException as error:
             self._fail(batch, run, error)
         else:
-            self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
+            self.finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
 
     def _fail(self, batch: Batch, run: Run, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            self._finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
+            self.finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
         elif isinstance(error, RunTimedOut):
-            self._finish(batch, run, "timed_out", error=error)
+            self.finish(batch, run, "timed_out", error=error)
         else:
             # SystemExit too: a job must not end the server that it runs in.
-            self._finish(batch, run, "failed", error=error)
+            self.finish(batch, run, "failed", error=error)
             if isinstance(error, KeyboardInterrupt):
                 raise error
 
@@ -224,13 +222,14 @@ class Runner:
         elif error is not None:
             self._fail(batch, run, error)
         else:
-            self._finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
+            self.finish(batch, run, "cancelled" if run.cancelled else "succeeded", result=result)
 
     # The end of a run
 
-    def _finish(
+    def finish(
         self, batch: Batch, run: Run, outcome: Outcome, *, result: Any = None, error: BaseException | None = None
     ) -> None:
+        """Account for the current run of a batch, once, and go on with the next one."""
         if batch.done or batch.ended:
             return  # The drain has given this run up and recorded it.
         batch.ended = True
@@ -248,7 +247,7 @@ class Runner:
             self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
         if batch.runs and batch.given_up:
             for dropped in batch.runs:
-                self._drop(batch, dropped)
+                self.drop(batch, dropped)
             batch.runs = []
         if call is not None and busy:
             call.on_end = partial(self._next_or_release, batch)
@@ -261,7 +260,7 @@ class Runner:
         if batch.waiter is not None and not batch.waiter.done():
             batch.waiter.set_result(ended)
         if not busy:
-            self._release(batch)
+            self.release(batch)
 
     def _next_or_release(self, batch: Batch) -> None:
         """Go on when a function that had been given up has left its thread."""
@@ -271,11 +270,11 @@ class Runner:
             self._next(batch)
             return
         for dropped in batch.runs:
-            self._drop(batch, dropped)
+            self.drop(batch, dropped)
         batch.done = True
         if batch.waiter is not None:
             batch.waiter.cancel()  # of a drain, which waits for the thread alone
-        self._release(batch)
+        self.release(batch)
 
     @staticmethod
     def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
@@ -302,7 +301,7 @@ class Runner:
     def _give_up_waiting(self, entry: Waiting, why: str) -> None:
         self.accounts.end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
-    def _drop(self, batch: Batch, run: Run) -> None:
+    def drop(self, batch: Batch, run: Run) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
         if batch.claimed:
             self._stream.emit(RunReturned(run, batch.jobstore))
@@ -331,7 +330,7 @@ class Runner:
             batch.task.cancel()
             if batch.current.started_at is None:
                 # A task that has not begun is gone without a trace when it is cancelled.
-                self._finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+                self.finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
 
     def _withdraw(self, batch: Batch) -> None:
         """Take back a function that waits for a thread still, and end its run where no task does that."""
@@ -340,7 +339,7 @@ class Runner:
             return
         batch.call = None
         if batch.task is None:
-            self._finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+            self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
 
     def disown(self, run_ids: Container[str]) -> None:
         """Cancel runs that are this process's no more, since the others have declared it dead."""
@@ -353,7 +352,8 @@ class Runner:
                 if batch.task is not None and batch.call is None:
                     batch.task.cancel()
 
-    def _release(self, batch: Batch) -> None:
+    def release(self, batch: Batch) -> None:
+        """Give the batch's instance of its job to those that wait for one."""
         self.under_way.leave(batch)
         if self.waiting:
             self.waiting.offer(batch.job.id)
@@ -366,72 +366,5 @@ class Runner:
         for batch in self.under_way.of(job_id):
             if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
                 outcome: Any = "failed" if event is None else outcome_of(event)
-                self._finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
+                self.finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
                 return
-
-    # The drain
-
-    async def drain(self, timeout: float, generation: int) -> None:
-        """Wait up to `timeout` seconds for the runs under way, then cancel them and record them so.
-
-        Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
-        and its thread left behind, a daemon.
-        """
-        self.waiting.drop("this process was shut down before its time")
-        running = self.under_way.all()
-        batches = [batch for batch in running if not batch.done and batch.generation <= generation]
-        for batch in batches:
-            self._hand_back(batch)
-        if not await self._wait(batches, timeout):
-            return
-        late = [batch for batch in batches if not batch.done]
-        log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
-        for batch in late:
-            batch.current.cancelled = batch.given_up = True
-            if batch.task is not None and batch.call is None:
-                batch.task.cancel()
-        await self._wait(late, CANCEL_GRACE)
-        for batch in late:
-            if batch.ended:
-                batch.done = True  # What is left of it is a function that had been given up before.
-            if not batch.done:
-                self._finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
-                if isinstance(batch.executor, ForeignExecutor):
-                    batch.executor.stop(kill=True)
-                elif batch.task is not None:
-                    batch.task.cancel()
-        await asyncio.sleep(0)
-
-    def _hand_back(self, batch: Batch) -> None:
-        """Return to a shared store what this process has claimed and not begun, so that another one can run it."""
-        if not batch.claimed:
-            return
-        for run in batch.runs:
-            self._drop(batch, run)
-        batch.runs = []
-        call = batch.call
-        if call is not None and call.begins_run and call.withdraw():
-            # Its function waits for a thread still. What is left of its task, if it has one, is the wrapping.
-            batch.done = True
-            self._drop(batch, batch.current)
-            if batch.waiter is not None and not batch.waiter.done():
-                batch.waiter.set_exception(Draining(f"Run {batch.current.run_id} was handed back at the shutdown"))
-                batch.waiter.exception()
-            if batch.task is not None:
-                batch.task.cancel()
-            self._release(batch)
-
-    async def _wait(self, batches: list[Batch], timeout: float) -> bool:
-        """Wait for the batches to end; tell whether any is left."""
-        if not batches:
-            return False
-        assert self._loop is not None
-        waiters = []
-        for batch in batches:
-            if not batch.done:
-                batch.waiter = batch.waiter or self._loop.create_future()
-                waiters.append(batch.waiter)
-        if not waiters:
-            return False
-        _, pending = await asyncio.wait(waiters, timeout=timeout)
-        return bool(pending)

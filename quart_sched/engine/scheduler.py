@@ -16,18 +16,17 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED
 
-from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning, RunNotFound, RunOver, SchedulerError
+from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
 from ..model.jobs import JobDefinition
-from ..model.overrides import NO_OVERRIDES, Overrides
 from ..model.policies import policy_of
-from ..model.runs import Cause, Run, RunRecord
+from ..model.runs import Run
+from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
+from .drain import drain
 from .executors import ForeignExecutor
-from .handles import RepeatedRun, RunHandle
 from .history_ring import HistoryRing
-from .idempotency import IdempotencyKeys
 from .ledger import ChangeLog, Ledger
 from .live import Live
 from .logs import LogCapture
@@ -40,7 +39,6 @@ from .stream import EventStream, Listeners, Mailbox
 from .threads import StoreThread
 
 if TYPE_CHECKING:
-    from ..model.idempotency import RunRequest
     from ..stores.slot import Slot
     from .cluster import ClusterPump
 
@@ -99,7 +97,7 @@ class Scheduler(SetUp):
         self.performer = Performer(clock, self.mailbox)
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
-        self.keys = IdempotencyKeys()
+        self.by_hand = ByHand(self)
         self.changes = ChangeLog(clock)
         self.ledger = Ledger(self)
         self.live = Live(self)
@@ -285,7 +283,7 @@ class Scheduler(SetUp):
                 for pump in pumps:
                     await pump.stopped()
         if wait:
-            await self.runner.drain(max(0.0, deadline - self.clock.monotonic()), generation)
+            await drain(self.runner, max(0.0, deadline - self.clock.monotonic()), generation)
 
     def hold(self) -> None:
         """Take no more fires because the process is about to end; runs go on."""
@@ -389,81 +387,6 @@ class Scheduler(SetUp):
     def _wake_pumps(self) -> None:
         for pump in self.pumps:
             pump.wake()
-
-    # Runs by hand
-
-    async def run_now(
-        self,
-        job_id: str,
-        jobstore: str | None,
-        cause: Cause,
-        overrides: Overrides = NO_OVERRIDES,
-        request: RunRequest | None = None,
-    ) -> RunHandle:
-        """Run the job once beside its schedule; for a `request` that is repeated, return its run.
-
-        Raises JobNotFound, InvalidDefinition, IdempotencyKeyReused, OverlapForbidden or Draining.
-        """
-        slot, job = await self.runnable(job_id, jobstore)
-        overrides.check(job)
-        if slot is not None and slot.shared:
-            started = await self.cluster(slot).run_now(job_id, cause, overrides, request)
-            return started if isinstance(started, RunHandle) else self._repeated(job_id, started)
-        now = self.clock.now()
-        if request is not None and (run_id := self.keys.run_of(request, now)) is not None:
-            return self._repeated(job_id, run_id)
-        handle = self.runner.start_now(overrides.apply(job), cause)
-        if request is not None:
-            self.keys.keep(request, handle.run_id, now)
-        return handle
-
-    async def runnable(self, job_id: str, jobstore: str | None = None) -> tuple[Slot | None, Job]:
-        """Return the job, ready to be run in this loop, and its store: see Catalogue.runnable."""
-        if self._eventloop is None or self._eventloop.is_closed():
-            self.attach(asyncio.get_running_loop())
-        return await self.call(partial(self.catalogue.runnable, job_id, jobstore))
-
-    def _repeated(self, job_id: str, run_id: str) -> RepeatedRun:
-        async def find(run_id: str) -> RunRecord | None:
-            return await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)
-
-        return RepeatedRun(run_id, job_id, find, self.clock)
-
-    async def cancel_run(self, run_id: str) -> None:
-        """Ask a run to stop, in whichever process it is. Raises RunNotFound, RunOver or StoreUnavailable."""
-        if self.runner.cancel(run_id):
-            return
-        for slot in self.catalogue.slots.values():
-            if slot.shared:
-                asked: bool | RunRecord = await self.call(partial(self.catalogue.cancel_run, slot, run_id))
-                if isinstance(asked, RunRecord):
-                    self.runner.accounts.tell(asked, slot.alias)
-                    self.wakeup()  # for what waited for it
-                if asked:
-                    return
-        record = await self.call(partial(self.histories.find, run_id), blocking=self.histories.blocking)
-        if record is None:
-            raise RunNotFound(run_id)
-        raise RunOver(run_id, record.outcome)
-
-    def run_job(self, job_id: str, jobstore: str | None = None) -> Any:
-        """Run the job once beside its schedule.
-
-        In the loop's own thread this returns a RunHandle to await; in others it waits, and raises what the job raised.
-        """
-        loop = self._eventloop
-        if loop is None:
-            raise NoEventLoop(f"Job {job_id} needs a running event loop; use await scheduler.aio.run_job({job_id!r})")
-        if threading.get_ident() == self._loop_thread:
-            slot, job = self.call_sync(partial(self.catalogue.runnable, job_id, jobstore))
-            if slot is not None and slot.shared:
-                raise SchedulerError(f"Job {job_id} is in an SQL store; use await scheduler.aio.run_job({job_id!r})")
-            return self.runner.start_now(job, "manual")
-
-        async def run() -> Any:
-            return await (await self.run_now(job_id, jobstore, "manual"))
-
-        return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
     def _dispatch_event(self, event: aps.SchedulerEvent) -> None:
         """Take an event of APScheduler's own code, such as `add_executor`."""
