@@ -283,9 +283,9 @@ class ClusterPump:
         return 0.0 if self._closing else await self._poll(claimed)
 
     async def _poll(self, claimed: Round | None) -> float:
-        """Look at the store, unless that was done lately and nothing `claimed` since; return the seconds to wait."""
+        """Look at the store, unless that was done lately or what was `claimed` says enough; return seconds to wait."""
         now = self._scheduler.clock.monotonic()
-        if claimed is not None or now >= self._look_at:
+        if now >= self._look_at or (claimed is not None and claimed.next_us is None):
             self._look_at = now + self._scheduler.poll_interval
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:

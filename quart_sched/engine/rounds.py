@@ -95,6 +95,8 @@ class Rounds:
         """Wait for a round; what it claimed is this process's from then on."""
         scheduler, clock = self._scheduler, self._scheduler.clock
         done = await attempt.done
+        if done.next_us is not None:
+            self.next_due = min(done.next_us, self.waiting_due or done.next_us)
         if any(record.outcome == "queued" for record in done.waiting):
             self.waiting_due = self.waiting_due or self.now()
         if done.advanced:

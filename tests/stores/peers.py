@@ -81,7 +81,7 @@ class Peer:
             more = self.round(limit=limit - len(done.claimed), catch_up=catch_up)
             done.claimed += more.claimed
             done.records += more.records
-            done.unknown, done.more = set(), more.more
+            done.unknown, done.more, done.next_us = set(), more.more, more.next_us
         return done
 
     def claim(self, limit: int = 100) -> list[Run]:

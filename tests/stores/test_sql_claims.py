@@ -272,6 +272,21 @@ def test_no_more_is_claimed_than_there_is_room_for_waiting_runs_first(peer, cloc
     assert len(b.claim(limit=3)) == 2
 
 
+def test_a_claim_tells_when_the_next_job_is_due(peer, clock):
+    one = peer()
+    one.add("tick")
+    one.add("later", trigger="interval", seconds=10, start_date=at(13))
+    assert one.round().next_us is None, "nothing was claimed"
+    clock.jump(10)
+    assert seconds(one.round().next_us) == 13
+    clock.jump(3)
+    assert seconds(one.round().next_us) == 20
+    clock.jump(10)
+    first = one.round(limit=1)
+    assert (first.more, first.next_us) == (True, None)
+    assert seconds(one.round().next_us) == 30
+
+
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Adds a module to those that can be imported, or takes it away again."""

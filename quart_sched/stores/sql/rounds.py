@@ -63,7 +63,7 @@ class Round:
     raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
     tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
     are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
-    lane have become due.
+    lane have become due; `next_us` is when a job is due next, where some were due and no more are.
     """
 
     now: datetime
@@ -78,6 +78,7 @@ class Round:
     met: bool = False
     advanced: bool = False
     waiting: list[RunRecord] = field(default_factory=list)
+    next_us: int | None = None
 
 
 class Rounds:
@@ -243,6 +244,10 @@ class Rounds:
         result.records += given_up + books.records
         result.ended += books.ended
         result.broken += books.broken
+        if rows and not result.more:
+            # Here it costs much less than to look at the store once more after each claim.
+            query = f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
+            result.next_us = conn.scalar(text(query), values)
 
     def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
