@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from apscheduler import events as aps
 
 from .events import JobChanged, SchedulerChanged, Switch
-from .fields import Schema, listing, record
+from .fields import Schema, record
 from .runs import RUN
 
 Kind = Literal["run", "job", "scheduler", "log", "reset"]
@@ -72,7 +72,7 @@ SHAPES: Mapping[Kind, Schema] = {
             "run_id": _TEXT,
             "job_id": _TEXT,
             "line": {"type": "integer", "description": "How many lines there were before."},
-            "lines": listing(_TEXT),
+            "text": _TEXT | {"description": "The lines, with a line break between each two."},
         },
         description="What the run that was asked for has logged.",
     ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import logging
 import re
 import sys
 import types
@@ -32,6 +34,11 @@ DESCRIBED = {
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """A validator of a schema that refers to the document's components."""
     return Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+
+
+async def talks() -> None:
+    logging.getLogger(__name__).warning("told")
+    await asyncio.sleep(2)
 
 
 async def tick(*args: Any, **kwargs: Any) -> str:
@@ -221,6 +228,12 @@ async def test_what_a_stream_tells_is_described(client, scheduler, clock):
         await scheduler.aio.add_job("tick", tick, trigger="interval", seconds=3)
         await scheduler.aio.pause_job("tick")
         await (await scheduler.aio.run_job("tick"))
+        await scheduler.aio.add_job("talks", talks, trigger="interval", hours=1)
+        handle = await scheduler.aio.run_job("talks")
+        await clock.advance(seconds=0.25)
+        async with events(client, f"?run_id={handle.run_id}") as log:
+            await clock.advance(seconds=1)
+            seen += await log.events()
         await scheduler.aio.pause()
         await clock.advance(seconds=1)
         seen += await stream.events()
@@ -229,7 +242,7 @@ async def test_what_a_stream_tells_is_described(client, scheduler, clock):
         validator(schema).validate(shown)
         (form,) = (form for form in schema["anyOf"] if validator(form).is_valid(shown))
         validator(form["properties"]["data"]["contentSchema"]).validate(event.data)
-    assert {event.kind for event in seen} >= {"reset", "job", "run", "scheduler"}
+    assert {event.kind for event in seen} == {"reset", "job", "run", "scheduler", "log"}
 
 
 @pytest.mark.parametrize(
