@@ -208,6 +208,13 @@ def _moment(value: Any) -> datetime:
     return datetime.fromisoformat(value.strip()) if isinstance(value, str) else _refuse()
 
 
+def _fire_time(key: str, value: Any) -> datetime:
+    at: datetime = moment(key, value)
+    if not datetime.min + _FURTHEST <= at.replace(tzinfo=None) <= datetime.max - _FURTHEST:
+        raise InvalidDefinition(key, f"is {at.isoformat()}, out of range in some time zones")
+    return at
+
+
 def _moment_of_query(value: Any) -> datetime:
     # The plus of an offset from UTC arrives as a space where nobody has encoded it.
     return _moment(_OFFSET_AT_THE_END.sub(r"\1+", value) if isinstance(value, str) else value)
@@ -240,12 +247,16 @@ def _refuse() -> NoReturn:
     raise TypeError
 
 
+_FURTHEST = timedelta(days=2)
+"""More than what lies between the times on the walls of any two zones."""
 _OFFSET_AT_THE_END = re.compile(r"(:\d\d(?:\.\d+)?) (?=\d\d:?\d\d$)")
 _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 _OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)")
 
 moment = field(_moment, "an ISO 8601 date and time", ref("Moment"))
 """The moment that a datetime, a date or an ISO 8601 text means: naive where that is."""
+fire_time = Field(_fire_time, moment.schema)
+"""A moment at which something may fire, so that it is to be shown in any zone."""
 moment_of_query = field(_moment_of_query, "an ISO 8601 date and time", ref("Moment"))
 """The same in a query string."""
 day = field(_day, "a date such as 2026-01-31", ref("Day"))

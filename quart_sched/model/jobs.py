@@ -18,7 +18,7 @@ from apscheduler.util import convert_to_datetime, get_callable_name
 from ..errors import InvalidDefinition
 from . import arguments
 from .descriptions import describe
-from .fields import Field, flag, listing, moment, nullable, or_null, ref, text, whole, wrong
+from .fields import Field, fire_time, flag, listing, nullable, or_null, ref, text, whole, wrong
 from .functions import JobFunction, check_call, reference, resolve, runs_on_loop
 from .policies import DEFAULT, PARSERS, Policy, check_policy, split, with_changes
 from .trigger_parser import parse_trigger
@@ -353,7 +353,7 @@ _OPTIONS: dict[str, Field] = {
     ),
     "coalesce": flag().about("Whether fires that have come to be due together run as one."),
     "max_instances": positive_int.about("Runs of the job that may be under way at once."),
-    "next_run_time": nullable(moment).about("When the job fires next; null pauses it."),
+    "next_run_time": nullable(fire_time).about("When the job fires next; null pauses it."),
     **PARSERS,
     "executor": text().about("The executor that runs the job.", examples=["default"]),
 }

@@ -23,20 +23,22 @@ _jitter = number(0, _LONGEST_JITTER, expected=f"a number of at least 0, and at m
 )
 _zone = fields.zone.about("The time zone in which the trigger reads the clock; left out, the scheduler's.")
 _COMMON: Mapping[str, Field] = {
-    "start_date": fields.moment.about("No fire before."),
+    "start_date": fields.fire_time.about("No fire before."),
     "end_date": fields.moment.about("No fire after."),
     "timezone": _zone,
     "jitter": _jitter,
 }
 FIELDS: Mapping[str, Mapping[str, Field]] = {
     "date": {
-        "run_date": fields.moment.about("The time of the only fire; left out, now."),
+        "run_date": fields.fire_time.about("The time of the only fire; left out, now."),
         "timezone": _zone,
     },
     "interval": {
         **dict.fromkeys(INTERVAL_UNITS, _unit),
         **_COMMON,
-        "start_date": fields.moment.about("The time that the fires are counted from; left out, one interval from now."),
+        "start_date": fields.fire_time.about(
+            "The time that the fires are counted from; left out, one interval from now."
+        ),
     },
     "cron": {**{name: cron_field(name) for name in CRON_FIELDS}, **_COMMON},
     "crontab": {"expression": expression, **_COMMON},

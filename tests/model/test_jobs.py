@@ -202,6 +202,8 @@ WRONG = [
     ("max_instances", 10**9 + 1, "expected a whole number of at least 1"),
     ("next_run_time", "someday", "is 'someday'"),
     ("next_run_time", 5, "is 5"),
+    ("next_run_time", "9999-12-31T23:59:59Z", "is 9999-12-31T23:59:59+00:00, out of range in some time zones"),
+    ("next_run_time", "0001-01-01T00:00:00+14:00", "out of range in some time zones"),
     ("on_crash", "x", "is 'x'; expected 'lost' or 'rerun'"),
     ("on_crash", None, "is None; expected 'lost' or 'rerun'"),
     ("on_crash", True, "is True; expected 'lost' or 'rerun'"),

@@ -309,6 +309,8 @@ BAD = [
     ({"trigger": "cron", "minute": []}, "minute", "[]"),
     ({"trigger": "date", "run_date": "2026-02-30"}, "run_date", "2026-02-30"),
     ({"trigger": "date", "run_date": "9999-12-31T23:59:59+00:00", "timezone": "+14:00"}, "run_date", "out of range"),
+    ({"trigger": "date", "run_date": "9999-12-30"}, "run_date", "is 9999-12-30T00:00:00, out of range in some time"),
+    ({"trigger": "interval", "days": 1, "start_date": "9999-12-31"}, "start_date", "out of range in some time zones"),
     ({"trigger": "calendarinterval"}, "days", "at least one of"),
     ({"trigger": "calendarinterval", "days": 1.5}, "days", "whole number"),
     ({"trigger": "calendarinterval", "days": 1, "hour": 25}, "hour", "from 0 to 23"),

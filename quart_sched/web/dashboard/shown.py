@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from ...model import arguments
+from ...model.instants import in_zone
 from ...model.runs import RunRecord
 from ...model.triggers import zone_name
 
@@ -22,12 +23,12 @@ SYMBOLS = {
 
 def wall(moment: datetime, zone: tzinfo | None = None) -> str:
     """Return the time on a clock in `zone`, to the second."""
-    return moment.astimezone(zone or moment.tzinfo).strftime("%Y-%m-%d %H:%M:%S")
+    return (moment if zone is None else in_zone(moment, zone)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def iso(moment: datetime) -> str:
     """Return the moment for a script to read."""
-    return moment.astimezone(UTC).isoformat()
+    return in_zone(moment, UTC).isoformat()
 
 
 def zone_of(job: Any, otherwise: tzinfo) -> tzinfo:
