@@ -41,7 +41,7 @@ async def list_runs(
         return
     rows = [
         (
-            tables.moment(run["scheduled_at"]), run["job_id"], run["outcome"], tables.duration(run["duration"]),
+            tables.when(run["scheduled_at"]), run["job_id"], run["outcome"], tables.duration(run["duration"]),
             run["cause"], run["run_id"], _error(run),
         )
         for run in found["items"]

@@ -11,7 +11,7 @@ from apscheduler.job import Job
 
 from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunWaits
-from ..model.runs import Outcome, Run, RunRecord, State, new_run_id, standing
+from ..model.runs import Outcome, Run, RunRecord, new_run_id, waiting
 from .clock import Clock
 from .stream import EventStream
 
@@ -100,8 +100,7 @@ class Accounts:
 
     def wait(self, run: Run, jobstore: str | None) -> None:
         """Tell of a run that waits for its time or its place."""
-        state: State = "retry_wait" if run.cause == "retry" else "queued"
-        self._stream.emit(RunWaits(standing(run, state, self.worker), jobstore))
+        self._stream.emit(RunWaits(waiting(run, self.worker), jobstore))
 
 
 def _format(error: BaseException) -> str:

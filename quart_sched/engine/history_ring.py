@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..model.events import Event, RunEnded
-from ..model.runs import RunQuery, RunRecord, in_attempt_order, in_time, standing
+from ..model.runs import RunQuery, RunRecord, in_attempt_order, in_time, standing, waiting
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -26,11 +26,7 @@ def under_way(runner: Runner, keeps: Keeps = lambda alias: True) -> list[RunReco
         standing(run, "queued" if run.started_at is None else "running", runner.worker)
         for run in runner.under_way.runs()
         if keeps(run.job._jobstore_alias)
-    ] + [
-        standing(run, "retry_wait" if run.cause == "retry" else "queued", runner.worker)
-        for run in runner.waiting.runs()
-        if keeps(run.job._jobstore_alias)
-    ]
+    ] + [waiting(run, runner.worker) for run in runner.waiting.runs() if keeps(run.job._jobstore_alias)]
 
 
 _JOB_ID = RunRecord._fields.index("job_id")

@@ -198,6 +198,11 @@ def standing(run: Run, state: State, worker: str) -> RunRecord:
     )
 
 
+def waiting(run: Run, worker: str) -> RunRecord:
+    """Return what is to be said of a run that waits: a retry for its time, any other for its turn."""
+    return standing(run, "retry_wait" if run.cause == "retry" else "queued", worker)
+
+
 def to_wire(record: RunRecord, *, detail: bool = False) -> dict[str, Any]:
     """Return the record as JSON; with `detail`, also what the run put out."""
     failed = record.error_type is not None or record.error_message is not None
