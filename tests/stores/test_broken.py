@@ -125,6 +125,22 @@ async def test_after_a_minute_it_is_marked_as_broken_for_all_and_said_so_once(cl
     assert [action for (action,) in cluster.query("SELECT action FROM {p}changes ORDER BY id")] == ["add", "broken"]
 
 
+async def test_what_nobody_may_claim_is_not_marked(cluster, deployed):
+    one = await cluster.start()
+    await add_report(one)
+    del deployed.report
+    one = await cluster.restart(one)
+    await cluster.advance(9)
+    await one.aio.pause()
+    await cluster.advance(300)
+    assert stored(cluster) == (False, True), "paused, it says nothing about who could load it"
+    await one.aio.resume()
+    await cluster.advance(50)
+    assert stored(cluster) == (False, True)
+    await cluster.advance(60)
+    assert stored(cluster) == (True, False)
+
+
 async def test_it_is_said_at_once_and_once_why_due_jobs_do_not_run(cluster, deployed, caplog):
     one = await cluster.start()
     await add_report(one)

@@ -14,7 +14,7 @@ from .rounds import TRIGGER_RAISED
 from .rows import clean
 
 QUARANTINE = 60.0
-"""Seconds that a due job may stay unclaimed because this process cannot load it, before it is marked as broken.
+"""Seconds for which this process sees that nobody claims a due job which it cannot load, before it marks it as broken.
 
 Long enough for a rolling deploy, in which old code meets new jobs.
 """
@@ -37,6 +37,8 @@ class Mending:
         self._loader = loader
         self._now = now
         self._usable = usable
+        self._seen: dict[str, tuple[int, int]] = {}
+        """Due jobs that cannot be loaded here: for which fire, and since when that has been seen, in microseconds."""
 
     def mend(self, *, starting: bool = False) -> list[tuple[str, str]]:
         """Try again what could not be loaded here: release what can be now, mark as broken what is long overdue.
@@ -62,13 +64,12 @@ class Mending:
         for row in suspects:
             self._loader.attempt(row, usable)
         if not (released or self._loader.has_failures):
+            self._seen = {}
             return []
         return self._database.transact(lambda conn: self._mend(conn, released))
 
     def unclaimed(self, before: int) -> dict[str, list[str]]:
         """Return the jobs, by reason, that this process cannot load and that are due since `before` (microseconds)."""
-        if not self._loader.has_failures:
-            return {}
         condition, values = self._bad(before)
         found: dict[str, list[str]] = {}
         for row in self._database.query(f"SELECT id, func FROM {self._p}jobs WHERE {condition}", **values):
@@ -102,9 +103,7 @@ class Mending:
             if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
                 log.append(Entry("mended", row.id, row.version + 1))
         marked = []
-        condition, values = self._bad(now - int(QUARANTINE * 1e6))
-        overdue = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE {condition}{self._dialect.skip}"
-        for row in conn.execute(text(overdue), values).all():
+        for row in self._long_seen(conn, now):
             if (reason := self._reason(row)) is None:
                 continue
             marked.append((row.id, reason))
@@ -116,3 +115,21 @@ class Mending:
         if log:
             changes.log(log)
         return marked
+
+    def _long_seen(self, conn: Connection, now: int) -> list[Any]:
+        """Return, locked, the jobs that this process has seen due and unclaimed for long enough."""
+        if conn.scalar(text(f"SELECT n FROM {self._p}meta WHERE k = 'paused'")):
+            # Nobody may claim them: that says nothing about who could.
+            self._seen = {}
+            return []
+        condition, values = self._bad(now)
+        due = conn.execute(text(f"SELECT id, next_us FROM {self._p}jobs WHERE {condition}"), values).all()
+        before, self._seen = self._seen, {}
+        for row in due:
+            fire, since = before.get(row.id, (row.next_us, now))
+            self._seen[row.id] = (row.next_us, since if fire == row.next_us else now)
+        long = [job_id for job_id, (_, since) in self._seen.items() if now - since >= QUARANTINE * 1e6]
+        if not long:
+            return []
+        query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} {condition}{self._dialect.skip}"
+        return list(conn.execute(text(query), values | {"ids": self._dialect.pack(sorted(long))}))
