@@ -34,6 +34,8 @@ def _setting(key: str, parse: Callable[[str, Any], Any], default: Any = MISSING,
 
 
 _LONGEST = 10**9
+_MOST_LOG_BYTES = 4_000_000
+"""With all else that a run puts out, that is less than a database takes in one statement."""
 """Seconds, some thirty years: what timers and floats can hold."""
 _LONGEST_HISTORY = 100_000
 """Days that can be counted back from any date of ours."""
@@ -73,8 +75,8 @@ def _records(key: str, value: Any) -> int:
 
 
 def _bytes(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
-        wrong(key, value, "bytes, a whole number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_LOG_BYTES:
+        wrong(key, value, f"bytes, a whole number from 0 to {_MOST_LOG_BYTES:,}")
     return value
 
 
