@@ -186,7 +186,7 @@ class ClusterPump:
         claimed = False
         try:
             session = await scheduler.call(partial(deployment.join, scheduler, self.slot))
-            ended = set(self._own.endings)
+            ended = {record.run_id for record in self._own.freed()}
             start = partial(self._store.start_now, session, job_id, run_id, cause, ended, overrides, request)
             begin = scheduler.clock.monotonic()
             run: Run | str = await scheduler.call(lambda: self.slot.do(lambda _: start()))
@@ -290,14 +290,14 @@ class ClusterPump:
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
                 for run_id in await self._call(partial(self._store.to_cancel, self.slot.session)):
-                    self._scheduler.runner.cancel(run_id)
+                    self._scheduler.runner.cancel(run_id, "it was asked to stop")
             self._rounds.next_due, self._rounds.waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
             followed = await self._call(self._store.events.followed) if poll.following else {}
             self._scheduler.live.hear_store(self.slot.alias, listening=poll.listening, followed=followed)
             if self._members != poll.members:
                 await self._meet(poll.members)
-            if now >= self._report_at and self._rounds.limit() > 0:
+            if now >= self._report_at and self._rounds.limit() > 0 and self._store.loader.has_failures:
                 await self._report_unclaimed()
         wait = self._look_at - self._scheduler.clock.monotonic()
         if self._rounds.next_due is not None and self._rounds.limit() > 0:

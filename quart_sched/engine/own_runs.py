@@ -52,6 +52,14 @@ class OwnRuns:
             return False
         return True
 
+    def freed(self, start: int = 0) -> list[RunRecord]:
+        """Return the ends, from the one at `start` on, of runs that hold no instance any more.
+
+        One that ended `busy` holds it until its function has left its thread.
+        """
+        ends = islice(self.endings.values(), start, None)
+        return [record for record in ends if not record.busy or record.run_id in self.left]
+
     def next_endings(self) -> list[RunRecord]:
         """Return what ended and is to be written down, as much of it as makes a transaction of moderate size."""
         chosen: list[RunRecord] = []

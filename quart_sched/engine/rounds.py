@@ -20,6 +20,7 @@ from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
 from .own_runs import OwnRuns
 from .pump import BATCH, SLICE
+from .runner import REPLACED
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -85,7 +86,7 @@ class Rounds:
         # With an end there may be a place for what waits for one.
         waiting = self.waiting_due is not None and (self.waiting_due <= now or bool(endings or left))
         due = due or (waiting and limit > 0)
-        unwritten = list(self._own.endings.values())[len(endings) :]
+        unwritten = self._own.freed(len(endings))
         work = Work(endings, sorted(returned), sorted(left), limit if due else 0, waiting, unwritten)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self._slot.session, work, decide, set(scheduler.runner.executors))
@@ -137,6 +138,8 @@ class Rounds:
     def tell(self, done: Round) -> None:
         """Say what else came of a round."""
         runner, alias = self._scheduler.runner, self._slot.alias
+        for run_id in done.replaced:
+            runner.cancel(run_id, REPLACED)
         for record in done.records:
             if record.outcome == "skipped":
                 text = 'Job "%s" skipped: it runs already, as often as its max_instances allows'

@@ -35,6 +35,7 @@ log = logging.getLogger("quart_sched")
 Perform = Callable[[Batch, Run], Awaitable[Any]]
 """Returns what a job returns, or raises what it raises."""
 
+BY_HAND = "it was cancelled by hand"
 UNBEGUN = "it was cancelled before it began"
 REPLACED = "a later fire of its job took its place"
 
@@ -308,7 +309,7 @@ class Runner:
         else:
             self.accounts.end(run, batch.jobstore, "cancelled")
 
-    def cancel(self, run_id: str, why: str = "it was cancelled by hand") -> bool:
+    def cancel(self, run_id: str, why: str = BY_HAND) -> bool:
         """Ask a run to stop, once, if it is under way or waits here; tell whether it is."""
         if self.waiting.cancel(run_id, UNBEGUN):
             return True

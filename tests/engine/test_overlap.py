@@ -144,6 +144,17 @@ async def test_a_queue_survives_the_end_of_its_process(cluster: Cluster):
     assert await outcomes(second) == [(10, "cancelled"), (20, "running")]
 
 
+async def test_a_fire_takes_the_place_of_a_run_of_its_own_process_at_once(cluster: Cluster):
+    cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
+    slow = {"SCHEDULER_POLL_INTERVAL": 60.0, "SCHEDULER_HEARTBEAT": 60.0, "SCHEDULER_LEASE": 180.0}
+    one = await cluster.start(declares(overlap="replace"), **slow)
+    await cluster.advance(30.5)
+    assert begun == [10, 20, 30]
+    assert await outcomes(one) == [(10, "cancelled"), (20, "cancelled"), (30, "running")]
+    first = (await one.aio.runs("job")).items[-1]
+    assert (first.error_type, first.error_message) == ("RunCancelled", "a later fire of its job took its place")
+
+
 async def test_a_fire_takes_the_place_of_a_run_in_another_process(cluster: Cluster):
     cluster.config["SCHEDULER_SHUTDOWN_TIMEOUT"] = 0
     await cluster.start(declares(overlap="replace"))

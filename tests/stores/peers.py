@@ -71,14 +71,15 @@ class Peer:
         limit: int = 100,
         catch_up: int = 100,
         unwritten: tuple[RunRecord, ...] = (),
+        waiting: bool = True,
     ) -> Round:
         """Do one round, as often as functions show up in it that have not been tried."""
         usable = set(self.scheduler.runner.executors)
-        work = Work(endings, returned, limit=limit, unwritten=unwritten)
+        work = Work(endings, returned, limit=limit, unwritten=unwritten, waiting=waiting)
         done = self.store.round(self.me, work, partial(plan, max_catch_up=catch_up), usable)
         if done.unknown:
             self.store.loader.learn(done.unknown)
-            more = self.round(limit=limit - len(done.claimed), catch_up=catch_up)
+            more = self.round(limit=limit - len(done.claimed), catch_up=catch_up, waiting=waiting)
             done.claimed += more.claimed
             done.records += more.records
             done.unknown, done.more, done.next_us = set(), more.more, more.next_us

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import threading
 import types
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,17 +277,32 @@ def test_no_more_is_claimed_than_there_is_room_for_waiting_runs_first(peer, cloc
 
 def test_a_claim_tells_when_the_next_job_is_due(peer, clock):
     one = peer()
-    one.add("tick")
-    one.add("later", trigger="interval", seconds=10, start_date=at(13))
-    assert one.round().next_us is None, "nothing was claimed"
+    one.add("tick", max_instances=9)
+    one.add("later", trigger="interval", seconds=10, start_date=at(13), max_instances=9)
+    claim = partial(one.round, waiting=False)
+    assert claim().next_us is None, "nothing was due"
     clock.jump(10)
-    assert seconds(one.round().next_us) == 13
+    assert seconds(claim().next_us) == 13
     clock.jump(3)
-    assert seconds(one.round().next_us) == 20
+    assert seconds(claim().next_us) == 20
     clock.jump(10)
-    first = one.round(limit=1)
+    first = claim(limit=1)
     assert (first.more, first.next_us) == (True, None)
-    assert seconds(one.round().next_us) == 30
+    assert seconds(claim().next_us) == 30
+    clock.jump(10)
+    assert one.round(waiting=True).next_us is None, "what waits has a time of its own"
+
+
+def test_a_job_that_has_ended_is_kept_no_longer(peer, clock):
+    one = peer()
+    one.add("once", trigger="date", run_date=at(10))
+    clock.jump(10)
+    [run] = one.claim()
+    job = weakref.ref(run.job)
+    one.finish(run)
+    del run
+    gc.collect()
+    assert job() is None
 
 
 @pytest.fixture

@@ -425,3 +425,11 @@ def test_the_own_ghost_of_a_join_whose_answer_was_lost_is_buried_like_any_other(
     [(ghost, beat)] = a.store.heartbeat(a.me, set()).others.items()
     assert a.store.reap(ghost, beat, a.me) == []
     assert a.store.heartbeat(a.me, set()).others == {}
+
+
+def test_one_process_clears_up_and_a_turn_from_a_clock_that_was_ahead_does_not_last(peer):
+    a, b = peer(), peer()
+    assert a.store.house.take_turn(a.me, 60)
+    assert not b.store.house.take_turn(b.me, 60)
+    assert a.store.house.take_turn(a.me, 365 * 86_400)
+    assert b.store.house.take_turn(b.me, 60)

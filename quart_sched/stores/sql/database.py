@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _EXTRAS = {"sqlite": "sql", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
-_OLDEST = {"mysql": (8, 0, 1), "mariadb": (10, 6), "postgresql": (9, 5), "sqlite": (3, 24)}
+_OLDEST = {"mysql": (8, 0, 4), "mariadb": (10, 6), "postgresql": (9, 6), "sqlite": (3, 24)}
 _ASYNC = {"aiosqlite", "asyncpg", "psycopg_async", "aiomysql", "asyncmy"}
 _ABOUT_THE_FILE = {8, 10, 11, 13, 14, 26}
 """SQLite's codes READONLY, IOERR, CORRUPT, FULL, CANTOPEN and NOTADB."""

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table, text
 from sqlalchemy.exc import DBAPIError
 
+from ...model.state import MAX_REF
+
 Row = Sequence[Any]
 
 _RETRY_P = {"40001", "40P01", "55P03"}
@@ -212,6 +214,7 @@ def _json_table(parameter: str, columns: Sequence[str], numbers: Iterable[str] =
     for index, column in enumerate(columns):
         kind = "BIGINT" if column in numbers else "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         if column == columns[0]:
-            kind = "VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+            # As long as the longest key: that of a function.
+            kind = f"VARCHAR({MAX_REF}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         parts.append(f"{column} {kind} PATH '{f'$[{index}]' if len(columns) > 1 else '$'}'")
     return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({', '.join(parts)}))"

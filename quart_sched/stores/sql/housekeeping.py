@@ -30,7 +30,9 @@ class Housekeeping:
 
         def take(conn: Connection) -> bool:
             now = self._now(conn)
-            statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = 'janitor' AND (n < :now OR v = :me)"
+            # A turn that lies too far ahead is that of a clock that has been put back since.
+            free = "(n < :now OR n > :until OR v = :me)"
+            statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = 'janitor' AND {free}"
             values = {"until": now + int(term * 1e6), "me": me.id, "now": now}
             return bool(conn.execute(text(statement), values).rowcount)
 

@@ -60,6 +60,11 @@ class JobLoader:
         self.bad_functions.clear()
         self.bad_jobs.clear()
 
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """Keep jobs no more that will not be claimed again."""
+        for job_id in job_ids:
+            self._cache.pop(job_id, None)
+
     def loaded(self, row: Any) -> ScheduledJob | None:
         """Return the job of a row of CLAIM_COLUMNS, if this version of it has been loaded."""
         job = self._cache.get(row.id)

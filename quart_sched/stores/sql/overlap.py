@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -51,17 +51,27 @@ def check_free(conn: Connection, dialect: Dialect, job: ScheduledJob, ended: Con
         raise OverlapForbidden(job.id, [row.run_id for row in running])
 
 
-def make_places(
-    conn: Connection, dialect: Dialect, me: Session, now: int, full: dict[str, ScheduledJob]
-) -> tuple[dict[str, int], list[RunRecord]]:
-    """Return how many fires may wait of each of these jobs, all of whose instances run, and what was given up for them.
+@dataclass(slots=True)
+class Places:
+    """How many fires of each job may wait for an instance, and what has to make way for them.
+
+    `given_up` are the records of fires that waited; the runs in `stopped` are this process's own and are to stop.
+    """
+
+    free: dict[str, int]
+    given_up: list[RunRecord] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+
+def make_places(conn: Connection, dialect: Dialect, me: Session, now: int, full: dict[str, ScheduledJob]) -> Places:
+    """Find or make places for fires of these jobs, all of whose instances run.
 
     For a fire that replaces a run, the oldest of them is asked to stop, and those that wait are given up.
     """
-    places = dict.fromkeys(full, 0)
+    places = Places(dict.fromkeys(full, 0))
     waitable = [job_id for job_id, job in full.items() if job.policy.overlap != "skip"]
     if not waitable:
-        return places, []
+        return places
     query = (
         f"SELECT * FROM {dialect.joined('live', 'job_id', 'ids')} state <> '{LEAVING}' "
         f"ORDER BY sched_us, run_id{dialect.skip}"
@@ -73,17 +83,19 @@ def make_places(
         job = full[job_id]
         waiting = [row for row in rows if row.job_id == job_id and row.owner is None and row.cause == "schedule"]
         if job.policy.overlap == "queue":
-            places[job_id] = max(0, job.policy.max_queue - len(waiting))
+            places.free[job_id] = max(0, job.policy.max_queue - len(waiting))
             continue
-        places[job_id] = 1
+        places.free[job_id] = 1
         replaced += waiting
         running = [row for row in rows if row.job_id == job_id and row.owner is not None and row.cancel_us is None]
         ahead = len({row.batch_id for row in running}) - job.max_instances + 1
         oldest = list(dict.fromkeys(row.batch_id for row in running))[: max(0, ahead)]
-        stopped += [(row.run_id, now) for row in running if row.batch_id in oldest]
+        making_way = [row for row in running if row.batch_id in oldest]
+        stopped += [(row.run_id, now) for row in making_way]
+        places.stopped += [row.run_id for row in making_way if row.owner == me.id]
     error = ("RunCancelled", "A later fire of its job took its place")
-    given_up = cancel_waiting(conn, dialect, replaced, me.worker, me.id, now, error)
+    places.given_up = cancel_waiting(conn, dialect, replaced, me.worker, me.id, now, error)
     dialect.update(conn, "live", "run_id", ("cancel_us",), stopped)
     if stopped:
         dialect.notify(conn)
-    return places, given_up
+    return places

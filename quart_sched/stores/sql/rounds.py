@@ -63,7 +63,8 @@ class Round:
     raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
     tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
     are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
-    lane have become due; `next_us` is when a job is due next, where some were due and no more are.
+    lane have become due; the runs `replaced` are this process's and are to stop; `next_us` is when a job is due next,
+    where some were due, no more are, and nothing waits.
     """
 
     now: datetime
@@ -78,6 +79,7 @@ class Round:
     met: bool = False
     advanced: bool = False
     waiting: list[RunRecord] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     next_us: int | None = None
 
 
@@ -234,18 +236,20 @@ class Rounds:
         full = {
             row.id: job for row, job, plan in plans if plan.fires and len(busy.get(row.id, ())) >= job.max_instances
         }
-        places, given_up = make_places(conn, self._dialect, me, now, full)
+        places = make_places(conn, self._dialect, me, now, full)
         for row, job, plan in plans:
-            overlap = Overlap(busy[row.id], places[row.id]) if row.id in full else None
+            overlap = Overlap(busy[row.id], places.free[row.id]) if row.id in full else None
             books.enter(row, job, plan, overlap)
         books.write(conn, self._dialect)
         result.claimed += books.claimed
         result.waiting += books.waiting
-        result.records += given_up + books.records
+        result.records += places.given_up + books.records
+        result.replaced += places.stopped
         result.ended += books.ended
+        self._loader.forget(books.ended)
         result.broken += books.broken
-        if rows and not result.more:
-            # Here it costs much less than to look at the store once more after each claim.
+        if rows and not (result.more or full or work.waiting):
+            # Here it costs much less than to look at the store once more after each claim. What waits has its own time.
             query = f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
             result.next_us = conn.scalar(text(query), values)
 
