@@ -10,11 +10,8 @@ from datetime import datetime
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
 
-from ..model.planning import Plan, first_fire, plan
+from ..model.planning import Plan, plan
 from ..stores.adapter import unrestorable_reason
-
-__all__ = ["Round", "claim", "first_fire"]
-
 
 _NO_PLAN = Plan((), (), None)
 

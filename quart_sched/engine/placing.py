@@ -17,7 +17,7 @@ from ..errors import DuplicateJob, InvalidDefinition
 from ..model import arguments
 from ..model.changes import Action
 from ..model.jobs import UNSET, JobDefinition
-from ..model.planning import first_fire
+from ..model.planning import first_fire, take_up
 from ..model.policies import policy_of
 from ..model.triggers import spec_of
 from ..stores.adapter import unrestorable_reason
@@ -127,7 +127,8 @@ def next_fire(scheduler: Scheduler, trigger: BaseTrigger, consumed: datetime | N
     try:
         fire = first_fire(trigger, scheduler.clock.now())
         if fire is not None and consumed is not None and fire.timestamp() <= consumed.timestamp():
-            fire = first_fire(trigger, consumed.astimezone(UTC) + timedelta(microseconds=1))
+            # A date that has had its fire is no fire to come.
+            fire = take_up(trigger, consumed.astimezone(UTC) + timedelta(microseconds=1))
         return fire
     except Exception as error:
         # The trigger may be the user's own code, or a combination that has no common fire.

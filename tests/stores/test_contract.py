@@ -266,6 +266,22 @@ async def test_a_job_that_is_paused_and_resumed_right_at_its_fire_goes_on_with_t
     assert (len(ran), resumed.next_run_time) == (1, at(clock, 20))
 
 
+async def test_a_combination_of_which_a_date_is_over_is_resumed_with_what_is_left(store, clock):
+    one = await store.start()
+    parts = [
+        {"trigger": "date", "run_date": at(clock, 5).isoformat()},
+        {"trigger": "interval", "seconds": 10, "start_date": at(clock, 20).isoformat()},
+    ]
+    await one.aio.add_job("id", job, trigger="or", triggers=parts)
+    await store.advance(6)
+    assert len(ran) == 1
+    await one.aio.pause_job("id")
+    resumed = await one.aio.resume_job("id")
+    assert resumed.next_run_time == at(clock, 20)
+    await store.advance(15)
+    assert len(ran) == 2
+
+
 async def test_a_job_that_is_resumed_when_its_schedule_is_over_is_gone(store, clock):
     one = await store.start()
     await one.aio.add_job("id", job, trigger="interval", seconds=10, end_date=at(clock, 15))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.planning import Plan, first_fire
+from ...model.planning import Plan, take_up
 from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
 from .changes import Entry, write_down
 from .dialects import Dialect
@@ -51,7 +51,7 @@ class Books:
 
     def move_on(self, row: Any, job: ScheduledJob) -> None:
         """Take a job behind its last fire that somebody has set back by hand: no fire is consumed twice."""
-        fire = first_fire(job.trigger, moment_of(job, row.last_us + 1))
+        fire = take_up(job.trigger, moment_of(job, row.last_us + 1))
         following = None if fire is None or micros(fire) <= row.last_us else micros(fire)
         self._jobs.append((row.id, following, row.last_us, None if following is not None else self._now))
         if following is None:
