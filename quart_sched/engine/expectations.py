@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 
 from apscheduler import events as aps
 
 from ..model.events import JobChanged, RunEnded, SchedulerChanged
-from ..model.overdue import Overdue, allowance
+from ..model.overdue import UNEXPECTED, Overdue, allowance
 from ..model.policies import DEFAULT, Policy, policy_of
-from ..model.runs import Cause, Run
+from ..model.runs import Run
 
-BY_HAND: tuple[Cause, ...] = ("manual", "api")
 _COVERED = ("skipped", "coalesced")
 """Outcomes of fires that another one stands for."""
 
@@ -44,6 +44,11 @@ class Expectations:
         self._open: dict[tuple[str, str], Expectation] = {}
         self._met: defaultdict[str, dict[str, _Success]] = defaultdict(dict)
         """By store and job."""
+        self._ignored: set[str] = set()
+
+    def ignore(self, run_ids: Iterable[str]) -> None:
+        """Expect nothing of runs under way whose job is gone."""
+        self._ignored.update(run_ids)
 
     def unmet(self, jobstore: str) -> list[Expectation]:
         """Return the jobs of a store that have fires without a success."""
@@ -85,16 +90,19 @@ class Expectations:
 
     def begun(self, run: Run, jobstore: str) -> Expectation | None:
         """Take note of a run under way; return its job if that came to have an earliest open fire by it."""
-        if run.cause in BY_HAND:
+        if run.cause in UNEXPECTED or run.run_id in self._ignored:
             return None
         return self.expect(run.job.id, jobstore, run.scheduled_at, policy_of(run.job))
 
     def hear_ended(self, event: RunEnded, jobstore: str) -> Expectation | None:
         """Take note of a fire that is accounted for; return its job if that came to have an open fire by it."""
         record = event.record
+        if self._ignored and record.run_id in self._ignored:
+            self._ignored.discard(record.run_id)
+            return None
         if record.outcome == "succeeded":
             self.meet(record.job_id, jobstore, record.scheduled_at, record.started_at, record.finished_at)
-        elif record.outcome not in _COVERED and record.cause not in BY_HAND:
+        elif record.outcome not in _COVERED and record.cause not in UNEXPECTED:
             fire = record.first_scheduled_at or record.scheduled_at
             policy = None if event.job is None else policy_of(event.job)
             return self.expect(record.job_id, jobstore, fire, policy)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.schedulers.base import STATE_RUNNING
 
@@ -72,6 +73,10 @@ class OverdueWatch:
             return []
         return sorted((one for some in self._known.values() for one in some.values()), key=lambda one: one.since)
 
+    def clear(self) -> None:
+        """Forget what was expected of another app's jobs."""
+        self._here = Expectations()
+
     # Life cycle
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -125,6 +130,9 @@ class OverdueWatch:
             if isinstance(event, JobChanged) and event.ended:
                 self._look_at_runs(alias or "default", event.job_id)
             self._here.hear_changed(event)
+            if isinstance(event, JobChanged) and event.code == aps.EVENT_JOB_REMOVED and not event.ended:
+                runs = self._scheduler.runner.under_way.of(event.job_id)
+                self._here.ignore(run.current.run_id for run in runs)
 
     def _look_at_runs(self, alias: str, job_id: str | None = None) -> None:
         for run in self._scheduler.runner.under_way.runs(job_id):

@@ -7,7 +7,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from .policies import Policy
+from .runs import Cause
 
+UNEXPECTED: tuple[Cause, ...] = ("manual", "api", "retry", "backfill")
+"""Causes of runs that nobody expects to succeed in time: of a fire that is retried, the first attempt is expected."""
 REMEMBERED = timedelta(hours=1)
 """How long a job is overdue whose schedule is over: it can never succeed any more."""
 _SHOWN = 20

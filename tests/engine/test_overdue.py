@@ -16,10 +16,11 @@ from quart import current_app
 from quart_sched import APScheduler, Overdue
 from quart_sched.engine.expectations import Expectations
 from quart_sched.errors import InvalidDefinition
-from quart_sched.model.events import JobOverdue
+from quart_sched.model.events import JobOverdue, RunEnded
 from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.overdue import allowance
 from quart_sched.model.policies import Policy
+from quart_sched.model.runs import RunRecord
 from tests.conftest import START, eventually
 from tests.stores.cluster import Cluster, Process
 from tests.stores.peers import at, outage
@@ -211,6 +212,30 @@ async def test_one_that_failed_by_hand_is_not_overdue(scheduler, app, serve, clo
         await (await scheduler.aio.run_job("job")).wait()
         await clock.advance(seconds=600)
         assert ids(scheduler) == []
+
+
+async def test_neither_the_retry_of_a_run_by_hand_nor_a_backfill_is_expected(scheduler, app, serve, clock):
+    global works
+    works = False
+    every_10s(scheduler, trigger="interval", hours=1, retry={"attempts": 3, "delay": 10})
+    async with serve(scheduler, app):
+        await scheduler.aio.run_job("job")
+        await clock.advance(seconds=600)
+        await scheduler.aio.backfill("job", clock.now() - timedelta(hours=3))
+        await clock.advance(seconds=600)
+        assert ids(scheduler) == []
+
+
+def test_a_run_whose_job_was_removed_meanwhile_says_nothing_of_a_namesake():
+    here = Expectations()
+    here.ignore(["run"])
+    record = RunRecord(
+        "run", "run", "job", START, "succeeded", "schedule", "host:1", started_at=START, finished_at=START
+    )
+    here.hear_ended(RunEnded(record, "default"), "default")
+    overdue = here.overdue("job", "default", 60.0, Policy(), START + timedelta(hours=1))
+    assert overdue is not None
+    assert overdue.last_success is None
 
 
 async def test_neither_a_paused_job_nor_a_paused_scheduler_is_overdue(scheduler, app, serve, clock):

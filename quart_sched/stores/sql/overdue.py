@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from ...model.instants import micros, moment
-from ...model.overdue import REMEMBERED, Overdue, allowance
+from ...model.overdue import REMEMBERED, UNEXPECTED, Overdue, allowance
 from ...model.policies import Policy
 from .database import Database
 from .rows import LEAVING
@@ -176,7 +176,8 @@ class OverdueBooks:
         added = f"SELECT MAX(at_us) FROM {self._p}changes WHERE job_id = :id AND action IN ('add', 'import')"
         begun = conn.scalar(text(added), {"id": job.id}) or 0  # The fires before were those of another job of that id.
         values = {"id": job.id, "after": max(begun - 1, -1 if after is None else after)}
-        by_schedule = "job_id = :id AND sched_us > :after AND cause NOT IN ('manual', 'api')"
+        causes = ", ".join(f"'{cause}'" for cause in UNEXPECTED)
+        by_schedule = f"job_id = :id AND sched_us > :after AND cause NOT IN ({causes})"
         ended = (
             f"SELECT sched_us, first_us FROM {self._p}runs WHERE {by_schedule} "
             "AND outcome NOT IN ('skipped', 'coalesced') ORDER BY sched_us LIMIT 1"
