@@ -57,19 +57,23 @@ class ForeignExecutor:
         return isinstance(self.executor, ProcessPoolExecutor)
 
     def start(self, scheduler: Any, alias: str) -> None:
-        """Prepare for jobs; a process pool that was shut down before is made anew."""
-        if isinstance(self.executor, ProcessPoolExecutor) and self.executor._pool._shutdown_thread:
-            pool = self.executor._pool
-            self.executor._pool = type(pool)(pool._max_workers, **self.executor.pool_kwargs)
+        """Prepare for jobs."""
         self.executor.start(_Reporter(scheduler, self), alias)
         self.executor._run_job_error = self._failed
 
     def submit(self, job: Job, scheduled_at: datetime) -> None:
         """Hand one run over."""
+        self._renew()
         # The runner has counted the instances already, the same way for every executor.
         with self.executor._lock:
             self.executor._instances[job.id] += 1
             self.executor._do_submit_job(job, [scheduled_at])
+
+    def _renew(self) -> None:
+        """Make a process pool anew that was shut down: at an end of the scheduler, or by a drain that had to."""
+        if isinstance(self.executor, ProcessPoolExecutor) and self.executor._pool._shutdown_thread:
+            pool = self.executor._pool
+            self.executor._pool = type(pool)(pool._max_workers, **self.executor.pool_kwargs)
 
     def report(self, event: SchedulerEvent) -> None:
         """Take an event that the executor sent."""

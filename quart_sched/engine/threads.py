@@ -39,7 +39,12 @@ class WorkerThreads:
             if len(self._threads) < self.limit:
                 thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # The machine has no more of them: another one takes the call, or the next that can be started.
+                    self._threads.remove(thread)
+                    raise
 
     def stop(self) -> None:
         """End the threads, each after the calls that were submitted before. Returns at once."""

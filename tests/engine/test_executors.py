@@ -156,6 +156,18 @@ async def test_a_process_that_outlasts_the_deadline_is_ended(scheduler, app, ser
     assert time.monotonic() - begun < 30
 
 
+async def test_after_a_pool_was_ended_by_a_shutdown_its_jobs_run_again(app, serve):
+    scheduler = APScheduler()  # in real time, as its processes are
+    executors = {"procs": {"type": "processpool", "max_workers": 1}}
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors):
+        for name, func in (("long", wait_long), ("good", whereabouts)):
+            scheduler.add_job(name, func, trigger="interval", hours=1, executor="procs", misfire_grace_time=None)
+        await scheduler.aio.run_job("long")
+        await scheduler.aio.shutdown(timeout=0)
+        await scheduler.aio.start()
+        assert (await (await scheduler.aio.run_job("good"))).outcome == "succeeded"
+
+
 async def test_a_coroutine_is_refused_for_the_process_pool(scheduler, app, serve):
     executors = {"procs": {"type": "processpool", "max_workers": 1}}
     async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors):

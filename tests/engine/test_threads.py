@@ -49,6 +49,20 @@ def make() -> Iterator[Callable[[int], WorkerThreads]]:
 # Worker threads
 
 
+def test_a_thread_that_could_not_be_started_does_not_count(make, monkeypatch):
+    threads, done = make(1), threading.Semaphore(0)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.submit(done.release)
+    threads.submit(done.release)
+    assert all(done.acquire(timeout=5) for _ in range(2))
+
+
 def test_no_thread_is_made_before_there_is_work(make):
     make(5)
     assert not named("test-threads")
