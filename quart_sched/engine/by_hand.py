@@ -28,6 +28,10 @@ class ByHand:
         self._scheduler = scheduler
         self._keys = IdempotencyKeys()
 
+    def clear(self) -> None:
+        """Forget the idempotency keys: they are those of another app's clients."""
+        self._keys = IdempotencyKeys()
+
     async def run(
         self,
         job_id: str,

@@ -52,6 +52,10 @@ class ChangeLog:
         self._entries: deque[_Entry] = deque(maxlen=MOST)
         self._numbers = count(1)
 
+    def clear(self) -> None:
+        """Forget them all: they are another app's."""
+        self._entries.clear()
+
     def note(
         self,
         action: Action,

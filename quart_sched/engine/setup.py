@@ -102,6 +102,9 @@ class SetUp(Verbs):
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
         self.live.bind(slots)
+        if rebind:
+            for memory in (self.by_hand, self.changes, self.watch):
+                memory.clear()
         self.catalogue.begin(settings.jobs, rebind=rebind)
 
     def _keeps(self, slots: dict[str, Slot]) -> tuple[Keeps, Callable[[], list[RunRecord]]]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from quart import Quart
 
 from quart_sched import current_run
 from quart_sched.engine.idempotency import IdempotencyKeys
@@ -61,6 +62,16 @@ async def test_a_repeated_call_returns_the_run_of_the_first(scheduler, app, serv
         assert again.done()
         await (await scheduler.aio.run_job("job", idempotency_key="another"))
         assert seen == [None, None]
+
+
+async def test_a_key_is_not_known_to_another_app(scheduler, serve):
+    for name in ("one", "another"):
+        async with serve(scheduler, Quart(name)):
+            scheduler.add_job("job", notes, **LATER)
+            run = await scheduler.aio.run_job("job", idempotency_key="key")
+            assert not run.repeated
+            assert (await run).outcome == "succeeded"
+            assert [change.action for change in (await scheduler.aio.changes("job")).items] == ["add"]
 
 
 async def test_while_the_run_is_under_way_the_repeated_call_waits_for_it(scheduler, app, serve, clock):
