@@ -19,6 +19,7 @@ log = logging.getLogger("quart_sched")
 
 _TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000
+_MESSAGE_LIMIT = 10_000
 
 
 class Accounts:
@@ -49,7 +50,7 @@ class Accounts:
         now = self._clock.now()
         kind, message = why or (None, None)
         if error is not None:
-            kind, message = type(error).__name__, str(error)
+            kind, message = type(error).__name__, _message(error)
         # In the order of its fields, as by their names it would take twice as long.
         record = RunRecord(
             run.run_id,
@@ -101,6 +102,14 @@ class Accounts:
     def wait(self, run: Run, jobstore: str | None) -> None:
         """Tell of a run that waits for its time or its place."""
         self._stream.emit(RunWaits(waiting(run, self.worker), jobstore))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_MESSAGE_LIMIT]
+    except Exception as failure:
+        # The class is the user's own, and the run has to end all the same.
+        return f"its __str__ raised {type(failure).__name__}"
 
 
 def _format(error: BaseException) -> str:

@@ -24,6 +24,8 @@ class Batch:
     """Why the run under way was cancelled, where somebody wanted that."""
     given_up = False
     """Whether it is to end with the run under way."""
+    last = False
+    """Whether no retry is to follow it."""
     task: asyncio.Task[None] | None = None
     call: ThreadCall | None = None
     done = False

@@ -80,7 +80,7 @@ class Catalogue:
             if self.bound:
                 self.declarations.check_place(definition, self._scheduler.runner.executors, self.slots)
             job = self.declarations.declare(definition, origin)
-        self.declarations.remember(definition, origin)
+        self.declarations.remember(definition, origin, started=self.started)
         return job
 
     def apply(self, slot: Slot) -> None:
@@ -225,7 +225,7 @@ class Catalogue:
             slot.forget(job_id)
             if not slot.shared:
                 self._scheduler.changes.note("remove", job_id)
-            self._scheduler.mailbox.post(partial(self._scheduler.runner.waiting.drop, "the job was removed", job_id))
+            self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
             # Nothing is due the sooner for it.
             self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
             return
@@ -246,8 +246,7 @@ class Catalogue:
         for slot in self._slots(alias):
             jobs = [] if slot.shared else slot.do(lambda store: store.get_all_jobs())
             slot.perform(lambda store: store.remove_all_jobs())
-            drop = partial(self._scheduler.runner.waiting.drop, "the job was removed", jobstore=slot.alias)
-            self._scheduler.mailbox.post(drop)
+            self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, jobstore=slot.alias))
             for job in jobs:
                 self._scheduler.changes.note("remove", job.id)
             slot.broken.clear()

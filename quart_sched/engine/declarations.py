@@ -131,9 +131,9 @@ class Declarations:
         self._declared[definition.id] = Declared(definition, job, origin)
         return job
 
-    def remember(self, definition: JobDefinition, origin: Origin) -> None:
-        """Keep the definition for the next app too, if it stems from none, and its function for the API."""
-        if origin in ("task", "unbound"):
+    def remember(self, definition: JobDefinition, origin: Origin, *, started: bool) -> None:
+        """Keep the definition for the next app too, if it is the code's own, and its function for the API."""
+        if origin == "task" or (origin == "unbound" and not started):
             self._kept[definition.id] = definition
         if origin != "app" and (ref := reference(definition.func)) is not None:
             self.registered[ref] = definition.func

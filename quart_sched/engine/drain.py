@@ -22,10 +22,11 @@ async def drain(runner: Runner, timeout: float, generation: int) -> None:
     Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
     and its thread left behind, a daemon.
     """
-    runner.waiting.drop("this process was shut down before its time")
+    runner.waiting.drop("this process was shut down before its time", generation=generation)
     running = runner.under_way.all()
     batches = [batch for batch in running if not batch.done and batch.generation <= generation]
     for batch in batches:
+        batch.last = True
         _hand_back(runner, batch)
     if not await _wait(batches, timeout):
         return

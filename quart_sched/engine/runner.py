@@ -107,7 +107,8 @@ class Runner:
             for run in left_out:
                 self.accounts.end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
-            self._let_wait(Waiting(run, job._jobstore_alias, self.executors[job.executor]), 0.0)
+            executor = self.executors[job.executor]
+            self._let_wait(Waiting(run, job._jobstore_alias, executor, self.generation), 0.0)
 
     def _let_wait(self, entry: Waiting, seconds: float) -> None:
         self.waiting.add(entry, seconds, self.clock)
@@ -137,7 +138,8 @@ class Runner:
         """Run past fires of `job`, so many at once and as its instances allow; return their runs. Raises Draining."""
         self._refuse_while_draining(job)
         runs = [Run(job, fire, "backfill") for fire in fires]
-        entries = [Waiting(run, job._jobstore_alias, self.executors[job.executor]) for run in runs]
+        executor, alias = self.executors[job.executor], job._jobstore_alias
+        entries = [Waiting(run, alias, executor, self.generation) for run in runs]
         for number in range(concurrency):
             self.waiting.add_lane(entries[number::concurrency], self.clock)
         for entry in entries:
@@ -207,6 +209,9 @@ class Runner:
             self.finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
         elif isinstance(error, RunTimedOut):
             self.finish(batch, run, "timed_out", error=error)
+        elif run.cancelled and not isinstance(error, KeyboardInterrupt):
+            # It has done what it was asked for, in its own way.
+            self.finish(batch, run, "cancelled", error=error)
         else:
             # SystemExit too: a job must not end the server that it runs in.
             self.finish(batch, run, "failed", error=error)
@@ -245,7 +250,7 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self._let_wait(Waiting(again, batch.jobstore, batch.executor), seconds)
+            self._let_wait(Waiting(again, batch.jobstore, batch.executor, batch.generation), seconds)
         if batch.runs and batch.given_up:
             for dropped in batch.runs:
                 self.drop(batch, dropped)
@@ -267,7 +272,7 @@ class Runner:
         """Go on when a function that had been given up has left its thread."""
         batch.call = None
         self._stream.emit(RunLeft(batch.current.run_id, batch.jobstore))
-        if batch.runs and not self.draining:
+        if batch.runs and not (self.draining or batch.given_up):
             self._next(batch)
             return
         for dropped in batch.runs:
@@ -289,8 +294,9 @@ class Runner:
         retry = policy_of(run.job).retry
         if retry is None or run.attempt >= retry.attempts:
             return None
-        # What waits in this process ends with it.
-        return None if batch.disowned or (self.draining and not batch.claimed) else retry.seconds_after(run.attempt)
+        # What waits in this process ends with it; what a shared store keeps is another one's to take.
+        over = batch.disowned or (not batch.claimed and (self.draining or batch.last))
+        return None if over else retry.seconds_after(run.attempt)
 
     def _begin_waiting(self, entry: Waiting) -> bool:
         job = entry.run.job
@@ -341,6 +347,13 @@ class Runner:
         batch.call = None
         if batch.task is None:
             self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+
+    def end_with(self, job_id: str | None = None, *, jobstore: str | None = None) -> None:
+        """Let nothing follow what is under way of a job, or of all of a job store, that was removed."""
+        self.waiting.drop("the job was removed", job_id, jobstore=jobstore)
+        for batch in self.under_way.all() if job_id is None else self.under_way.of(job_id):
+            if jobstore in (None, batch.jobstore):
+                batch.last = batch.given_up = True
 
     def disown(self, run_ids: Container[str]) -> None:
         """Cancel runs that are this process's no more, since the others have declared it dead."""

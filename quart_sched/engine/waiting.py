@@ -26,6 +26,8 @@ class Waiting:
     run: Run
     jobstore: str | None
     executor: BaseExecutor | ForeignExecutor
+    generation: int
+    """Which start of the scheduler it belongs to."""
     due: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -87,10 +89,13 @@ class WaitingRuns:
         """Give up this run, if it waits here; tell whether it does."""
         return self._drop([entry for entry in self._entries if entry.run.run_id == run_id], why)
 
-    def drop(self, why: str, job_id: str | None = None, *, jobstore: str | None = None) -> None:
-        """Give up the runs that wait: all, or those of one job or of one job store."""
+    def drop(
+        self, why: str, job_id: str | None = None, *, jobstore: str | None = None, generation: int | None = None
+    ) -> None:
+        """Give up the runs that wait: all, or those of one job, of one job store, or up to one generation."""
         chosen = (entry for entry in self._entries if job_id in (None, entry.run.job_id))
-        self._drop([entry for entry in chosen if jobstore in (None, entry.jobstore)], why)
+        chosen = (entry for entry in chosen if jobstore in (None, entry.jobstore))
+        self._drop([entry for entry in chosen if generation is None or entry.generation <= generation], why)
 
     def _drop(self, entries: list[Waiting], why: str) -> bool:
         for entry in entries:

@@ -74,6 +74,34 @@ async def test_a_function_in_a_thread_sees_it_and_is_recorded_as_cancelled(sched
             await run
 
 
+async def objects() -> None:
+    seen.append(current_run.run_id)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ValueError("in the middle of it")
+
+
+def stops() -> None:
+    looks()
+    raise LookupError("stopped")
+
+
+@pytest.mark.parametrize(("func", "kind"), [(objects, "ValueError"), (stops, "LookupError")])
+async def test_one_that_raises_when_it_is_asked_to_stop_is_cancelled_and_not_tried_again(
+    scheduler, app, serve, clock, func, kind
+):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, retry={"attempts": 3, "delay": 1}, trigger="interval", hours=1)
+        run = await scheduler.aio.run_job("job")
+        await eventually(lambda: seen)
+        await scheduler.aio.cancel_run(run.run_id)
+        record = await run.wait()
+        assert (record.outcome, record.error_type, record.final) == ("cancelled", kind, True)
+        await clock.advance(seconds=60)
+        assert len(seen) == 1
+
+
 async def test_a_function_that_waits_for_a_thread_is_never_called(scheduler, app, serve):
     async with serve(scheduler, app, SCHEDULER_MAX_THREADS=1):
         scheduler.add_job("busy", looks, **EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -283,6 +284,47 @@ async def test_a_retry_that_waits_in_a_process_that_shuts_down_is_recorded_as_ca
         scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
         await clock.advance(seconds=11)
     assert await outcomes(scheduler) == [("failed", 1, False, "schedule"), ("cancelled", 2, True, "retry")]
+
+
+async def fails_slowly() -> None:
+    note()
+    await asyncio.sleep(2)
+    raise ValueError("not yet")
+
+
+SLOWLY = {"retry": {"attempts": 3, "delay": 1}, "trigger": "interval", "hours": 1, "start_date": at(10)}
+
+
+async def test_no_retry_follows_a_shutdown_that_waited_for_the_run(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", fails_slowly, **SLOWLY)
+        await clock.advance(seconds=11)
+        shutdown = asyncio.create_task(scheduler.aio.shutdown(timeout=5))
+        await clock.advance(seconds=10)
+        await shutdown
+        assert (len(starts), await outcomes(scheduler)) == (1, [("failed", 1, True, "schedule")])
+
+
+async def test_neither_a_retry_nor_another_fire_follows_the_removal_of_a_job(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        late = {"next_run_time": clock.now() - timedelta(hours=2), "misfire_grace_time": None, "coalesce": False}
+        scheduler.add_job("job", fails_slowly, **SLOWLY | late)
+        await clock.advance(seconds=1)
+        await scheduler.aio.remove_job("job")
+        await clock.advance(seconds=60)
+        assert len(starts) == 1
+        assert {outcome[:3] for outcome in await outcomes(scheduler)} == {("failed", 1, True), ("cancelled", 1, True)}
+
+
+async def test_what_a_new_start_lets_wait_is_not_given_up_by_the_shutdown_before_it(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", sleeps, run_on_start=True, overlap="queue", **EVERY | {"seconds": 3600})
+        await scheduler.aio.run_job("job")
+        await clock.run_due()
+        scheduler.shutdown()
+        scheduler.start()
+        await clock.advance(seconds=5)
+        assert sorted(outcome[0] for outcome in await outcomes(scheduler)) == ["cancelled", "running"]
 
 
 async def test_a_run_by_hand_is_tried_again_though_the_scheduler_has_not_been_started(scheduler, app, serve, clock):

@@ -388,6 +388,53 @@ async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(schedule
     assert seen == []
 
 
+async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up(scheduler, app, serve, clock):
+    release, starts = threading.Event(), []
+
+    def job() -> None:
+        starts.append(1)
+        while not release.wait(0.002):
+            scheduler.scheduler.clock.block(0.1)
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        begin = clock.now() - timedelta(hours=2)
+        options = {"misfire_grace_time": None, "coalesce": False, "timeout": 1}
+        scheduler.add_job("job", job, trigger="interval", hours=1, start_date=begin, next_run_time=begin, **options)
+        await eventually(lambda: starts)
+        await clock.advance(seconds=1.1)
+        await scheduler.aio.shutdown(timeout=0)
+        release.set()
+        await eventually(lambda: not scheduler.scheduler.runner.under_way.runs())
+    assert starts == [1]
+    assert {record.outcome for record in scheduler.history.records()} == {"timed_out", "cancelled"}
+
+
+async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(scheduler, app, serve):
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    async def job() -> None:
+        raise Odd
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        for _ in range(2):
+            record = await (await scheduler.aio.run_job("job")).wait()
+            assert (record.outcome, record.error_type) == ("failed", "Odd")
+            assert record.error_message == "its __str__ raised LookupError"
+
+
+async def test_a_message_is_kept_up_to_a_length(scheduler, app, serve):
+    async def job() -> None:
+        raise ValueError("x" * 1_000_000)
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+        assert record.error_message == "x" * 10_000
+
+
 # Runs by hand
 
 
