@@ -3,7 +3,8 @@
     python examples/app_context_database.py
 
 Every second a job writes a row into `ticks.sqlite3`, and http://127.0.0.1:5000/ says how many there are.
-The connection is opened before each run and closed after it, also after a run that failed.
+The connection is opened before each run and closed after it, also after a run that failed. Where it cannot be opened,
+the run fails.
 """
 
 import os
@@ -33,7 +34,8 @@ async def open_database() -> None:
 
 @scheduler.after_run
 async def close_database() -> None:
-    await g.db.close()
+    if (db := g.pop("db", None)) is not None:  # as where it could not be opened
+        await db.close()
 
 
 @scheduler.task("interval", id="write_row", seconds=1)

@@ -1,6 +1,6 @@
 """What watches over the jobs: probes, metrics, an alarm for jobs that do not succeed in time, and log lines with ids.
 
-    pip install 'quart-sched[metrics]'
+    pip install '.[metrics]'        # in the checkout
     python examples/monitoring.py
 
 One job works, the other one hangs. After some seconds the hook says so, and the second of these turns degraded:

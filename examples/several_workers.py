@@ -1,6 +1,7 @@
 """Jobs that several workers share through a database: each fire runs in one of them.
 
-    hypercorn -w 3 several_workers:app          # in this folder; needs `pip install 'quart-sched[sql]'`
+    pip install '.[sql]'                        # in the checkout
+    hypercorn -w 3 several_workers:app          # in this folder
 
 The jobs are in `jobs.sqlite3`. For several machines set `JOBS_URL` to a PostgreSQL or MySQL database, such as
 postgresql+psycopg://app@db/app. Try:

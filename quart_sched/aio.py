@@ -41,10 +41,10 @@ class AioVerbs:
         self._computing = Computing()
 
     async def start(self, paused: bool = False) -> None:
-        """Start in the running loop, whether or not an app serves in it.
+        """Start in the running loop, whether or not an app serves in it: this is how to run jobs without a server.
 
-        With `paused`, no job fires until `resume`. On a host that is not among the allowed ones this does nothing but
-        say so in the log. Raises AlreadyRunning.
+        An app's own start-up functions are not called for it. With `paused`, no job fires until `resume`. On a host
+        that is not among the allowed ones this does nothing but say so in the log. Raises AlreadyRunning.
         """
         if self._front.may_start():
             self._front.scheduler.start(paused)
@@ -144,12 +144,15 @@ class AioVerbs:
         return await scheduler.call(partial(scheduler.catalogue.resume, id, jobstore))
 
     async def remove_job(self, id: str, jobstore: str | None = None, *, seen: Container[str] | None = None) -> None:
-        """Remove the job; a run under way goes on. Raises JobNotFound; for `seen` see `modify`."""
+        """Remove the job; a run under way goes on. For `seen` see `modify`.
+
+        Raises JobNotFound, or DeclaredJob where it is in an SQL store and the code declares it.
+        """
         scheduler = self._front.scheduler
         await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
 
     async def remove_all_jobs(self, jobstore: str | None = None) -> None:
-        """Remove the jobs of one store, or of all."""
+        """Remove the jobs of one store, or of all; those that the code declares stay in an SQL store."""
         scheduler = self._front.scheduler
         await scheduler.call(partial(scheduler.catalogue.remove_all, jobstore))
 

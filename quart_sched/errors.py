@@ -96,7 +96,7 @@ class RunOver(SchedulerError):
 
 
 class JobNotFound(SchedulerError, JobLookupError):
-    """No job has this id."""
+    """No job has this id. It is a JobLookupError of APScheduler's too."""
 
     status = 404
 
@@ -106,7 +106,7 @@ class JobNotFound(SchedulerError, JobLookupError):
 
 
 class DuplicateJob(SchedulerError, ConflictingIdError):
-    """A job with this id exists already."""
+    """A job with this id exists already. It is a ConflictingIdError of APScheduler's too."""
 
     status = 409
 
@@ -119,7 +119,7 @@ class DuplicateJob(SchedulerError, ConflictingIdError):
 
 
 class DeclaredJob(SchedulerError):
-    """The code declares this job, so that it would come back at the next start."""
+    """The code declares this job, which is in an SQL store, so that it would come back at the next start."""
 
     status = 409
 
@@ -159,7 +159,7 @@ class NotRunning(SchedulerError, SchedulerNotRunningError):
 
 
 class NoEventLoop(SchedulerError, RuntimeError):
-    """A verb that needs a running event loop was called where there is none."""
+    """A verb that needs a running event loop was called where there is none, as `run_job` before the server runs."""
 
 
 class FunctionNotAllowed(SchedulerError):

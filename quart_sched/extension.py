@@ -60,7 +60,8 @@ class APScheduler:
         scheduler.init_app(app)
         scheduler.start()
 
-    The plain methods may be called from any thread. In coroutines prefer those of `aio`, which never block the loop.
+    The plain methods may be called from any thread. In coroutines prefer those of `aio`, which never block the loop;
+    `run_job` of a job in an SQL store works there by `aio` alone.
     """
 
     def __init__(self, scheduler: AsyncIOScheduler | Quart | None = None, app: Quart | None = None) -> None:
@@ -221,12 +222,20 @@ class APScheduler:
         return func
 
     def before_run(self, hook: Hook) -> Hook:
-        """Call `hook`, sync or async, before each run, in its app context. A hook that raises fails the run."""
+        """Call `hook`, sync or async, before each run, in its app context. A hook that raises fails the run.
+
+        Around a coroutine job a plain hook is called on the loop, and must be quick; around a plain function it is
+        called in that one's thread.
+        """
         self._scheduler.performer.before_run.append(hook)
         return hook
 
     def after_run(self, hook: Hook) -> Hook:
-        """Call `hook`, sync or async, after each run, also a failed one; the last registered is called first."""
+        """Call `hook`, sync or async, after each run; the last registered is called first.
+
+        Also after a run that failed, be it because a `before_run` hook raised: what that one was to set up may not be
+        there. A plain hook is called where one of `before_run` is.
+        """
         self._scheduler.performer.after_run.append(hook)
         return hook
 
@@ -324,7 +333,10 @@ class APScheduler:
     # Verbs
 
     def add_listener(self, callback: Listener, mask: int = EVENT_ALL) -> None:
-        """Call `callback`, sync or async, on the loop with each of APScheduler's events whose code is in `mask`."""
+        """Call `callback`, sync or async, on the loop with each of APScheduler's events whose code is in `mask`.
+
+        The events are those of this process. A plain function must be quick.
+        """
         self._scheduler.add_listener(callback, mask)
 
     def remove_listener(self, callback: Listener) -> None:
@@ -346,11 +358,14 @@ class APScheduler:
         return self._scheduler.call_sync(partial(catalogue.add, definition, origin=self.origin))
 
     def remove_job(self, id: str, jobstore: str | None = None) -> None:
-        """Remove the job; a run under way goes on. Raises JobNotFound."""
+        """Remove the job; a run under way goes on.
+
+        Raises JobNotFound, or DeclaredJob where it is in an SQL store and the code declares it.
+        """
         self._scheduler.remove_job(id, jobstore)
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:
-        """Remove the jobs of one store, or of all."""
+        """Remove the jobs of one store, or of all; those that the code declares stay in an SQL store."""
         self._scheduler.remove_all_jobs(jobstore)
 
     def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
@@ -376,8 +391,10 @@ class APScheduler:
     def run_job(self, id: str, jobstore: str | None = None) -> Any:
         """Run the job once beside its schedule, also a paused one.
 
-        In the loop's own thread this returns a RunHandle to await; in others it waits for the run and returns its
-        record, or raises what the job raised. Raises JobNotFound or OverlapForbidden.
+        In the loop's own thread this returns a RunHandle to await, or raises SchedulerError where the job is in an SQL
+        store: use ``await aio.run_job(id)`` there. In other threads it waits for the run and returns its record, or
+        raises what the job raised. Raises NoEventLoop before the server runs, JobNotFound, InvalidDefinition,
+        OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
 

@@ -5,10 +5,12 @@ All processes start together at the first test, so that the tests wait for the j
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -270,6 +272,19 @@ def test_app_context_database(running: dict[str, Running]) -> None:
     assert example.get("/")["rows"] >= 2
     assert (example.folder / "ticks.sqlite3").is_file()
     example.stop()
+
+
+async def test_a_database_that_cannot_be_opened_fails_the_run_with_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE", str(tmp_path / "ticks.sqlite3"))
+    monkeypatch.syspath_prepend(EXAMPLES)
+    program = importlib.import_module("app_context_database")
+    async with program.app.test_app():
+        program.app.config["DATABASE"] = str(tmp_path / "missing" / "ticks.sqlite3")
+        run = await program.scheduler.aio.run_job("write_row")
+        with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+            await run
 
 
 def test_dynamic_jobs(running: dict[str, Running]) -> None:

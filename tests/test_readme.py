@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
@@ -37,7 +38,7 @@ CURL.add_argument("-X")
 CURL.add_argument("-d")
 CURL.add_argument("-N", action="store_true")
 # A block that is added to the README needs its test here.
-QUICK_START, FROM_CODE, POLICIES, BY_HAND, CRONTAB, HOOKS, TESTING, CLUSTER, SECURITY = PYTHON_BLOCKS
+QUICK_START, FROM_CODE, POLICIES, BY_HAND, CRONTAB, HOOKS, WITHOUT_SERVER, CLUSTER, SECURITY, TESTING = PYTHON_BLOCKS
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -100,6 +101,26 @@ async def test_hooks_and_listeners(load: Any) -> None:
         assert await run_all_jobs(program.scheduler) == ["sync"]
 
 
+async def test_a_hook_that_fails_is_not_hidden_by_the_one_after_the_run(load: Any) -> None:
+    program = load(re.sub(r"g\.connection = .*", 'raise ConnectionError("no database")', HOOKS, count=1))
+    async with program.app.test_app():
+        run = await program.scheduler.aio.run_job("sync")
+        with pytest.raises(ConnectionError, match="no database"):
+            await run
+
+
+async def test_without_a_server(load: Any) -> None:
+    program = load(WITHOUT_SERVER)
+    served = asyncio.create_task(program.main())
+    await asyncio.sleep(0)
+    assert await run_all_jobs(program.scheduler) == ["tick"]
+    assert program.scheduler.running
+    served.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await served
+    assert not program.scheduler.running
+
+
 async def test_standard_cron(load: Any) -> None:
     program = load(CRONTAB)
     async with program.app.test_app():
@@ -149,7 +170,13 @@ async def test_several_workers(load: Any, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("user", "read", "run"),
-    [(None, 401, 401), ("viewer:guess", 401, 401), ("viewer:look", 200, 403), ("admin:change me", 200, 200)],
+    [
+        (None, 401, 401),
+        ("viewer:guess", 401, 401),
+        ("viewer:rätsel", 401, 401),
+        ("viewer:look", 200, 403),
+        ("admin:change me", 200, 200),
+    ],
 )
 async def test_security(load: Any, user: str | None, read: int, run: int) -> None:
     program = load(SECURITY)
@@ -233,6 +260,19 @@ async def test_the_curl_lines_get_the_answers_that_stand_beside_them(
             assert method == (curl.X or ("POST" if curl.d else "GET"))
             response = await client.open(url, method=method, data=curl.d, headers={"Host": "localhost:5000"})
             assert str(response.status_code) == answers[:3], command
+
+
+def test_the_extras_are_listed() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"].keys() - {"dev", "bench"}
+    [listed] = re.findall(r"the extras(.+?):", README, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == extras
+
+
+def test_links_within_the_readme_lead_to_its_headings() -> None:
+    headings = re.findall(r"^##+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#(.+?)\)", README)) <= anchors
 
 
 def test_linked_files_exist() -> None:
