@@ -43,7 +43,7 @@ _HOOK_GRACE = 1.0
 class OverdueWatch:
     """Watches the jobs of one scheduler while it runs, beginning one SCHEDULER_OVERDUE_GRACE after its start.
 
-    In a shared store every process watches, and the hooks are called by one of them.
+    In a shared store every process watches, one that was started paused too, and the hooks are called by one of them.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -69,7 +69,7 @@ class OverdueWatch:
     @property
     def overdue(self) -> list[Overdue]:
         """The jobs that are overdue, for the longest first; none while the scheduler is paused or stopped."""
-        if self._scheduler.state != STATE_RUNNING:
+        if not self._is_on:
             return []
         return sorted((one for some in self._known.values() for one in some.values()), key=lambda one: one.since)
 
@@ -160,6 +160,10 @@ class OverdueWatch:
 
     # The loop
 
+    @property
+    def _is_on(self) -> bool:
+        return self._scheduler.state == STATE_RUNNING or self._scheduler.looks_on
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()
@@ -174,7 +178,7 @@ class OverdueWatch:
     async def _look(self) -> float | None:
         """Look at every store; return the seconds until the next look, None where something has to happen first."""
         scheduler, grace = self._scheduler, self._scheduler.overdue_grace
-        if scheduler.state != STATE_RUNNING or grace is None:
+        if not self._is_on or grace is None:
             self._since = None
             return None
         now = scheduler.clock.monotonic()
@@ -188,7 +192,7 @@ class OverdueWatch:
             if slot.shared:
                 await self._look_at_store(slot, grace)
                 delays.append(_interval(grace))
-            elif (at := await self._look_here(slot, grace)) is not None:
+            elif not scheduler.looks_on and (at := await self._look_here(slot, grace)) is not None:
                 nexts.append(at)
         self._next = min((*nexts, scheduler.clock.now() + timedelta(seconds=grace))) if nexts else None
         if self._next is not None:

@@ -346,12 +346,21 @@ class Scheduler(SetUp):
         self.switch(paused=paused)
 
     def switch(self, *, paused: bool) -> None:
-        """Take note that the scheduler was paused or resumed through this process; safe from any thread."""
+        """Take note that the scheduler was paused or resumed through this process; safe from any thread.
+
+        What ends is the pause of all, or, where there is none, that of this process.
+        """
         shared = {slot.alias for slot in self.catalogue.slots.values() if slot.shared}
         # With a shared store it is the store's pause, which another process may end.
-        self._paused_here = paused and (self._paused_here or not shared)
+        self._paused_here = (self._paused_here and (paused or bool(self._paused_in))) or (paused and not shared)
         self._paused_in = shared if paused else set()
         self._show_state()
+
+    @property
+    def looks_on(self) -> bool:
+        """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
+        shared = any(slot.shared for slot in self.catalogue.slots.values())
+        return shared and self.state == STATE_PAUSED and self._paused_here and not self._paused_in
 
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""

@@ -551,6 +551,15 @@ async def test_a_paused_start_concerns_the_process_alone(cluster):
     assert ran[2:] == [("job", one.app.name)]
 
 
+async def test_the_end_of_a_pause_of_all_leaves_a_paused_start_alone(cluster):
+    one = await cluster.start(ONE, paused=True)
+    other = await cluster.start(ONE)
+    await one.aio.pause()
+    await one.aio.resume()
+    await cluster.advance(20)
+    assert ran == [("job", other.app.name)] * 2
+
+
 @pytest.fixture
 async def postgresql(tables: Any, cluster_clock: Any) -> Any:
     """Processes on PostgreSQL, whatever else there is."""

@@ -433,6 +433,18 @@ async def test_the_others_notice_when_the_one_that_ran_it_died(cluster):
     gate.set()
 
 
+async def test_a_process_that_fires_nothing_watches_those_that_should(cluster):
+    await cluster.start(declared(with_hook=False), paused=True)
+    worker = await cluster.start(declared(with_hook=False))
+    await cluster.advance(65)
+    await look(cluster)
+    cluster.kill(worker)
+    worker.scheduler.scheduler.watch.stop()
+    await cluster.advance(150)
+    await look(cluster)
+    assert [overdue(process) for process in cluster.processes] == [["job"]]
+
+
 async def test_a_one_shot_job_of_a_shared_store_that_failed_is_told_of(cluster):
     global works
     works = False
