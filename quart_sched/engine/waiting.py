@@ -40,7 +40,8 @@ class WaitingRuns:
         """Take what begins a run (False where it cannot start now), and what ends one that never starts."""
         self._begin = begin
         self._give_up = give_up
-        self._entries: list[Waiting] = []
+        self._entries: dict[str, dict[str, Waiting]] = {}
+        """By job and run, as there may be very many, and what concerns one job is not to look at the others."""
         self._lanes: dict[str, tuple[deque[Waiting], Clock]] = {}
         """What follows the fire that is under way in each lane, by its id."""
 
@@ -50,8 +51,23 @@ class WaitingRuns:
 
     def add(self, entry: Waiting, seconds: float, clock: Clock) -> None:
         """Begin the run in so many seconds."""
-        self._entries.append(entry)
+        self._enter(entry)
         self._begin_later(entry, seconds, clock)
+
+    def _enter(self, entry: Waiting) -> None:
+        self._entries.setdefault(entry.run.job_id, {})[entry.run.run_id] = entry
+
+    def _leave(self, entry: Waiting) -> None:
+        others = self._entries[entry.run.job_id]
+        del others[entry.run.run_id]
+        if not others:
+            del self._entries[entry.run.job_id]
+
+    def _all(self, job_id: str | None = None) -> list[Waiting]:
+        if job_id is not None:
+            return list(self._entries.get(job_id, {}).values())
+        # Copies: it may change meanwhile.
+        return [entry for entries in list(self._entries.values()) for entry in list(entries.values())]
 
     def _begin_later(self, entry: Waiting, seconds: float, clock: Clock) -> None:
         entry.task = Context().run(asyncio.get_running_loop().create_task, self._wait(entry, seconds, clock))
@@ -59,7 +75,8 @@ class WaitingRuns:
     def add_lane(self, entries: list[Waiting], clock: Clock) -> None:
         """Begin the runs one after the other, each when the one before it has ended for good."""
         lane = deque(entries)
-        self._entries += entries
+        for entry in entries:
+            self._enter(entry)
         self._advance(lane, clock)
 
     def hear(self, event: RunEnded) -> None:
@@ -70,36 +87,35 @@ class WaitingRuns:
     def _advance(self, lane: deque[Waiting], clock: Clock) -> None:
         while lane:
             entry = lane.popleft()
-            if entry in self._entries:  # and not cancelled meanwhile
+            if entry.run.run_id in self._entries.get(entry.run.job_id, ()):  # and not cancelled meanwhile
                 self._lanes[entry.run.fire_id] = (lane, clock)
                 self._begin_later(entry, 0.0, clock)
                 return
 
     def runs(self, job_id: str | None = None) -> list[Run]:
-        """Return the runs that wait, of one job or of all, in the order in which they came."""
-        return [entry.run for entry in list(self._entries) if job_id in (None, entry.run.job_id)]
+        """Return the runs that wait, of one job, in the order in which they came, or of all; safe from any thread."""
+        return [entry.run for entry in self._all(job_id)]
 
     def offer(self, job_id: str) -> None:
         """Tell those that only wait for a place that one of their job is free."""
-        for entry in self._entries:
-            if entry.due and entry.run.job_id == job_id:
+        for entry in self._all(job_id):
+            if entry.due:
                 entry.wake.set()
 
     def cancel(self, run_id: str, why: str) -> bool:
         """Give up this run, if it waits here; tell whether it does."""
-        return self._drop([entry for entry in self._entries if entry.run.run_id == run_id], why)
+        return self._drop([entry for entry in self._all() if entry.run.run_id == run_id], why)
 
     def drop(
         self, why: str, job_id: str | None = None, *, jobstore: str | None = None, generation: int | None = None
     ) -> None:
         """Give up the runs that wait: all, or those of one job, of one job store, or up to one generation."""
-        chosen = (entry for entry in self._entries if job_id in (None, entry.run.job_id))
-        chosen = (entry for entry in chosen if jobstore in (None, entry.jobstore))
+        chosen = (entry for entry in self._all(job_id) if jobstore in (None, entry.jobstore))
         self._drop([entry for entry in chosen if generation is None or entry.generation <= generation], why)
 
     def _drop(self, entries: list[Waiting], why: str) -> bool:
         for entry in entries:
-            self._entries.remove(entry)
+            self._leave(entry)
             if entry.task is not None:
                 entry.task.cancel()
             self._give_up(entry, why)
@@ -112,4 +128,4 @@ class WaitingRuns:
         while not self._begin(entry):
             entry.wake.clear()
             await clock.wait(entry.wake, _LATER)
-        self._entries.remove(entry)
+        self._leave(entry)
