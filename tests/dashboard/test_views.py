@@ -474,6 +474,27 @@ async def test_a_refusal_leads_back_and_is_told_in_the_visitors_language(client,
     assert "作业 long 已在运行" in page
 
 
+async def test_the_list_of_older_runs_stays_as_it_is_while_the_job_runs(client, scheduler):
+    for _ in range(16):
+        await (await scheduler.aio.run_job("job"))
+    for _ in range(2):
+        page = await text(await client.get(f"{UI}/job?id=job"))
+        assert 'hx-get="/scheduler/ui/job?id=job&amp;part=runs"' in page
+        [older] = re.findall(r'href="([^"]*cursor=[^"]*)"', page)
+        page = await text(await client.get(html.unescape(older)))
+        assert page.count('aria-label="succeeded: job') >= 1
+        assert "part=runs" not in page
+        if await scheduler.aio.get_job("job"):
+            await scheduler.aio.remove_job("job")  # its runs are still there
+
+
+async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_alone(client):
+    script = {"HX-Request": "true"}
+    row = await text(await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=script))
+    assert 'id="flash"' in row
+    assert 'id="flash"' not in await text(await client.get(f"{UI}/jobs?one=job", headers=script))
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
