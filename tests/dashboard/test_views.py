@@ -131,9 +131,9 @@ async def test_pages_hold_no_inline_script_or_style(client):
 
 def test_every_route_has_a_right_and_every_right_a_route():
     assert {*RIGHTS} == {name for name, *_ in _ROUTES}
-    assert {name for name, *_ in _OPEN} == {"login", "logout", "static"}
+    assert {name for name, *_ in _OPEN} == {"login", "logout", "preferences", "static"}
     for name, methods, *_ in _ROUTES:
-        if "POST" in methods and name != "preferences":
+        if "POST" in methods:
             assert RIGHTS[name] != "read", name
 
 
@@ -307,6 +307,36 @@ async def test_nobody_is_sent_elsewhere(bearer, goal):
     assert response.headers["Location"] == f"{UI}/"
     response = await bearer.post(f"{UI}/preferences", form={"next": goal, "language": "zh"})
     assert response.headers["Location"] == f"{UI}/"
+
+
+def page_after_preferences(page: str) -> str:
+    """Return where the footer's form leads back to."""
+    form = page.partition('class="preferences"')[2]
+    return html.unescape(form.partition('name="next" value="')[2].partition('"')[0])
+
+
+async def test_language_and_colours_can_be_chosen_before_logging_in(bearer):
+    login = (await bearer.get(f"{UI}/job?id=job")).location
+    back = page_after_preferences(await text(await bearer.get(login)))
+    assert back == login
+    chosen = await bearer.post(f"{UI}/preferences", form={"next": back, "language": "zh", "theme": "dark"})
+    assert (chosen.status_code, chosen.location) == (303, login)
+    page = await text(await bearer.get(login))
+    assert '<html lang="zh" data-theme="dark">' in page
+    response = await bearer.post(login, form={"token": "boss"})
+    assert response.location == f"{UI}/job?id=job"
+
+
+async def test_preferences_never_lead_to_an_address_that_takes_forms_alone(client):
+    for rule, form in (
+        ("/jobs/bulk", {"action": "pause", "id": "job"}),
+        ("/job/remove", {"id": "job"}),
+        ("/job/pause", {"id": "none"}),
+        ("/job/start-with?id=job", {"a.copies": "many"}),
+    ):
+        back = page_after_preferences(await text(await client.post(UI + rule, form=form)))
+        assert back == (UI + rule if "start-with" in rule else f"{UI}/")
+        assert (await client.get(back)).status_code == 200
 
 
 async def test_a_script_without_login_is_sent_to_the_login(bearer):
@@ -598,6 +628,17 @@ async def test_an_app_behind_a_path_links_within_it(scheduler, app, serve):
         page = await text(await client.get(f"/behind{UI}/jobs", root_path="/behind"))
     assert seen == ["/behind"]
     assert 'href="/behind/scheduler/ui/job?id=job"' in page
+    assert page_after_preferences(page) == "/behind/scheduler/ui/jobs"
+
+
+async def test_behind_a_path_a_login_and_preferences_lead_back_to_the_page(bearer):
+    behind = {"root_path": "/behind"}
+    page = f"/behind{UI}/job?id=job"
+    login = (await bearer.get(page, **behind)).location
+    assert login.startswith(f"/behind{UI}/login?next=")
+    assert (await bearer.post(login, form={"token": "boss"}, **behind)).location == page
+    chosen = await bearer.post(f"/behind{UI}/preferences", form={"next": page, "language": "zh"}, **behind)
+    assert chosen.location == page
 
 
 async def test_a_second_init_app_adds_no_second_set_of_routes(app: Quart) -> None:
