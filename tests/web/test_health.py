@@ -103,6 +103,7 @@ async def test_a_process_is_alive_even_if_the_apps_own_authentication_fails(
         for count, what in enumerate(("live", "ready"), 1):
             asking = asyncio.create_task(ask(client, what, Authorization="Bearer x"))
             await clock.advance(seconds=1)
+            assert asking.done()
             assert await asking == (200, {"status": "ok"})
             warnings = [record for record in caplog.records if record.levelname == "WARNING"]
             assert [logged in record.getMessage() for record in warnings] == [True] * count
