@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 import click
@@ -111,12 +112,14 @@ _UNITS = ((1, "s", 99.5), (60, "min", 99.5 * 60), (3600, "h", 47.5 * 3600), (864
 
 
 def _cell(text: str, width: int) -> str:
-    shown = text
-    if _width(shown) > width:
-        while _width(shown) > width - 1:
-            shown = shown[:-1]
-        shown += "\N{HORIZONTAL ELLIPSIS}"
+    shown = text if _width(text) <= width else _cut(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
     return _coloured(text, shown) + " " * (width - _width(shown))
+
+
+def _cut(text: str, width: int) -> str:
+    """Return as much of the beginning of `text` as fits."""
+    ends = accumulate(map(_columns, text))
+    return text[: next((index for index, end in enumerate(ends) if end > width), len(text))]
 
 
 def _coloured(word: str, text: str) -> str:
@@ -125,4 +128,10 @@ def _coloured(word: str, text: str) -> str:
 
 def _width(text: str) -> int:
     """Return the columns that a terminal gives to `text`."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import textwrap
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
@@ -73,6 +72,7 @@ async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[b
     """Return a JSON array of these texts, as it stands `depth` levels deep, as chunks of UTF-8, made in slices."""
     margin = "  " * depth
     separator = ",\n" if pretty else ", "
+    line = f"\n{margin}  "
     chunks: list[bytes] = []
     chunk: list[str] = []
     size = 0
@@ -83,7 +83,7 @@ async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[b
         chunk.clear()
 
     for text in items:
-        chunk.append(textwrap.indent(text, margin + "  ") if pretty else text)
+        chunk.append(margin + "  " + text.replace("\n", line) if pretty else text)
         size += len(text)
         over = time.perf_counter() > slice_end
         if over or size > _CHUNK:

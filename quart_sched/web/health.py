@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.schedulers.base import STATE_STOPPED
@@ -16,9 +18,13 @@ from . import security
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
+log = logging.getLogger("quart_sched")
+
 _STUCK = 60.0
 """Seconds for which a pump may be at one step, at least; else three times SCHEDULER_LEASE. A database that is away
 makes steps fail within that time, and only one that hangs, as behind a broken network, does not."""
+_JUDGED = 1.0
+"""Seconds that the app may take to judge the credentials: probes do not wait long."""
 
 
 async def get_live(front: APScheduler) -> Response:
@@ -88,9 +94,14 @@ async def _answer(front: APScheduler, status: str, reasons: list[str]) -> Respon
 
 
 async def _may_read(front: APScheduler) -> bool:
+    """Tell whether the caller may read: not where the app's own function fails, for a probe has to get its answer."""
     try:
-        return "read" in await security.rights_of_caller(front)
+        async with asyncio.timeout(_JUDGED):
+            return "read" in await security.rights_of_caller(front)
     except SchedulerError:
+        return False
+    except Exception as error:
+        log.warning("The credentials of a health check could not be judged: %r", error)
         return False
 
 

@@ -137,7 +137,12 @@ JOBS: tuple[Operation, ...] = (
         ),
         answers={
             200: Answer("The job, after a run that succeeded", ref("Job"), examples.JOB, headers=_REPLAYED),
-            202: Answer("The run is still under way", _STARTED, examples.STARTED, headers=_REPLAYED),
+            202: Answer(
+                "The run is still under way, or what became of it is not on record any more",
+                _STARTED,
+                examples.STARTED,
+                headers=_REPLAYED,
+            ),
             500: Answer("The run failed", _FAILED, examples.RUN_FAILED, headers=_REPLAYED),
         },
         raises=(JobNotFound, OverlapForbidden, IdempotencyKeyReused, Draining, StoreUnavailable),

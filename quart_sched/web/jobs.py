@@ -11,7 +11,7 @@ from apscheduler.job import Job
 from quart import Response
 from werkzeug.http import parse_etags
 
-from ..errors import InvalidDefinition, JobNotFound, SchedulerError
+from ..errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
 from ..model.backfill import BackfillRequest
 from ..model.fields import Field, Schema, listing, record, ref, wrong
 from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
@@ -138,7 +138,8 @@ async def _outcome(front: APScheduler, handle: RunHandle, before: dict[str, Any]
     job_id = handle.job_id
     try:
         record = await asyncio.wait_for(handle.wait(), wait)
-    except TimeoutError:
+    except (TimeoutError, RunNotFound):
+        # A key is remembered for longer than a full history keeps its run: how that ended nobody knows any more.
         return as_json(front, {"run_id": handle.run_id, "job_id": job_id}, 202)
     if record.outcome != "succeeded":
         reason = record.error_message or record.error_type or record.outcome

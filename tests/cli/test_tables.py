@@ -48,6 +48,20 @@ def test_no_line_is_wider_than_the_terminal(printed):
     assert lines[2].startswith("short ")
 
 
+def test_a_long_cell_is_looked_through_but_a_few_times(printed, monkeypatch):
+    looked = 0
+
+    def combining(char: str) -> int:
+        nonlocal looked
+        looked += 1
+        return 0
+
+    monkeypatch.setattr(tables.unicodedata, "combining", combining)
+    tables.table(("ERROR",), [("日" * 2000,)])
+    assert printed()[1] == "日" * 29 + "…"
+    assert looked < 10_000
+
+
 def test_what_does_not_go_to_a_terminal_is_whole(printed, monkeypatch):
     monkeypatch.delenv("COLUMNS")
     tables.table(("JOB", "ERROR"), [("x" * 100, "y" * 300)])

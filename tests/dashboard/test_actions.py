@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,6 +264,55 @@ def test_what_is_saved_as_it_was_changes_nothing(site: Site, visitor: Visitor, j
     visitor.page.get_by_text(f"{job_id} is changed.").wait_for()
     after = site.job(job_id)
     assert (after.version, after.next_run_time, after.kwargs) == (before.version, before.next_run_time, before.kwargs)
+
+
+def test_what_is_hard_to_show_comes_back_as_it_was(site: Site, visitor: Visitor, job_id: str) -> None:
+    site.add(
+        job_id,
+        kwargs={"customer": "two\nlines"},
+        description="\nfirst\n\n  third",
+        tags=["a, b"],
+        retry={"attempts": 3, "delay": 1209600, "jitter": 0.1234567},
+    )
+    before = site.job(job_id)
+    visitor.open(f"{site.ui}/job/edit?id={job_id}")
+    visitor.page.locator("#save").click()
+    visitor.page.get_by_text(f"{job_id} is changed.").wait_for()
+    after = site.job(job_id)
+    assert (after.version, after.kwargs, after.policy) == (before.version, before.kwargs, before.policy)
+    visitor.open(f"{site.ui}/job/start-with?id={job_id}")
+    visitor.page.locator("#save").click()
+    visitor.page.wait_for_url("**/run?id=*")
+    [run] = eventually(lambda: [run for run in site.runs(job_id) if run.final])
+    assert site.ask(site.scheduler.aio.run(run.run_id)).result == repr("two\nlines 1 False")
+
+
+def test_arguments_that_are_taken_out_of_the_json_are_left_to_the_function(
+    site: Site, visitor: Visitor, job_id: str
+) -> None:
+    site.add(job_id, kwargs={"customer": "two\nlines"})
+    visitor.open(f"{site.ui}/job/edit?id={job_id}")
+    visitor.page.locator("[name=args]").fill("")
+    visitor.page.locator("[name=kwargs]").fill("")
+    visitor.page.locator("#save").click()
+    visitor.page.get_by_text(f"{job_id} is changed.").wait_for()
+    assert (site.job(job_id).args, site.job(job_id).kwargs) == ((), {})
+
+
+def test_a_form_leaves_open_what_a_waiting_job_leaves_to_the_scheduler(tmp_path: Path, visitor: Visitor) -> None:
+    waiting = Site(tmp_path, sql=False, SCHEDULER_ALLOWED_HOSTS=["another"])
+    try:
+        waiting.add("job")
+        visitor.open(f"{waiting.ui}/job/edit?id=job")
+        visitor.page.locator("[name=name]").fill("Renamed")
+        visitor.page.locator("#save").click()
+        visitor.page.get_by_text("job is changed.").wait_for()
+        job = waiting.job("job")
+        assert (job.pending, job.name) == (True, "Renamed")
+        assert not any(hasattr(job, name) for name in ("misfire_grace_time", "max_instances", "coalesce"))
+    finally:
+        visitor.page.goto("about:blank")
+        waiting.close()
 
 
 def test_a_form_says_beside_the_field_what_is_wrong(site: Site, visitor: Visitor, job_id: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from quart_sched.model.arguments import encode
+from quart_sched.model.policies import Policy, Retry
 from quart_sched.model.trigger_parser import parse_trigger
 from quart_sched.web.dashboard import fields, forms
 
@@ -56,6 +58,13 @@ def test_arguments_that_do_not_fit_are_shown_as_they_are() -> None:
     shown = fields.filled(nothing, (1,), {"x": 2})
     assert shown == {"args": "[1]", "kwargs": '{"x": 2}'}
     assert fields.read(given(shown), None) == ((1,), {"x": 2}, {})
+
+
+@pytest.mark.parametrize("value", [None, 5, "two\nlines", "a\rb", "nul\0", " ", "\u3000", '""'])
+def test_what_a_field_of_text_would_not_give_back_is_shown_as_json(value: Any) -> None:
+    shown = fields.filled(typed, (value, 1, True), {})
+    assert shown.keys() == {"args", "kwargs"}
+    assert fields.read(given(shown), None) == ((value, 1, True), {}, {})
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,26 @@ def test_options_are_read() -> None:
     assert (values["overlap"], values["max_queue"], values["retry"].attempts) == ("queue", 3, 3)
     plain, _ = forms.read_options(given(OPTIONS | more), policies=False)
     assert plain.keys() == {"name", "max_instances", "misfire_grace_time", "coalesce"}
+
+
+@pytest.mark.parametrize("number", [1209600.0, 0.1234567, 1 / 3, 1e-7, 0.00012345678901234567, 0.0, 31622400.0])
+def test_a_number_comes_back_as_it_was(number: float) -> None:
+    retry = Retry(3, delay=number, jitter=number)
+    job: Any = SimpleNamespace(name="", policy=Policy(retry=retry, timeout=number or None))
+    values, problems = forms.read_options(given(OPTIONS | forms.show_options(job)), policies=True)
+    assert problems == {}
+    assert (values["retry"], values["timeout"]) == (retry, number or None)
+
+
+def test_what_comes_back_as_it_was_shown_is_left_out() -> None:
+    policy = Policy(retry=Retry(3), description="two\r\nlines", tags=("a, b", "c"))
+    job: Any = SimpleNamespace(name="a\nb", policy=policy)
+    shown = forms.show_options(job)
+    sent = shown | {"name": "ab", "description": "two\nlines"}  # as browsers do
+    assert forms.read_options(given(sent), policies=True, shown=shown) == ({}, {})
+    sent |= {"o.max_instances": "2", "o.retry.delay": "5", "description": "two\n\nlines"}
+    values, _ = forms.read_options(given(sent), policies=True, shown=shown)
+    assert values == {"max_instances": 2, "retry": Retry(3, delay=5), "description": "two\n\nlines"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from quart_sched.web import events
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import HOSTILE, Site, past_runs
 
@@ -167,6 +168,41 @@ def test_the_page_of_a_job_says_since_when_it_is_overdue(
     finally:
         visitor.page.goto("about:blank")
         late.close()
+
+
+def test_a_page_says_that_the_server_is_gone_and_is_live_again_when_it_is_back(
+    site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.5)
+    job_id = site.add(f"gone-{visitor.view}")
+    visitor.excused.append("ERR_CONNECTION_REFUSED")
+    visitor.expect_status(502)
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    page.route("**/ui/events", lambda route: route.abort("connectionrefused"))
+    page.locator("#live[data-state=waiting]", has_text="connecting").wait_for()
+    page.unroute_all()
+    listening(visitor)
+    page.route("**/ui/events", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    page.locator("#live[data-state=off]", has_text="off").wait_for()
+    page.unroute_all()
+    listening(visitor)
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    page.locator("#a-resume").wait_for()
+
+
+def test_the_short_gap_between_two_streams_is_not_told(
+    site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.2)
+    visitor.open(f"{site.ui}/jobs")
+    page = listening(visitor)
+    page.evaluate(
+        "window.states = []; new MutationObserver(() => states.push(document.getElementById('live').dataset.state))"
+        ".observe(document.getElementById('live'), {attributes: true})"
+    )
+    page.wait_for_timeout(4000)
+    assert set(page.evaluate("states")) == {"live"}
 
 
 def test_a_page_stays_live_over_the_end_of_a_stream(site: Site, visitor: Visitor) -> None:

@@ -131,9 +131,9 @@ async def test_pages_hold_no_inline_script_or_style(client):
 
 def test_every_route_has_a_right_and_every_right_a_route():
     assert {*RIGHTS} == {name for name, *_ in _ROUTES}
-    assert {name for name, *_ in _OPEN} == {"login", "logout", "static"}
+    assert {name for name, *_ in _OPEN} == {"login", "logout", "preferences", "static"}
     for name, methods, *_ in _ROUTES:
-        if "POST" in methods and name != "preferences":
+        if "POST" in methods:
             assert RIGHTS[name] != "read", name
 
 
@@ -309,6 +309,36 @@ async def test_nobody_is_sent_elsewhere(bearer, goal):
     assert response.headers["Location"] == f"{UI}/"
 
 
+def page_after_preferences(page: str) -> str:
+    """Return where the footer's form leads back to."""
+    form = page.partition('class="preferences"')[2]
+    return html.unescape(form.partition('name="next" value="')[2].partition('"')[0])
+
+
+async def test_language_and_colours_can_be_chosen_before_logging_in(bearer):
+    login = (await bearer.get(f"{UI}/job?id=job")).location
+    back = page_after_preferences(await text(await bearer.get(login)))
+    assert back == login
+    chosen = await bearer.post(f"{UI}/preferences", form={"next": back, "language": "zh", "theme": "dark"})
+    assert (chosen.status_code, chosen.location) == (303, login)
+    page = await text(await bearer.get(login))
+    assert '<html lang="zh" data-theme="dark">' in page
+    response = await bearer.post(login, form={"token": "boss"})
+    assert response.location == f"{UI}/job?id=job"
+
+
+async def test_preferences_never_lead_to_an_address_that_takes_forms_alone(client):
+    for rule, form in (
+        ("/jobs/bulk", {"action": "pause", "id": "job"}),
+        ("/job/remove", {"id": "job"}),
+        ("/job/pause", {"id": "none"}),
+        ("/job/start-with?id=job", {"a.copies": "many"}),
+    ):
+        back = page_after_preferences(await text(await client.post(UI + rule, form=form)))
+        assert back == (UI + rule if "start-with" in rule else f"{UI}/")
+        assert (await client.get(back)).status_code == 200
+
+
 async def test_a_script_without_login_is_sent_to_the_login(bearer):
     response = await bearer.get(f"{UI}/?part=now", headers={"HX-Request": "true"})
     assert response.status_code == 401
@@ -474,6 +504,27 @@ async def test_a_refusal_leads_back_and_is_told_in_the_visitors_language(client,
     assert "作业 long 已在运行" in page
 
 
+async def test_the_list_of_older_runs_stays_as_it_is_while_the_job_runs(client, scheduler):
+    for _ in range(16):
+        await (await scheduler.aio.run_job("job"))
+    for _ in range(2):
+        page = await text(await client.get(f"{UI}/job?id=job"))
+        assert 'hx-get="/scheduler/ui/job?id=job&amp;part=runs"' in page
+        [older] = re.findall(r'href="([^"]*cursor=[^"]*)"', page)
+        page = await text(await client.get(html.unescape(older)))
+        assert page.count('aria-label="succeeded: job') >= 1
+        assert "part=runs" not in page
+        if await scheduler.aio.get_job("job"):
+            await scheduler.aio.remove_job("job")  # its runs are still there
+
+
+async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_alone(client):
+    script = {"HX-Request": "true"}
+    row = await text(await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=script))
+    assert 'id="flash"' in row
+    assert 'id="flash"' not in await text(await client.get(f"{UI}/jobs?one=job", headers=script))
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
@@ -577,6 +628,17 @@ async def test_an_app_behind_a_path_links_within_it(scheduler, app, serve):
         page = await text(await client.get(f"/behind{UI}/jobs", root_path="/behind"))
     assert seen == ["/behind"]
     assert 'href="/behind/scheduler/ui/job?id=job"' in page
+    assert page_after_preferences(page) == "/behind/scheduler/ui/jobs"
+
+
+async def test_behind_a_path_a_login_and_preferences_lead_back_to_the_page(bearer):
+    behind = {"root_path": "/behind"}
+    page = f"/behind{UI}/job?id=job"
+    login = (await bearer.get(page, **behind)).location
+    assert login.startswith(f"/behind{UI}/login?next=")
+    assert (await bearer.post(login, form={"token": "boss"}, **behind)).location == page
+    chosen = await bearer.post(f"/behind{UI}/preferences", form={"next": page, "language": "zh"}, **behind)
+    assert chosen.location == page
 
 
 async def test_a_second_init_app_adds_no_second_set_of_routes(app: Quart) -> None:

@@ -173,7 +173,7 @@ def test_every_endpoint_has_its_right(scheduler, app):
     app.config["SCHEDULER_DASHBOARD_ENABLED"] = True
     scheduler.init_app(app)
     endpoints = {name.removeprefix("scheduler.") for name in app.view_functions if name.startswith("scheduler.")}
-    dashboard = {f"dashboard_{name}" for name in (*RIGHTS, "login", "logout", "static")}
+    dashboard = {f"dashboard_{name}" for name in (*RIGHTS, "login", "logout", "preferences", "static")}
     assert endpoints == {operation.endpoint for operation in OPERATIONS} | dashboard
     assert len(endpoints) >= 17
 

@@ -84,6 +84,31 @@ async def test_strangers_are_told_the_status_alone(scheduler, app, serve):
                 assert body.keys() == {"status", "reasons", "worker"}
 
 
+async def broken(auth: Any) -> bool:
+    raise LookupError("the users are away")
+
+
+async def hangs(auth: Any) -> bool:
+    await asyncio.Event().wait()
+    return True
+
+
+@pytest.mark.parametrize(("judge", "logged"), [(broken, "the users are away"), (hangs, "TimeoutError")])
+async def test_a_process_is_alive_even_if_the_apps_own_authentication_fails(
+    scheduler, app, serve, clock, caplog, judge, logged
+):
+    scheduler.auth = HTTPBearerAuth()
+    scheduler.authenticate(judge)
+    async with serve(scheduler, app) as client:
+        for count, what in enumerate(("live", "ready"), 1):
+            asking = asyncio.create_task(ask(client, what, Authorization="Bearer x"))
+            await clock.advance(seconds=1)
+            assert asking.done()
+            assert await asking == (200, {"status": "ok"})
+            warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+            assert [logged in record.getMessage() for record in warnings] == [True] * count
+
+
 # Failing
 
 

@@ -88,6 +88,16 @@ async def test_json_is_pretty_on_demand(scheduler, app, serve):
         assert [job["id"] for job in json.loads(text)] == ["job", "umläut"]
 
 
+async def test_pretty_json_leaves_line_breaks_of_unicode_within_texts_alone(scheduler, app, serve):
+    name = "a\u2028b\u2029c\x85d\x0be"
+    scheduler.add_job("job", coroutine, name=name, trigger="interval", hours=1)
+    async with serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=True) as client:
+        _, [job] = await send(client, "GET", "/scheduler/jobs")
+        assert job["name"] == name
+        _, page = await send(client, "GET", "/scheduler/jobs?limit=5")
+        assert page["items"] == [job]
+
+
 @pytest.mark.parametrize("pretty", [False, True])
 @pytest.mark.parametrize("path", ["/scheduler/jobs", "/scheduler/jobs?limit=500"])
 async def test_a_long_list_goes_out_in_chunks(scheduler, app, serve, path, pretty):

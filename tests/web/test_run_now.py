@@ -150,6 +150,18 @@ async def test_while_the_run_is_under_way_both_are_told_its_id(client, clock):
     assert len(seen) == 1
 
 
+async def test_a_repeated_request_is_told_the_run_whose_record_is_not_kept_any_more(scheduler, app, serve):
+    scheduler.add_job("job", adds, trigger="interval", minutes=1)
+    async with serve(scheduler, app, SCHEDULER_HISTORY_SIZE=1) as client:
+        first, _ = await client.post(RUN, headers=KEY), await client.post(RUN)
+        again = await client.post(RUN, headers=KEY)
+        assert (first.status_code, again.status_code, again.headers["Idempotent-Replayed"]) == (200, 202, "true")
+        told = await again.get_json()
+        assert (told["job_id"], told.keys()) == ("job", {"job_id", "run_id"})
+        assert await scheduler.aio.run(told["run_id"]) is None
+    assert len(seen) == 2
+
+
 async def test_a_key_for_another_request_is_422(client):
     await client.post(RUN, headers=KEY)
     for path, body in ((RUN, {"args": [1]}), ("/scheduler/jobs/broken/run", {})):

@@ -109,8 +109,8 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
     """Change the job and go to its page; where something is wrong, note it and return the status to answer with."""
     given = partial(_given, values)
     trigger, wrong_trigger = forms.read_trigger(given)
-    args, kwargs, wrong_arguments = _arguments(given, job)
-    options, wrong_options = forms.read_options(given, policies=forms.has_policies(job))
+    args, kwargs, wrong_arguments = _arguments(values, job)
+    options, wrong_options = forms.read_options(given, policies=forms.has_policies(job), shown=forms.show_options(job))
     problems |= wrong_trigger | wrong_arguments | wrong_options
     if problems or "preview" in values:
         return 400 if problems else 200
@@ -134,7 +134,7 @@ async def start_with(visit: Visit) -> Response:
     status = 200
     if request.method == "POST":
         values = dict(await request.form)
-        args, kwargs, problems = _arguments(partial(_given, values), job)
+        args, kwargs, problems = _arguments(values, job)
         if not problems:
             try:
                 run = await visit.front.aio.run_job(job.id, args=args, kwargs=kwargs)
@@ -176,10 +176,11 @@ async def _form(
     )  # fmt: skip
 
 
-def _arguments(given: forms.Given, job: Job) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, str]]:
-    plain = bool(given("args") or given("kwargs"))
-    return fields.read(given, None if plain else job.func, positional=len(job.args))
+def _arguments(values: Mapping[str, str], job: Job) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, str]]:
+    plain = "args" in values or "kwargs" in values
+    return fields.read(partial(_given, values), None if plain else job.func, positional=len(job.args))
 
 
 def _given(values: Mapping[str, str], key: str) -> str:
-    return str(values.get(key, ""))
+    # Browsers send each line break as two characters.
+    return str(values.get(key, "")).replace("\r\n", "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ...model.functions import JobFunction
 from .shown import as_json
 
 _TEXTS = ("str", "str | None", "Optional[str]", "None | str")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,17 @@ def _annotation(annotation: Any) -> str:
 
 
 def filled(func: JobFunction | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the fields hold for a job with these arguments."""
+    """Return what the fields hold for a job with these arguments.
+
+    Where one of them would not come back out of its field as it is, all stand as JSON under `args` and `kwargs`.
+    """
     fields = fields_of(func)
     try:
         if func is None or fields is None:
             raise TypeError
         bound = inspect.signature(func).bind_partial(*args, **kwargs).arguments
+        if not all(_comes_back(bound[field.name]) for field in fields if field.is_text and field.name in bound):
+            raise TypeError
     except TypeError:
         return {"args": as_json(list(args)), "kwargs": as_json(dict(kwargs))}
     return {
@@ -93,6 +100,13 @@ def filled(func: JobFunction | None, args: tuple[Any, ...], kwargs: Mapping[str,
         if field.name in bound
         for value in [list(bound[field.name]) if field.kind is inspect.Parameter.VAR_POSITIONAL else bound[field.name]]
     }
+
+
+def _comes_back(value: Any) -> bool:
+    """Tell whether the field of a text gives this value back: browsers take line breaks away, and blanks are empty."""
+    if not isinstance(value, str) or value == '""' or _CONTROLS.search(value):
+        return False
+    return value == "" or bool(value.strip())
 
 
 def read(

@@ -32,6 +32,7 @@ OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overla
            "overdue_after", "run_on_start")  # fmt: skip
 _TEXTS = ("overlap", "on_crash")
 _FLAGS = ("coalesce", "run_on_start")
+_DESCRIPTIVE = ("name", "description", "tags")
 _RETRY = ("attempts", "delay", "backoff", "max_delay", "jitter")
 _POLICY = (
     "timeout",
@@ -89,7 +90,8 @@ def _object(text: str) -> dict[str, Any]:
 def _number(text: str) -> Any:
     if re.fullmatch(r"-?[0-9]{1,15}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"-?[0-9]{0,15}[.][0-9]{1,15}", text) else text
+    # As many digits as it takes to write any float that the forms show.
+    return float(text) if re.fullmatch(r"-?(?=[.0-9])[0-9]{0,15}([.][0-9]{1,20})?(e-[0-9]{1,3})?", text) else text
 
 
 def show_trigger(trigger: Any) -> dict[str, str]:
@@ -107,10 +109,13 @@ def show_trigger(trigger: Any) -> dict[str, str]:
     return {"kind": "keep"}
 
 
-def read_options(given: Given, *, policies: bool) -> tuple[dict[str, Any], dict[str, str]]:
+def read_options(
+    given: Given, *, policies: bool, shown: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the options that a form holds, parsed, and by field what is wrong; without `policies`, APScheduler's own.
 
-    An empty field stands for the default, but for `misfire_grace_time` it means no limit.
+    An empty field stands for the default, but for `misfire_grace_time` it means no limit. What comes back as it was
+    `shown` is left out: nobody has touched it.
     """
     values: dict[str, Any] = {"name": given("name").strip() or None}
     for key in OPTIONS:
@@ -130,14 +135,21 @@ def read_options(given: Given, *, policies: bool) -> tuple[dict[str, Any], dict[
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for key, value in values.items():
-        if key in _POLICY and not policies:
+        if (key in _POLICY and not policies) or (shown and _is_untouched(key, given, shown)):
             continue
         try:
             found |= JobChanges.parse("", {key: value}).fields
         except InvalidDefinition as error:
-            in_form = key in ("name", "description", "tags")
-            problems[error.field if in_form else f"o.{error.field}"] = error.problem
+            problems[error.field if key in _DESCRIPTIVE else f"o.{error.field}"] = error.problem
     return found, problems
+
+
+def _is_untouched(key: str, given: Given, shown: Mapping[str, str]) -> bool:
+    if key == "description":
+        return given(key) == re.sub("\r\n?", "\n", shown[key])
+    names = [f"o.retry.{part}" for part in _RETRY] if key == "retry" else [key if key in _DESCRIPTIVE else f"o.{key}"]
+    # A field of one line loses its line breaks.
+    return all(given(name) == re.sub("[\r\n]", "", shown[name]) for name in names)
 
 
 def show_options(job: Job) -> dict[str, str]:
@@ -146,11 +158,16 @@ def show_options(job: Job) -> dict[str, str]:
     shown = {"name": str(job.name or ""), "description": policy.description or "", "tags": ", ".join(policy.tags)}
     for key in OPTIONS:
         holder = job if hasattr(job, key) else policy
-        value = getattr(holder, key, None)
-        shown[f"o.{key}"] = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if policy.retry is not None:
-        shown |= {f"o.retry.{key}": f"{getattr(policy.retry, key):g}" for key in _RETRY}
-    return shown
+        shown[f"o.{key}"] = _shown(getattr(holder, key, None))
+    return shown | {f"o.retry.{key}": _shown(getattr(policy.retry, key, None)) for key in _RETRY}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def new_options(defaults: Mapping[str, Any]) -> dict[str, str]:

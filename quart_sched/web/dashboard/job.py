@@ -56,6 +56,7 @@ async def show(visit: Visit) -> Response:
         "pending": state_of(job) == "pending",
         "all_outcomes": (*OUTCOMES, *STATES),
         "outcome": request.args.get("outcome", ""),
+        "runs_cursor": request.args.get("cursor"),
         "alarm": next((one for one in visit.front.scheduler.watch.overdue if one.job_id == job_id), None),
         "overdue_grace": visit.front.scheduler.overdue_grace,
         **past,
@@ -95,6 +96,7 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
         "problem": problem,
         "all_outcomes": (*OUTCOMES, *STATES),
         "outcome": request.args.get("outcome", ""),
+        "runs_cursor": request.args.get("cursor"),
     }
     if visit.part == "runs":
         return await visit.fragment("job_runs.html", **context)

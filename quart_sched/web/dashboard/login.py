@@ -23,7 +23,7 @@ async def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
     """Answer a request without credentials: with the login page where a token is wanted, else as the scheme asks."""
     header = visit.front.auth.get_authenticate_header() if visit.front.auth is not None else None
     if _takes_tokens(visit):
-        goal = request.full_path.rstrip("?") if request.method == "GET" and not visit.partial else None
+        goal = visit.here if request.method == "GET" and not visit.partial else None
         address = visit.url("login", next=goal)
         if visit.partial:
             return Response("", 401, headers={"HX-Redirect": address})

@@ -63,7 +63,6 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("cancel", ("POST",), "/run/cancel", actions.cancel),
     ("again", ("POST",), "/run/again", actions.again),
     ("scheduler", ("POST",), "/scheduler", actions.switch),
-    ("preferences", ("POST",), "/preferences", login.prefer),
 )
 RIGHTS: Mapping[str, Right] = {
     "overview": "read",
@@ -73,7 +72,6 @@ RIGHTS: Mapping[str, Right] = {
     "run": "read",
     "changes": "read",
     "events": "read",
-    "preferences": "read",
     "scheduler": "operate",
     "bulk": "operate",
     "pause": "operate",
@@ -94,6 +92,7 @@ _SUBJECTS = {"pause": "job", "resume": "job", "start": "job", "remove": "job", "
 _OPEN: tuple[tuple[str, tuple[str, ...], str, View], ...] = (
     ("login", ("GET", "POST"), "/login", login.log_in),
     ("logout", ("POST",), "/logout", login.log_out),
+    ("preferences", ("POST",), "/preferences", login.prefer),
     ("static", ("GET",), "/static/<path:filename>", login.static),
 )
 """What somebody needs who has not logged in yet."""

@@ -94,6 +94,13 @@ class Visit:
         return request.method == "POST"
 
     @property
+    def here(self) -> str:
+        """The address of this page; where a form alone leads to it, that of the overview."""
+        if request.url_rule is None or "GET" not in (request.url_rule.methods or ()):
+            return self.url("overview")
+        return request.root_path + request.full_path.rstrip("?")
+
+    @property
     def logged_in(self) -> bool:
         """Whether a cookie stands in for credentials, so that there is a way to log out."""
         return session.COOKIE in request.cookies and self.front.auth is not None
@@ -143,7 +150,7 @@ class Visit:
         given = {
             "visit": self, "t": self.t, "url": self.url, "may": self.may, "asset": self.asset, "front": self.front,
             "endpoint": endpoint, "now": self.front.scheduler.clock.now(), "language": self.language,
-            "theme": self.theme, "languages": words.NAMES, "here": request.full_path.rstrip("?"), **context,
+            "theme": self.theme, "languages": words.NAMES, **context,
         }  # fmt: skip
         parts = []
         slice_end = time.perf_counter() + _SLICE

@@ -338,7 +338,7 @@ WORDS: dict[str, str] = {
     "form.no_preview": "No preview yet:",
     "form.never_fires": "This trigger never fires.",
     "form.no_arguments": "The function takes no arguments.",
-    "form.plain_arguments": "The function does not say which arguments it takes.",
+    "form.plain_arguments": "As JSON: the function does not say which arguments it takes, or fields of their own cannot hold these.",
     "form.args": "Positional arguments",
     "form.kwargs": "Keyword arguments",
     "form.args_hint": 'A JSON list, such as [1, "two"]',

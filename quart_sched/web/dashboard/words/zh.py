@@ -338,7 +338,7 @@ WORDS: dict[str, str] = {
     "form.no_preview": "暂无预览：",
     "form.never_fires": "此触发器永远不会触发。",
     "form.no_arguments": "该函数没有参数。",
-    "form.plain_arguments": "该函数没有说明接受哪些参数。",
+    "form.plain_arguments": "以 JSON 显示：该函数没有说明接受哪些参数，或者这些参数无法放入各自的字段。",
     "form.args": "位置参数",
     "form.kwargs": "关键字参数",
     "form.args_hint": 'JSON 列表，例如 [1, "two"]',

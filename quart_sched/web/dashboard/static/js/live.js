@@ -128,12 +128,31 @@ function showLog() {
 document.body.addEventListener("htmx:afterSwap", showLog);
 
 let greeted = false;
+let source;
+let doubt;
+
+// Each stream ends by itself before long, and the browser comes again at once: only what takes longer is told.
+function falter() {
+  if (source.readyState !== EventSource.CLOSED) {
+    doubt ??= setTimeout(() => show("waiting"), 3000);
+    return;
+  }
+  // The browser has given up, as where a proxy answers in the place of a server that restarts.
+  settle("off");
+  setTimeout(listen, 5000);
+}
+
+function settle(state) {
+  clearTimeout(doubt);
+  doubt = undefined;
+  show(state);
+}
 
 function listen() {
   const log = document.querySelector("[data-log]");
-  const source = new EventSource(log ? `${address}?run_id=${encodeURIComponent(log.dataset.log)}` : address);
-  source.addEventListener("open", () => show("live"));
-  source.addEventListener("error", () => show(source.readyState === EventSource.CLOSED ? "off" : "live"));
+  source = new EventSource(log ? `${address}?run_id=${encodeURIComponent(log.dataset.log)}` : address);
+  source.addEventListener("open", () => settle("live"));
+  source.addEventListener("error", falter);
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
     for (const element of document.querySelectorAll("[data-live]")) refresh(element);
@@ -147,10 +166,10 @@ function listen() {
     written = said.line ? written + text : text;
     showLog();
   });
-  window.addEventListener("pagehide", () => source.close());
 }
 
 if (address) {
   show("waiting");
   listen();
+  window.addEventListener("pagehide", () => source.close());
 }
