@@ -560,6 +560,19 @@ async def test_the_end_of_a_pause_of_all_leaves_a_paused_start_alone(cluster):
     assert ran == [("job", other.app.name)] * 2
 
 
+async def test_the_dashboard_of_a_paused_start_says_that_others_may_fire_and_does_not_offer_to_resume(cluster):
+    async def page() -> str:
+        response = await one.client.get("/scheduler/ui/")
+        return str(await response.get_data(as_text=True))
+
+    one = await cluster.start(ONE, paused=True, SCHEDULER_DASHBOARD_ENABLED=True)
+    shown = await page()
+    assert "This process was started paused, and fires no job. Other processes may." in shown
+    assert "Pause the scheduler" in shown
+    await one.aio.pause()
+    assert "Resume the scheduler" in await page()
+
+
 @pytest.fixture
 async def postgresql(tables: Any, cluster_clock: Any) -> Any:
     """Processes on PostgreSQL, whatever else there is."""

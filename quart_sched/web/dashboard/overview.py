@@ -79,6 +79,7 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
         "troubles": troubles,
         "running": running.items,
         "scheduler_state": state,
+        "looks_on": front.scheduler.looks_on,
         "shared": shared,
         "workers": await _workers(visit) if shared else [],
         "own_worker": front.scheduler.runner.worker,

@@ -59,6 +59,7 @@ WORDS: dict[str, str] = {
     "overview.pause_all": "Pause the scheduler",
     "overview.resume_all": "Resume the scheduler",
     "overview.not_running.paused": "The scheduler is paused: no job fires until it is resumed.",
+    "overview.not_running.looks_on": "This process was started paused, and fires no job. Other processes may.",
     "overview.not_running.stopped": "The scheduler is stopped in this process: it fires no job.",
     "overview.troubles": "Went wrong in the last {span}",
     "overview.times": "{count} times",

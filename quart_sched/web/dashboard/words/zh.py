@@ -59,6 +59,7 @@ WORDS: dict[str, str] = {
     "overview.pause_all": "暂停调度器",
     "overview.resume_all": "恢复调度器",
     "overview.not_running.paused": "调度器已暂停：恢复之前不会触发任何作业。",
+    "overview.not_running.looks_on": "本进程以暂停状态启动，不触发作业；其他进程可能会触发。",
     "overview.not_running.stopped": "本进程中的调度器已停止：不会触发作业。",
     "overview.troubles": "最近 {span} 的异常",
     "overview.times": "{count} 次",
