@@ -11,7 +11,7 @@ from apscheduler.job import Job
 
 from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunWaits
-from ..model.runs import Outcome, Run, RunRecord, new_run_id, waiting
+from ..model.runs import MESSAGE_LIMIT, Outcome, Run, RunRecord, new_run_id, waiting
 from .clock import Clock
 from .stream import EventStream
 
@@ -19,7 +19,6 @@ log = logging.getLogger("quart_sched")
 
 _TRACEBACK_LIMIT = 20_000
 _RESULT_LIMIT = 1_000
-_MESSAGE_LIMIT = 10_000
 
 
 class Accounts:
@@ -106,7 +105,7 @@ class Accounts:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)[:_MESSAGE_LIMIT]
+        return str(error)[:MESSAGE_LIMIT]
     except Exception as failure:
         # The class is the user's own, and the run has to end all the same.
         return f"its __str__ raised {type(failure).__name__}"

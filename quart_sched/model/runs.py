@@ -33,6 +33,8 @@ BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
 LONGEST_PAGE = 500
+MESSAGE_LIMIT = 10_000
+"""Characters that are kept of an error's message."""
 
 
 _noise = random.getrandbits

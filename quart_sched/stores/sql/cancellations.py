@@ -14,6 +14,8 @@ from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .workers import Session
 
+JOB_REMOVED = ("JobRemoved", "The job was removed before it ran")
+
 
 def cancel(conn: Connection, dialect: Dialect, run_id: str, worker: str, now: int) -> bool | RunRecord:
     """Ask the process that has the run to stop it; end one that waits, and return its record.
@@ -71,6 +73,5 @@ def cancel_removed(
     rows = conn.execute(text(query), {"ids": dialect.pack(sorted({row.job_id for row in waiting}))})
     incarnations = {row.id: row.incarnation for row in rows}
     gone = [row for row in waiting if incarnations.get(row.job_id) != row.incarnation]
-    error = ("JobRemoved", "The job was removed before it ran")
-    records = cancel_waiting(conn, dialect, gone, me.worker, me.id, now, error)
+    records = cancel_waiting(conn, dialect, gone, me.worker, me.id, now, JOB_REMOVED)
     return records, [row for row in waiting if row not in gone]

@@ -17,10 +17,11 @@ from ...model.changes import Action
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
-from ...model.runs import RunRecord, new_run_id
+from ...model.runs import new_run_id
+from .cancellations import JOB_REMOVED, cancel_waiting
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
-from .rows import OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_rows, run_row
+from .rows import clean
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
@@ -196,20 +197,8 @@ class Changes:
             return
         query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.lock}"
         waiting = self._conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
-        records = [self._cancelled(row) for row in waiting]
-        rows = [run_row(record, None, row.version, row.func) for record, row in zip(records, waiting, strict=True)]
-        self._dialect.insert(self._conn, "runs", RUN_COLUMNS, rows)
-        self._dialect.insert(self._conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
-        if waiting:
-            self._dialect.delete(self._conn, "live", "run_id", [row.run_id for row in waiting])
+        cancel_waiting(self._conn, self._dialect, waiting, "", None, self._now, JOB_REMOVED)
         self._dialect.delete(self._conn, "jobs", "id", ids)
-
-    def _cancelled(self, row: Any) -> RunRecord:
-        return RunRecord(
-            row.run_id, row.fire_id, row.job_id, moment(row.sched_us), "cancelled", row.cause, "", row.attempt,
-            finished_at=moment(self._now), error_type="JobRemoved", error_message="The job was removed before it ran",
-            overrides=row.overrides,
-        )  # fmt: skip
 
 
 def entries_of_new(values: Sequence[Any]) -> list[Entry]:

@@ -17,7 +17,7 @@ from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
-from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, clean, output_rows, record_of, run_row
+from .rows import LEAVING, OUTPUT_COLUMNS, RUN, RUN_COLUMNS, clean, output_rows, record_of, run_row
 
 log = logging.getLogger("quart_sched")
 
@@ -27,7 +27,6 @@ CLOCK_SLACK = 3_600_000_000
 """Microseconds by which a process's clock may be behind before a page with `since`, but without a job, misses its runs.
 """
 
-_RUN = ", ".join(f"r.{column}" for column in RUN_COLUMNS if column not in ("version", "func", "recorded_by"))
 _LIVE = (
     "r.run_id, r.fire_id, r.job_id, r.sched_us, r.attempt, r.cause, r.state, "
     "CASE WHEN r.owner IS NOT NULL THEN r.claimed_us END AS started_us, w.host, w.pid, r.overrides"
@@ -78,7 +77,7 @@ class SqlHistory:
             return None
         live = text(f"SELECT {_LIVE} FROM {self._live} WHERE r.run_id = :run_id")
         runs = text(
-            f"SELECT {_RUN}, o.result, o.traceback, o.log, o.overrides FROM {self._runs} LEFT JOIN {self._output} "
+            f"SELECT {RUN}, o.result, o.traceback, o.log, o.overrides FROM {self._runs} LEFT JOIN {self._output} "
             "ON o.run_id = r.run_id WHERE r.run_id = :run_id"
         )
 
@@ -99,7 +98,7 @@ class SqlHistory:
         def read(conn: Connection) -> list[RunRecord]:
             live = conn.execute(text(f"SELECT {_LIVE} FROM {self._live} WHERE {condition}"), values)
             found = {row.run_id: _live_record(row) for row in live}
-            runs = conn.execute(text(f"SELECT {_RUN} FROM {self._runs} WHERE {condition}"), values)
+            runs = conn.execute(text(f"SELECT {RUN} FROM {self._runs} WHERE {condition}"), values)
             found |= {row.run_id: record_of(row) for row in runs}
             return sorted(found.values(), key=lambda record: (record.attempt, record.run_id))
 
@@ -126,7 +125,7 @@ class SqlHistory:
         order = "ORDER BY r.job_id, r.sched_us, r.run_id LIMIT :limit"
         values = {"job_id": _id(job_id), "begin": micros(begin), "limit": limit}
         live = text(f"SELECT {_LIVE} FROM {self._live} {where} AND r.state <> '{LEAVING}' {order}")
-        runs = text(f"SELECT {_RUN} FROM {self._runs} {where} {order}")
+        runs = text(f"SELECT {RUN} FROM {self._runs} {where} {order}")
 
         def read(conn: Connection) -> list[RunRecord]:
             # In this order, a run that ends in between is seen, and as what it is then.
@@ -197,7 +196,7 @@ class SqlHistory:
 
     def _runs_statement(self, query: RunQuery) -> tuple[Any, dict[str, Any]]:
         """Those that have ended: read from the end of an index, without sorting."""
-        return self._page(f"SELECT {_RUN} FROM {self._runs}", "outcome", query)
+        return self._page(f"SELECT {RUN} FROM {self._runs}", "outcome", query)
 
     def _page(self, select: str, outcome: str, query: RunQuery) -> tuple[Any, dict[str, Any]]:
         where, values = _span(query)

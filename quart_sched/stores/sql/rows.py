@@ -8,12 +8,14 @@ from typing import Any
 
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.runs import Cause, RunRecord
+from ...model.runs import MESSAGE_LIMIT, Cause, RunRecord
 
 RUN_COLUMNS = (
     "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
     "worker", "recorded_by", "attempt", "started_us", "ended_us", "error_type", "error_message",
 )  # fmt: skip
+RUN = ", ".join(f"r.{column}" for column in RUN_COLUMNS if column not in ("version", "func", "recorded_by"))
+"""What `record_of` reads of the table `runs AS r`."""
 OUTPUT_COLUMNS = ("run_id", "result", "traceback", "log", "overrides")
 LIVE_COLUMNS = (
     "run_id", "fire_id", "batch_id", "job_id", "incarnation", "fire_us", "sched_us", "attempt", "cause", "on_crash",
@@ -22,7 +24,6 @@ LIVE_COLUMNS = (
 
 LEAVING = "leaving"
 """The state of a run that is on record, but whose function still holds its place among the instances."""
-_ERROR_LIMIT = 10_000
 
 
 def clean(text: str | None, limit: int | None = None) -> str | None:
@@ -57,7 +58,7 @@ def run_row(record: RunRecord, recorded_by: str | None, version: int | None, fun
         None if record.started_at is None else micros(record.started_at),
         None if record.finished_at is None else micros(record.finished_at),
         clean(record.error_type, 191),
-        clean(record.error_message, _ERROR_LIMIT),
+        clean(record.error_message, MESSAGE_LIMIT),
     )
 
 

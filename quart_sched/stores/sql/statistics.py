@@ -11,10 +11,7 @@ from ...model.instants import micros
 from ...model.runs import RunRecord
 from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
-from .rows import RUN_COLUMNS, clean, record_of
-
-_RUN = ", ".join(f"r.{column}" for column in RUN_COLUMNS if column not in ("version", "func", "recorded_by"))
-
+from .rows import RUN, clean, record_of
 
 _COUNTED = (
     "r.outcome, COUNT(*) AS runs, COUNT(r.ended_us - r.started_us) AS timed, SUM(r.ended_us - r.started_us) AS us, "
@@ -65,7 +62,7 @@ def latest(conn: Connection, dialect: Dialect, job_ids: Iterable[str], count: in
     """Return the last runs of each of some jobs, newest first."""
     # One short read from the end of an index for each: a job may have any number of runs.
     statement = text(
-        f"SELECT {_RUN} FROM {dialect.prefix}runs AS r WHERE r.job_id = :job_id "
+        f"SELECT {RUN} FROM {dialect.prefix}runs AS r WHERE r.job_id = :job_id "
         "ORDER BY r.job_id DESC, r.sched_us DESC, r.run_id DESC LIMIT :count"
     )
     return {
