@@ -26,7 +26,7 @@ def as_json(front: APScheduler, data: Any, status: int = 200) -> Response:
 
 def as_text(front: APScheduler, data: Any) -> str:
     """Return the JSON text."""
-    return _dump(data, front.settings.pretty_json)
+    return dump(data, front.settings.pretty_json)
 
 
 def as_error(front: APScheduler, status: int, message: str) -> Response:
@@ -42,7 +42,7 @@ async def as_array(front: APScheduler, items: Iterable[str]) -> Response:
 async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[str]) -> Response:
     """Answer with an object that has `items` as its last key, however many texts they are."""
     pretty = front.settings.pretty_json
-    before, _, after = _dump(head | {"items": []}, pretty).encode().rpartition(b"[]")
+    before, _, after = dump(head | {"items": []}, pretty).encode().rpartition(b"[]")
     return await _stream(before, items, after, pretty=pretty, depth=1)
 
 
@@ -99,11 +99,17 @@ async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[b
     return [b"[\n", *chunks, f"\n{margin}]".encode()] if pretty else [b"[", *chunks, b"]"]
 
 
-def _dump(data: Any, pretty: bool) -> str:
+def dump(data: Any, pretty: bool = False, separators: tuple[str, str] | None = None) -> str:
     """Return the JSON text, its keys in our order, which the app's own JSON provider would sort."""
-    text = json.dumps(data, ensure_ascii=False, indent=2 if pretty else None)
+    options: dict[str, Any] = {"indent": 2 if pretty else None, "separators": separators}
+    text = json.dumps(data, ensure_ascii=False, **options)
     # Half of a surrogate pair, which a client may have sent, can go over the wire as its escape alone.
-    return text if is_unicode(text) else json.dumps(data, indent=2 if pretty else None)
+    return text if is_unicode(text) else json.dumps(data, **options)
+
+
+def sendable(text: str) -> str:
+    """Return the text, with a question mark for each half of a surrogate pair."""
+    return text if is_unicode(text) else text.encode(errors="replace").decode()
 
 
 def is_unicode(text: str) -> bool:

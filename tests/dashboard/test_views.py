@@ -525,6 +525,19 @@ async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_
     assert 'id="flash"' not in await text(await client.get(f"{UI}/jobs?one=job", headers=script))
 
 
+async def test_halves_of_surrogate_pairs_are_shown_as_question_marks(client, scheduler):
+    half = "half \ud800"
+    await scheduler.aio.add_job(
+        "odd", site.send_invoices, trigger="cron", hour=3, kwargs={"customer": half}, name=half, description=half,
+        tags=[half],
+    )  # fmt: skip
+    await (await scheduler.aio.run_job("odd")).wait()
+    for path in ("/", "/jobs", "/job?id=odd", "/job/edit?id=odd", "/job/start-with?id=odd"):
+        response = await client.get(UI + path)
+        assert response.status_code == 200, path
+        assert "half ?" in await text(response), path
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)

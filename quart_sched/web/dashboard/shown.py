@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from statistics import median
@@ -12,6 +11,7 @@ from ...model import arguments
 from ...model.instants import in_zone
 from ...model.runs import RunRecord
 from ...model.triggers import zone_name
+from ..answers import dump
 
 SYMBOLS = {
     "succeeded": "✓", "failed": "✕", "timed_out": "◔", "cancelled": "⊘", "missed": "◌", "skipped": "↷",
@@ -62,12 +62,12 @@ def distance(moment: datetime, now: datetime) -> str:
 
 def as_json(value: Any) -> str:
     """Return an argument as the JSON that the forms take."""
-    return json.dumps(arguments.show(value), ensure_ascii=False)
+    return dump(arguments.show(value))
 
 
 def data(value: Any) -> str:
     """Return plain data for a script to read out of an attribute."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return dump(value, separators=(",", ":"))
 
 
 def sparkline(runs: Sequence[RunRecord]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from quart import Response, request, url_for
 from ...errors import InvalidDefinition
 from ...model.clock_marks import ClockMark
 from .. import session
+from ..answers import sendable
 from ..security import Right
 from . import shown, words
 
@@ -138,6 +139,7 @@ class Visit:
     def url(self, name: str, **query: Any) -> str:
         """Return the address of one of the dashboard's endpoints; what is None or empty is left out."""
         given = {key: value for key, value in query.items() if value not in (None, "")}
+        given = {key: sendable(value) if isinstance(value, str) else value for key, value in given.items()}
         return url_for(f"{self.front.endpoint_prefix}dashboard_{name}", **given)
 
     def asset(self, filename: str) -> str:
@@ -159,7 +161,7 @@ class Visit:
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + _SLICE
-        return "".join(parts)
+        return sendable("".join(parts))
 
     async def page(self, template: str, code: int = 200, /, **context: Any) -> Response:
         """Answer with a page, which tells what the last action did."""
