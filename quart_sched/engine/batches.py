@@ -20,6 +20,8 @@ class Batch:
     # Most of them never have anything else than these.
     disowned = False
     """Whether the others have declared this process dead, and have taken it over."""
+    stopped = False
+    """Whether the run under way was asked to stop, other than by its timeout."""
     why: str | None = None
     """Why the run under way was cancelled, where somebody wanted that."""
     given_up = False
@@ -59,7 +61,7 @@ class Batch:
         """Make the next of the fires the current one."""
         run = self.current = self.runs.pop(0)
         if self.ended:
-            self.ended, self.why, self.task = False, None, None
+            self.ended, self.stopped, self.why, self.task = False, False, None, None
         return run
 
     @property

@@ -33,7 +33,7 @@ async def drain(runner: Runner, timeout: float, generation: int) -> None:
     late = [batch for batch in batches if not batch.done]
     log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
     for batch in late:
-        batch.current.cancelled = batch.given_up = True
+        batch.current.cancelled = batch.stopped = batch.given_up = True
         if batch.task is not None and batch.call is None:
             batch.task.cancel()
     await _wait(late, CANCEL_GRACE)

@@ -181,7 +181,15 @@ class Runner:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self.finish(batch, run, "failed", error=error)
             return
-        if not self._performer.perform_in_thread(batch, run, self._thread_ended):
+        try:
+            in_thread = self._performer.perform_in_thread(batch, run, self._thread_ended)
+        except RuntimeError as error:
+            # No thread could be started. One that is there may have taken the call all the same.
+            if batch.call is not None and batch.call.withdraw():
+                batch.call = None
+                self.finish(batch, run, "failed", error=error)
+            return
+        if not in_thread:
             self._run_in_task(batch, run, self._performer.perform, Context())
 
     def _run_in_task(self, batch: Batch, run: Run, perform: Perform, context: Context) -> None:
@@ -209,7 +217,7 @@ class Runner:
             self.finish(batch, run, "cancelled", error=error if batch.why is None else RunCancelled(batch.why))
         elif isinstance(error, RunTimedOut):
             self.finish(batch, run, "timed_out", error=error)
-        elif run.cancelled and not isinstance(error, KeyboardInterrupt):
+        elif batch.stopped and not isinstance(error, KeyboardInterrupt):
             # It has done what it was asked for, in its own way.
             self.finish(batch, run, "cancelled", error=error)
         else:
@@ -331,7 +339,8 @@ class Runner:
         return False
 
     def _cancel_current(self, batch: Batch, why: str) -> None:
-        batch.current.cancelled, batch.why = True, why
+        batch.current.cancelled = batch.stopped = True
+        batch.why = why
         self._withdraw(batch)
         if batch.task is not None and batch.call is None:
             batch.task.cancel()
@@ -361,7 +370,7 @@ class Runner:
             if batch.claimed and batch.current.run_id in run_ids and not batch.done:
                 batch.disowned = batch.given_up = True
                 batch.runs.clear()
-                batch.current.cancelled = True
+                batch.current.cancelled = batch.stopped = True
                 self._withdraw(batch)
                 if batch.task is not None and batch.call is None:
                     batch.task.cancel()

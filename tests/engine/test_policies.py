@@ -128,6 +128,17 @@ async def test_a_job_that_is_in_time_leaves_no_timer_behind(scheduler, app, serv
         assert len(asyncio.all_tasks()) == tasks
 
 
+async def test_a_hook_that_fails_behind_a_timeout_does_not_make_it_a_cancellation(scheduler, app, serve, clock):
+    @scheduler.after_run
+    def broken() -> None:
+        raise LookupError("no connection")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", sleeps, timeout=1, retry={"attempts": 2, "delay": 1}, **EVERY | {"seconds": 3600})
+        await clock.advance(seconds=20)
+        assert [outcome[:3] for outcome in await outcomes(scheduler)] == [("failed", 1, False), ("failed", 2, True)]
+
+
 async def test_hooks_are_outside_of_the_timeout(scheduler, app, serve, clock):
     order: list[str] = []
 

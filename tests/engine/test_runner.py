@@ -409,6 +409,25 @@ async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up
     assert {record.outcome for record in scheduler.history.records()} == {"timed_out", "cancelled"}
 
 
+async def test_a_function_for_which_no_thread_can_be_started_fails_and_is_called_by_none(
+    scheduler, app, serve, monkeypatch
+):
+    def job() -> None:
+        seen.append("ran")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            record = await (await scheduler.aio.run_job("job")).wait()
+        assert (record.outcome, record.error_message) == ("failed", "can't start new thread")
+        assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+        assert seen == ["ran"]
+
+
 async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(scheduler, app, serve):
     class Odd(Exception):
         def __str__(self) -> str:
