@@ -292,12 +292,14 @@ class Catalogue:
         found: bool | RunRecord = slot.do(lambda store: store.cancel(run_id, self._scheduler.runner.worker))
         return found
 
-    def set_paused(self, paused: bool) -> None:
-        """Pause or resume the shared stores, for all their processes."""
+    def set_paused(self, paused: bool) -> bool:
+        """Pause or resume the shared stores, for all their processes; tell whether that changed anything."""
+        changed = False
         for slot in self.slots.values():
             if slot.shared:
                 slot.open(self._scheduler)
-                slot.do(lambda store: store.set_paused(paused))
+                changed |= slot.do(lambda store: store.set_paused(paused))
+        return changed
 
     def ready_slots(self) -> list[Slot]:
         """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""

@@ -126,13 +126,21 @@ class OverdueWatch:
         alias = event.alias if isinstance(event, SchedulerChanged) else event.jobstore
         if isinstance(event, SchedulerChanged) or self._watches(alias):
             self._wake.set()
+        gone = event.code in (aps.EVENT_JOB_REMOVED, aps.EVENT_ALL_JOBS_REMOVED)
+        if gone and not (isinstance(event, JobChanged) and event.ended):
+            self._ignore(None if isinstance(event, SchedulerChanged) else event.job_id, alias)
         if self._watches(alias):
             if isinstance(event, JobChanged) and event.ended:
                 self._look_at_runs(alias or "default", event.job_id)
             self._here.hear_changed(event)
-            if isinstance(event, JobChanged) and event.code == aps.EVENT_JOB_REMOVED and not event.ended:
-                runs = self._scheduler.runner.under_way.of(event.job_id)
-                self._here.ignore(run.current.run_id for run in runs)
+
+    def _ignore(self, job_id: str | None, alias: str | None) -> None:
+        """Expect nothing of what is under way of a job, or of a store or all, that was removed."""
+        under_way = self._scheduler.runner.under_way
+        for batch in under_way.all() if job_id is None else under_way.of(job_id):
+            if alias in (None, batch.jobstore) and self._watches(batch.jobstore):
+                runs = batch.runs if batch.ended else [batch.current, *batch.runs]
+                self._here.ignore(run.run_id for run in runs)
 
     def _look_at_runs(self, alias: str, job_id: str | None = None) -> None:
         for run in self._scheduler.runner.under_way.runs(job_id):
@@ -152,6 +160,11 @@ class OverdueWatch:
         if self._next is None or (hurry and ((at := self._due(opened)) is None or at < self._next)):
             self._next = self._scheduler.clock.now()
             self._wake.set()
+
+    def begin_anew(self) -> None:
+        """Watch on as after a start: what was held back until now is not overdue for that."""
+        self._since = None
+        self._wake.set()
 
     def note_broken(self, job_id: str, jobstore: str) -> None:
         """Take note that a job of a store of this process's own fires no more, though nobody wants it so."""

@@ -330,29 +330,26 @@ class Scheduler(SetUp):
     def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self.call_sync(partial(self.catalogue.set_paused, True))
-        self.switch(paused=True)
+        self._switch(True, self.call_sync(partial(self.catalogue.set_paused, True)))
 
     def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self.call_sync(partial(self.catalogue.set_paused, False))
-        self.switch(paused=False)
+        self._switch(False, self.call_sync(partial(self.catalogue.set_paused, False)))
 
     async def set_paused(self, paused: bool) -> None:
         """Carry out `pause` or `resume` without holding up the loop."""
         self._check_running()
-        await self.call(partial(self.catalogue.set_paused, paused))
-        self.switch(paused=paused)
+        self._switch(paused, await self.call(partial(self.catalogue.set_paused, paused)))
 
-    def switch(self, *, paused: bool) -> None:
-        """Take note that the scheduler was paused or resumed through this process; safe from any thread.
+    def _switch(self, paused: bool, changed: bool) -> None:
+        """Take note that it was paused or resumed through this process; safe from any thread.
 
-        What ends is the pause of all, or, where there is none, that of this process.
+        What a resume ends is the pause of all, or, where that has not `changed`, as there was none, this process's own.
         """
         shared = {slot.alias for slot in self.catalogue.slots.values() if slot.shared}
         # With a shared store it is the store's pause, which another process may end.
-        self._paused_here = (self._paused_here and (paused or bool(self._paused_in))) or (paused and not shared)
+        self._paused_here = (self._paused_here and (paused or changed)) or (paused and not shared)
         self._paused_in = shared if paused else set()
         self._show_state()
 
@@ -364,12 +361,17 @@ class Scheduler(SetUp):
 
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
+        if paused == (alias in self._paused_in):
+            return
         (self._paused_in.add if paused else self._paused_in.discard)(alias)
         self._show_state(elsewhere=True)
 
     def _show_state(self, *, elsewhere: bool = False) -> None:
         if self.state == STATE_STOPPED:
             return
+        if self._paused_here:
+            # It may look on from now on, or no more.
+            self.mailbox.post(self.watch.begin_anew)
         before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
         if before != self.state:
             paused = self.state == STATE_PAUSED

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from .policies import Policy
 from .runs import Cause
 
-UNEXPECTED: tuple[Cause, ...] = ("manual", "api", "retry", "backfill")
-"""Causes of runs that nobody expects to succeed in time: of a fire that is retried, the first attempt is expected."""
+UNEXPECTED: tuple[Cause, ...] = ("manual", "api", "retry", "rerun", "backfill")
+"""Causes of runs that nobody expects to succeed in time: of a fire that is tried again, the first attempt is."""
 REMEMBERED = timedelta(hours=1)
 """How long a job is overdue whose schedule is over: it can never succeed any more."""
 _SHOWN = 20

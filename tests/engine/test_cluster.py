@@ -556,7 +556,10 @@ async def test_the_end_of_a_pause_of_all_leaves_a_paused_start_alone(cluster):
     other = await cluster.start(ONE)
     await one.aio.pause()
     await one.aio.resume()
-    await cluster.advance(20)
+    await cluster.advance(10)
+    await other.aio.pause()
+    await one.aio.resume()  # before it has heard of the pause
+    await cluster.advance(10)
     assert ran == [("job", other.app.name)] * 2
 
 
@@ -569,6 +572,9 @@ async def test_the_dashboard_of_a_paused_start_says_that_others_may_fire_and_doe
     shown = await page()
     assert "This process was started paused, and fires no job. Other processes may." in shown
     assert "Pause the scheduler" in shown
+    stale = {"action": "resume"}
+    assert (await one.client.post("/scheduler/ui/scheduler", form=stale)).status_code == 303
+    assert one.scheduler.state == 2
     await one.aio.pause()
     assert "Resume the scheduler" in await page()
 

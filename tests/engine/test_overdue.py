@@ -238,6 +238,24 @@ def test_a_run_whose_job_was_removed_meanwhile_says_nothing_of_a_namesake():
     assert overdue.last_success is None
 
 
+@pytest.mark.parametrize("everything", [False, True])
+async def test_what_was_under_way_of_jobs_that_were_removed_is_not_expected_of_their_namesakes(
+    scheduler, app, serve, clock, everything
+):
+    async def slow() -> None:
+        await asyncio.sleep(200)
+        raise ValueError("no")
+
+    late = {"next_run_time": at(-7200), "misfire_grace_time": None, "coalesce": False}
+    async with serve(scheduler, app):
+        every_10s(scheduler, func=slow, trigger="interval", hours=1, **late)
+        await clock.advance(seconds=1)
+        await (scheduler.aio.remove_all_jobs() if everything else scheduler.aio.remove_job("job"))
+        every_10s(scheduler, trigger="interval", hours=1)
+        await clock.advance(seconds=600)
+        assert ids(scheduler) == []
+
+
 async def test_neither_a_paused_job_nor_a_paused_scheduler_is_overdue(scheduler, app, serve, clock):
     global works
     works = False
@@ -443,6 +461,21 @@ async def test_a_process_that_fires_nothing_watches_those_that_should(cluster):
     await cluster.advance(150)
     await look(cluster)
     assert [overdue(process) for process in cluster.processes] == [["job"]]
+
+
+async def test_a_process_that_fires_nothing_watches_on_after_a_pause_of_all(cluster):
+    looks_on = await cluster.start(declared(with_hook=False), paused=True)
+    worker = await cluster.start(declared(with_hook=False))
+    await cluster.advance(65)
+    await worker.aio.pause()
+    await cluster.advance(300)
+    await worker.aio.resume()
+    await cluster.advance(50)
+    assert (overdue(looks_on), looks_on.scheduler.state) == ([], 2), "what was held back is not overdue"
+    cluster.kill(worker)
+    worker.scheduler.scheduler.watch.stop()
+    await cluster.advance(200)
+    await eventually(lambda: overdue(looks_on) == ["job"])
 
 
 async def test_a_one_shot_job_of_a_shared_store_that_failed_is_told_of(cluster):

@@ -188,7 +188,9 @@ class Rounds:
     ) -> dict[str, ScheduledJob]:
         query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
         rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
-        return {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
+        jobs = {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
+        self._loader.forget(row.id for row in rows if row.ended_us is not None)
+        return jobs
 
     # What is due
 

@@ -172,10 +172,13 @@ class SqlStore(BaseJobStore):
         """Remove every job but those that the code declares."""
         self.perform(lambda changes: changes.remove_all_jobs())
 
-    def set_paused(self, paused: bool) -> None:
-        """Pause or resume all claims, of every process. No claim is committed after this returned for a pause."""
+    def set_paused(self, paused: bool) -> bool:
+        """Pause or resume all claims, of every process; tell whether that changed anything.
 
-        def switch(conn: Connection) -> None:
+        No claim is committed after this returned for a pause.
+        """
+
+        def switch(conn: Connection) -> bool:
             self._dialect.hold_pause(conn, exclusive=True)
             now, actor = self._now(conn), clean(current_actor.get(), 191)
             statement = f"UPDATE {self._p}meta SET n = :n, v = :v, at_us = :now WHERE k = 'paused' AND n <> :n"
@@ -183,8 +186,9 @@ class SqlStore(BaseJobStore):
             if changed:
                 changes = Changes(conn, self._dialect, self.loader, now, writing=True)
                 changes.log([Entry("pause" if paused else "resume", None, None)])
+            return bool(changed)
 
-        self.database.transact(switch)
+        return self.database.transact(switch)
 
     # Sessions
 

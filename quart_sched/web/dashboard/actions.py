@@ -138,7 +138,10 @@ async def switch(visit: Visit) -> Response:
     action = await _field("action")
     if action not in ("pause", "resume"):
         raise InvalidDefinition("action", f"is {action!r}; expected pause or resume")
-    await (visit.front.aio.pause() if action == "pause" else visit.front.aio.resume())
+    if action == "pause":
+        await visit.front.aio.pause()
+    elif not visit.front.scheduler.looks_on:  # else the page was of a time when all was paused
+        await visit.front.aio.resume()
     return visit.redirect(visit.url("overview"), Flash(f"flash.scheduler_{action}", {}))
 
 
