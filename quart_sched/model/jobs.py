@@ -73,8 +73,8 @@ class ScheduledJob(Job):
     """Who paused the job; None where nobody did."""
     policy: Policy
     source: Literal["added", "declared"]
-    text: tuple[Any, str] | None
-    """The job as JSON text, behind all that this depends on and that can change without `_modify`; None: not known."""
+    text: Any
+    """What the API keeps of the job as text until `_modify`; None: nothing."""
     version: int
     """Moves with each change to the job, not with its fires; 0 in a store that is not shared."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apscheduler.job import Job
 from quart import Response
@@ -178,17 +179,42 @@ def shown(front: APScheduler, job: Job) -> dict[str, Any]:
     return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job))
 
 
+class _Kept(NamedTuple):
+    """A job's JSON text; what it depends on beside the job itself; and from where to where its next fire stands."""
+
+    text: str
+    what: tuple[Any, ...]
+    fire: datetime | None
+    begin: int
+    end: int
+
+
 def _text(front: APScheduler, job: Job) -> str:
-    """Return the job's JSON text, which is kept with the job until that changes."""
+    """Return the job's JSON text, which is kept with the job until that changes; fires only move its next fire on."""
     broken = front.scheduler.catalogue.broken_reason(job)
-    what = (job.next_run_time, broken, job._jobstore_alias, front.settings.pretty_json)
-    kept = getattr(job, "text", None)
-    if kept is not None and kept[0] == what:
-        return str(kept[1])
-    text = as_text(front, to_wire(job, broken=broken))
-    if isinstance(job, ScheduledJob):
-        job.text = (what, text)
+    if job.pending or not isinstance(job, ScheduledJob):
+        return as_text(front, to_wire(job, broken=broken))
+    fire = job.next_run_time
+    what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
+    kept: _Kept | None = job.text
+    if kept is None or kept.what != what:
+        text, value = as_text(front, to_wire(job, broken=broken)), _moment(fire)
+        # Behind it there are texts, within which the quotes are escaped, and keys of ours.
+        begin = text.rfind(_FIRE) + len(_FIRE)
+    elif kept.fire == fire:
+        return kept.text
+    else:
+        value, begin = _moment(fire), kept.begin
+        text = kept.text[:begin] + value + kept.text[kept.end :]
+    job.text = _Kept(text, what, fire, begin, begin + len(value))
     return text
+
+
+_FIRE = '"next_run_time": '
+
+
+def _moment(fire: datetime | None) -> str:
+    return "null" if fire is None else f'"{fire.isoformat()}"'
 
 
 def _as_job(front: APScheduler, job: Job) -> Response:

@@ -73,6 +73,43 @@ async def test_a_job_has_flask_apschedulers_keys_in_their_order_then_ours(client
     assert await send(client, "GET", "/scheduler/jobs/job") == (200, jobs[0])
 
 
+async def test_jobs_that_wait_for_the_start_are_listed_as_they_are_by_now(scheduler, app, serve):
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1)
+    scheduler.add_job("paused", coroutine, trigger="interval", hours=1, next_run_time=None)
+    scheduler.init_app(app)
+    async with app.test_app() as test_app:
+        client = test_app.test_client()
+        for name in ("job", "another"):
+            await send(client, "PATCH", "/scheduler/jobs/job", {"name": name})
+            status, jobs = await send(client, "GET", "/scheduler/jobs")
+            assert status == 200
+            assert [(job["id"], job["name"], job["state"]) for job in jobs] == [
+                ("job", name, "pending"), ("paused", "paused", "pending"),
+            ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+async def test_the_list_moves_on_with_the_fires(scheduler, app, serve, clock, pretty):
+    options = {"trigger": "interval", "seconds": 10, "description": 'the "next_run_time": null'}
+    scheduler.add_job("job", coroutine, kwargs={"next_run_time": None}, **options)
+    async with serve(scheduler, app, JSONIFY_PRETTYPRINT_REGULAR=pretty) as client:
+        seen = []
+        for _ in range(3):
+            _, [job] = await send(client, "GET", "/scheduler/jobs")
+            assert job == (await send(client, "GET", "/scheduler/jobs/job"))[1]
+            seen.append(job["next_run_time"])
+            await clock.advance(seconds=10)
+        assert len(set(seen)) == 3
+        for verb in ("pause", "resume"):
+            await send(client, "POST", f"/scheduler/jobs/job/{verb}")
+            assert await send(client, "GET", "/scheduler/jobs/job") == (
+                200,
+                (await send(client, "GET", "/scheduler/jobs"))[1][0],
+            )
+        await send(client, "PATCH", "/scheduler/jobs/job", {"name": "other"})
+        assert (await send(client, "GET", "/scheduler/jobs"))[1][0]["name"] == "other"
+
+
 async def test_without_jobs_the_list_is_empty(client):
     await send(client, "DELETE", "/scheduler/jobs/job")
     assert await send(client, "GET", "/scheduler/jobs") == (200, [])
