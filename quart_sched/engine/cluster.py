@@ -50,6 +50,8 @@ _LONGEST_BACKOFF = 5.0
 """Seconds between attempts while the database is away: what comes due meanwhile is waiting for it."""
 _BUSY_WAIT = 0.015
 """Seconds until the next look where all that is due is in another process's hands."""
+_TICK = 1e-6
+"""Seconds that are none: what is left of a wait by rounding alone must not be waited for, again and again."""
 _SIGN_OFF_GRACE = 1.0
 _STARTS_FIRST = 0.2
 """Seconds for which what ended may wait to be written down, while there is more to be started."""
@@ -285,7 +287,7 @@ class ClusterPump:
     async def _poll(self, claimed: Round | None) -> float:
         """Look at the store, unless that was done lately or what was `claimed` says enough; return seconds to wait."""
         now = self._scheduler.clock.monotonic()
-        if now >= self._look_at or (claimed is not None and claimed.next_us is None):
+        if self._look_at - now < _TICK or (claimed is not None and claimed.next_us is None):
             self._look_at = now + self._scheduler.poll_interval
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
