@@ -34,9 +34,9 @@ def _setting(key: str, parse: Callable[[str, Any], Any], default: Any = MISSING,
 
 
 _LONGEST = 10**9
+"""Seconds, some thirty years: what timers and floats can hold."""
 _MOST_LOG_BYTES = 4_000_000
 """With all else that a run puts out, that is less than a database takes in one statement."""
-"""Seconds, some thirty years: what timers and floats can hold."""
 _LONGEST_HISTORY = 100_000
 """Days that can be counted back from any date of ours."""
 

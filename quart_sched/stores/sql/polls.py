@@ -63,7 +63,7 @@ class Polls:
         begin = time.time_ns() // 1000
         [row] = self._database.query(
             f"SELECT {self._dialect.now} AS now, "
-            f"(SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{where}) AS next_us, "
+            f"({self._rounds.earliest(where)}) AS next_us, "
             f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
             f"({meta} 'paused') AS paused, ({meta} 'members') AS members, "
             f"(SELECT COUNT(cancel_us) FROM {self._p}live WHERE owner = :me) AS cancels, "

@@ -252,8 +252,7 @@ class Rounds:
         result.broken += books.broken
         if rows and not (result.more or full or work.waiting):
             # Here it costs much less than to look at the store once more after each claim. What waits has its own time.
-            query = f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
-            result.next_us = conn.scalar(text(query), values)
+            result.next_us = conn.scalar(text(self.earliest(condition)), values)
 
     def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
@@ -265,6 +264,10 @@ class Rounds:
         return (whole.get(row.id, row) for row in rows)
 
     # Parts of both
+
+    def earliest(self, condition: str) -> str:
+        """Return a query for when the first of the jobs is due, in microseconds, that fulfil what `loadable` gave."""
+        return f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
 
     def loadable(self, key: str) -> tuple[str, dict[str, Any]]:
         """Return a condition that leaves out what this process cannot load, so that it does not fill the batch."""
