@@ -269,5 +269,12 @@ def take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     return None if type(trigger) is DateTrigger and fire is not None and fire < at else fire
 
 
+def take_up_behind(trigger: BaseTrigger, last: datetime) -> datetime | None:
+    """Return the first fire behind the `last` one; None where the trigger has none."""
+    last = last.astimezone(UTC)
+    fire = take_up(trigger, last + _TICK)
+    return None if fire is None or fire.astimezone(UTC) <= last else fire
+
+
 def _is_late(job: Job, fire: datetime, now: datetime) -> bool:
     return job.misfire_grace_time is not None and (now - fire).total_seconds() > job.misfire_grace_time

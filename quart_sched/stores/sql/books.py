@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.planning import Plan, take_up
+from ...model.planning import Plan, take_up_behind
 from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
 from .changes import Entry, write_down
 from .dialects import Dialect
 from .overlap import Overlap
-from .rows import LIVE_COLUMNS, RUN_COLUMNS, clean, live_row, moment_of, run_row
+from .rows import LIVE_COLUMNS, RUN_COLUMNS, clean, live_row, run_row
 from .workers import Session
 
 
@@ -51,8 +51,8 @@ class Books:
 
     def move_on(self, row: Any, job: ScheduledJob) -> None:
         """Take a job behind its last fire that somebody has set back by hand: no fire is consumed twice."""
-        fire = take_up(job.trigger, moment_of(job, row.last_us + 1))
-        following = None if fire is None or micros(fire) <= row.last_us else micros(fire)
+        fire = take_up_behind(job.trigger, moment(row.last_us))
+        following = None if fire is None else micros(fire)
         self._jobs.append((row.id, following, row.last_us, None if following is not None else self._now))
         if following is None:
             self.ended.append(row.id)

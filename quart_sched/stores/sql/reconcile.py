@@ -19,7 +19,7 @@ from ...errors import InvalidDefinition
 from ...model import state
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.planning import take_up
+from ...model.planning import take_up_behind
 from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
@@ -260,9 +260,7 @@ def _decide_changes(
 def _next(job: ScheduledJob, fire: datetime | None, last_us: int | None) -> int | None:
     """Return the first fire of a schedule that is taken up now, behind the last one that was consumed."""
     if fire is not None and last_us is not None and micros(fire) <= last_us:
-        fire = take_up(job.trigger, moment(last_us + 1))
-        if fire is not None and micros(fire) <= last_us:
-            return None
+        fire = take_up_behind(job.trigger, moment(last_us))
     return None if fire is None else micros(fire)
 
 
