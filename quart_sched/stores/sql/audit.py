@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from apscheduler.triggers.base import BaseTrigger
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model import state
@@ -17,6 +17,7 @@ from ...model.circumstances import Circumstances, Hold, circumstances, down_at
 from ...model.instants import micros, moment
 from .database import Database
 from .rows import clean
+from .statements import text
 
 _COLUMNS = "at_us, actor, action, job_id, version, detail"
 _MOST = 100

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.instants import moment
 from ...model.runs import RunRecord
 from .dialects import Dialect
 from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
+from .statements import text
 from .workers import Session
 
 JOB_REMOVED = ("JobRemoved", "The job was removed before it ran")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
@@ -22,6 +22,7 @@ from .cancellations import JOB_REMOVED, cancel_waiting
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
 from .rows import clean
+from .statements import text
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table, text
+from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from ...model.state import MAX_REF
+from .statements import text
 
 Row = Sequence[Any]
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.instants import micros, moment
 from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .lanes import advance
 from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
+from .statements import text
 from .workers import Session
 
 

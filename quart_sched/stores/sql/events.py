@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.runs import new_run_id
 from .database import Database
+from .statements import text
 
 KEPT = 600.0
 """Seconds after which events are deleted: twice as long as a stream can be resumed."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
@@ -18,6 +18,7 @@ from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN, RUN_COLUMNS, clean, output_rows, record_of, run_row
+from .statements import text
 
 log = logging.getLogger("quart_sched")
 

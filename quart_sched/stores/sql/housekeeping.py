@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.instants import micros
 from .database import Database
 from .events import KEPT
 from .idempotency import forget_old
+from .statements import text
 from .workers import Session
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ...model.idempotency import KEPT, RunRequest
 from .dialects import Dialect
+from .statements import text
 
 _KEPT_US = int(KEPT.total_seconds() * 1e6)
 

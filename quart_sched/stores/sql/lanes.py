@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.backfill import jitter_of, remaining
 from ...model.instants import micros, moment
@@ -14,6 +14,7 @@ from ...model.jobs import ScheduledJob
 from ...model.runs import BESIDE, new_run_id
 from .dialects import Dialect
 from .rows import LEAVING, LIVE_COLUMNS, live_row
+from .statements import text
 
 _BEHIND = "owner IS NULL AND due_us IS NULL"
 """Runs that are not due until the ones before them in their lanes have ended."""

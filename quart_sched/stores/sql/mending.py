@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from .changes import Changes, Entry
 from .database import Database
 from .loader import JOB_COLUMNS, JobLoader
 from .rounds import TRIGGER_RAISED
 from .rows import clean
+from .statements import text
 
 QUARANTINE = 60.0
 """Seconds for which this process sees that nobody claims a due job which it cannot load, before it marks it as broken.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ...model.instants import micros, moment
@@ -21,6 +21,7 @@ from ...model.overdue import REMEMBERED, UNEXPECTED, Overdue, allowance
 from ...model.policies import Policy
 from .database import Database
 from .rows import LEAVING
+from .statements import text
 from .workers import Session
 
 _TURN = "overdue"

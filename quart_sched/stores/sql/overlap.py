@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import OverlapForbidden
 from ...model.jobs import ScheduledJob
@@ -14,6 +14,7 @@ from ...model.runs import RunRecord
 from .cancellations import cancel_waiting
 from .dialects import Dialect
 from .rows import LEAVING
+from .statements import text
 from .workers import Session
 
 

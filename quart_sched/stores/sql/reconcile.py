@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model import state
@@ -25,6 +25,7 @@ from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS
 from .rows import LIVE_COLUMNS, live_row
+from .statements import text
 from .workers import Session, SessionLost
 
 Prune = Literal["pause", "remove", "keep"]

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from apscheduler.job import Job
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model.instants import moment
@@ -28,6 +28,7 @@ from .endings import finish, give_back
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
 from .overlap import Overlap, make_places, under_way
 from .rows import moment_of
+from .statements import text
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]

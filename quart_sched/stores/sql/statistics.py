@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.instants import micros
 from ...model.runs import RunRecord
 from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
 from .rows import RUN, clean, record_of
+from .statements import text
 
 _COUNTED = (
     "r.outcome, COUNT(*) AS runs, COUNT(r.ended_us - r.started_us) AS timed, SUM(r.ended_us - r.started_us) AS us, "

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import ConfigError, InvalidDefinition
 from ...model.actor import current_actor
@@ -38,6 +38,7 @@ from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import Decide, Round, Rounds, Work
 from .rows import LIVE_COLUMNS, clean, live_row, moment_of
+from .statements import text
 from .tallies import SqlTallies
 from .wakeups import Wakeups
 from .workers import Session, Worker, Workers

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...model.tallies import Numbers, add_up
 from .database import Database
+from .statements import text
 
 _TOTAL = "total"
 """Stands for the process in the row into which old ones are merged."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import SchedulerError
 from ...model.instants import moment
@@ -20,6 +20,7 @@ from ...model.runs import RunRecord, new_run_id
 from .dialects import Dialect
 from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
+from .statements import text
 
 CRASH_LIMIT = 3
 """Attempts after which a run that takes its process down with it each time is given up as lost."""
