@@ -307,6 +307,8 @@ class ClusterPump:
             if wait <= 0 and claimed is not None and not claimed.claimed and not claimed.unknown:
                 # What is due is locked by another process, which is at it.
                 wait = _BUSY_WAIT
+        if self._own.endings:
+            wait = min(wait, (self._own.write_by - self._rounds.now()) / 1e6)
         return max(0.0, min(wait, self._until_beat()))
 
     def _until_beat(self) -> float:

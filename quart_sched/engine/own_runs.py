@@ -6,6 +6,7 @@ from collections.abc import Collection
 from itertools import islice
 
 from ..model.events import Event, RunEnded, RunLeft, RunReturned
+from ..model.instants import micros
 from ..model.runs import RunRecord
 from ..stores.sql.rounds import Work
 
@@ -13,6 +14,8 @@ ENDINGS = 250
 """Records that are written in one transaction."""
 _OUTPUT = 1_000_000
 """Characters of what they put out, about: turned into text for the database in one go, which holds up the loop."""
+TOGETHER = 50_000
+"""Microseconds for which an end may wait for the next claim: a transaction for both costs little more than for one."""
 
 
 class OwnRuns:
@@ -31,6 +34,8 @@ class OwnRuns:
         """Runs that were never begun here, to be given back."""
         self.left: set[str] = set()
         """Runs that had ended busy, and hold no instance any more."""
+        self.write_by = float("inf")
+        """When the ends have to be written down, in microseconds since 1970: before anything hangs on one of them."""
 
     def __contains__(self, run_id: object) -> bool:
         return run_id in self.held or run_id in self.endings or run_id in self.returned
@@ -43,7 +48,7 @@ class OwnRuns:
     def hear(self, event: Event) -> bool:
         """Take note of what happened to a run; tell whether it was one of these."""
         if isinstance(event, RunEnded) and event.jobstore == self._alias and event.record.run_id in self.held:
-            self.endings[event.record.run_id] = event.record
+            self._take(event)
         elif isinstance(event, RunLeft) and event.run_id in self.held:
             self.left.add(event.run_id)
         elif isinstance(event, RunReturned) and event.run.run_id in self.held:
@@ -51,6 +56,15 @@ class OwnRuns:
         else:
             return False
         return True
+
+    def _take(self, event: RunEnded) -> None:
+        record = event.record
+        self.endings[record.run_id] = record
+        # Until its job's next fire another process counts it among the instances.
+        upcoming = None if event.job is None else event.job.next_run_time
+        wanted = [micros(moment) for moment in (record.retry_at, upcoming) if moment is not None]
+        ended = record.finished_at or record.scheduled_at
+        self.write_by = min(self.write_by, micros(ended) + TOGETHER, *wanted)
 
     def freed(self, start: int = 0) -> list[RunRecord]:
         """Return the ends, from the one at `start` on, of runs that hold no instance any more.
@@ -81,11 +95,14 @@ class OwnRuns:
             self.held.discard(run_id)
             self.returned.discard(run_id)
             self.left.discard(run_id)
+        if not self.endings:
+            self.write_by = float("inf")
 
     def give_up(self) -> set[str]:
         """Forget them all; return those that were on this process's hands."""
         held, self.held = self.held, set()
         self.endings.clear()
+        self.write_by = float("inf")
         self.returned.clear()
         self.left.clear()
         return held

@@ -18,7 +18,7 @@ from ..model.instants import micros
 from ..model.planning import plan
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
-from .own_runs import OwnRuns
+from .own_runs import TOGETHER, OwnRuns
 from .pump import BATCH, SLICE
 from .runner import REPLACED
 
@@ -79,7 +79,7 @@ class Rounds:
         limit = self.limit(unsubmitted)
         now = self.now()
         due = limit > 0 and self.next_due is not None and self.next_due <= now
-        endings = [] if hurry and due else self._own.next_endings()
+        endings = [] if (hurry and due) or self._go_with_claim(now, limit) else self._own.next_endings()
         returned, left = set(self._own.returned), self._own.left - self._own.endings.keys()
         if not (due or endings or returned or left):
             return None
@@ -91,6 +91,10 @@ class Rounds:
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self._slot.session, work, decide, set(scheduler.runner.executors))
         return Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))
+
+    def _go_with_claim(self, now: int, limit: int) -> bool:
+        """Tell whether what ended can wait for the next claim, which is due soon."""
+        return limit > 0 and self.next_due is not None and now < self.next_due < min(now + TOGETHER, self._own.write_by)
 
     async def end(self, attempt: Attempt) -> Round:
         """Wait for a round; what it claimed is this process's from then on."""

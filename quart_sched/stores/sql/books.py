@@ -61,6 +61,7 @@ class Books:
         """Take in the plan for one job; without an `overlap` its fires run."""
         last = plan.fires[-1] if plan.fires else plan.lapses[-1].last
         following = None if plan.next is None else micros(plan.next)
+        job.next_run_time = plan.next
         self._jobs.append((row.id, following, micros(last), None if following is not None else self._now))
         if following is None:
             self.ended.append(row.id)
