@@ -192,8 +192,7 @@ class Database:
 
     def query(self, statement: str, **values: Any) -> list[Any]:
         """Return the rows of a statement that only reads."""
-        bound = text(statement)
-        return self.transact(lambda conn: list(conn.execute(bound, values)), write=False)
+        return self.transact(lambda conn: list(self.dialect.execute(conn, statement, values)), write=False)
 
     def resume(self) -> None:
         """Keep connections from now on, until they are disposed of."""

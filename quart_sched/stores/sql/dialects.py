@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Connection, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Connection, CursorResult, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from ...model.state import MAX_REF
-from .statements import text
 
 Row = Sequence[Any]
 
@@ -32,6 +33,8 @@ class Dialect:
     """The time of the database in microseconds; None where the process's own clock is as good."""
     mark: ClassVar[str] = "?"
     """The driver's placeholder, for statements that skip SQLAlchemy's, which cost more than the rows themselves."""
+    named: ClassVar[str] = r"%(\1)s"
+    """The driver's placeholder for a value that is given by name."""
 
     def __init__(self, prefix: str, tables: MetaData) -> None:
         self.prefix = prefix
@@ -40,6 +43,13 @@ class Dialect:
     def table(self, name: str) -> Table:
         """Return the table with this name before the prefix."""
         return self._tables.tables[self.prefix + name]
+
+    def execute(self, conn: Connection, statement: str, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        """Execute a statement in which `:name` stands for a value.
+
+        For what a claim needs again and again: SQLAlchemy's `text` costs as much once more.
+        """
+        return conn.exec_driver_sql(_with_marks(statement, self.named), dict(values or {}))
 
     def pack(self, values: Iterable[Any]) -> Any:
         """Return the parameter that stands for a list in `within`."""
@@ -59,9 +69,8 @@ class Dialect:
 
     def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
         """Delete the rows with these keys."""
-        conn.execute(
-            text(f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}"), {"keys": self.pack(values)}
-        )
+        statement = f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}"
+        self.execute(conn, statement, {"keys": self.pack(values)})
 
     def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert rows, each in the order of `columns`."""
@@ -95,6 +104,7 @@ class SQLite(Dialect):
     """One writer at a time: BEGIN IMMEDIATE stands for every lock, and the process's clock for the database's."""
 
     name = "sqlite"
+    named = r":\1"
     lock = skip = ""
     now = "NULL"
 
@@ -135,7 +145,7 @@ class PostgreSQL(Dialect):
         if rows:
             source, values = self._records(table, columns, rows)
             names = ", ".join(columns)
-            conn.execute(text(f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}"), values)
+            self.execute(conn, f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}", values)
 
     def update(
         self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
@@ -144,15 +154,15 @@ class PostgreSQL(Dialect):
             source, values = self._records(table, (key, *columns), rows)
             sets = ", ".join([f"{column} = given.{column}" for column in columns] + ([also] if also else []))
             statement = f"UPDATE {self.prefix}{table} AS t SET {sets} FROM {source} WHERE t.{key} = given.{key}"
-            conn.execute(text(statement), values)
+            self.execute(conn, statement, values)
 
     def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
         # Not a row lock: readers that share one starve the pauser.
         kind = "" if exclusive else "_shared"
-        conn.execute(text(f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))"), {"name": self.prefix + "pause"})
+        self.execute(conn, f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))", {"name": self.prefix + "pause"})
 
     def notify(self, conn: Connection) -> None:
-        conn.execute(text("SELECT pg_notify(:channel, '')"), {"channel": self.channel})
+        self.execute(conn, "SELECT pg_notify(:channel, '')", {"channel": self.channel})
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """serialization_failure, deadlock_detected, lock_not_available."""
@@ -182,7 +192,7 @@ class MySQL(Dialect):
         statement = (
             f"DELETE {name} FROM {_json_table('keys', ('v',))} AS packed STRAIGHT_JOIN {name} ON {key} = packed.v"
         )
-        conn.execute(text(statement), {"keys": self.pack(values)})
+        self.execute(conn, statement, {"keys": self.pack(values)})
 
     def update(
         self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
@@ -195,7 +205,7 @@ class MySQL(Dialect):
             statement = (
                 f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}"
             )
-            conn.execute(text(statement), {"rows": json.dumps([list(row) for row in rows])})
+            self.execute(conn, statement, {"rows": json.dumps([list(row) for row in rows])})
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK."""
@@ -203,6 +213,15 @@ class MySQL(Dialect):
 
 
 DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
+
+
+_NAME = re.compile(r"(?<![:\w]):(\w+)")
+
+
+@lru_cache(maxsize=1024)
+def _with_marks(statement: str, named: str) -> str:
+    """Return a statement with the driver's own placeholders."""
+    return statement if named == SQLite.named else _NAME.sub(named, statement.replace("%", "%%"))
 
 
 def _type(kind: Any) -> str:

@@ -47,7 +47,7 @@ def finish(
         f"FROM {dialect.joined('live', 'run_id', 'ids')} owner = :me AND state <> '{LEAVING}' "
         f"ORDER BY run_id{dialect.lock}"
     )
-    own = conn.execute(text(query), {"ids": ids, "me": me.id}).all()
+    own = dialect.execute(conn, query, {"ids": ids, "me": me.id}).all()
     if own:
         gone = [row.run_id for row in own if not records[row.run_id].busy]
         if gone:
@@ -67,7 +67,7 @@ def finish(
                 "AND owner IS NULL AND state = 'queued' AND due_us > :now"
             )
             jobs = dialect.pack(sorted({record.job_id for record in endings}))
-            conn.execute(text(query), {"now": now, "jobs": jobs})
+            dialect.execute(conn, query, {"now": now, "jobs": jobs})
         if again:
             retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
             dialect.insert(conn, "live", LIVE_COLUMNS, retries)

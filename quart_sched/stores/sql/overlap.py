@@ -39,7 +39,7 @@ def under_way(
     live = dialect.joined("live", "job_id", "ids")
     query = f"SELECT job_id, batch_id, sched_us, run_id FROM {live} {condition}"
     instances: dict[str, dict[str, str]] = {}
-    for row in sorted(conn.execute(text(query), values), key=lambda row: (row.sched_us, row.run_id)):
+    for row in sorted(dialect.execute(conn, query, values), key=lambda row: (row.sched_us, row.run_id)):
         instances.setdefault(row.job_id, {}).setdefault(row.batch_id, row.run_id)
     return {job_id: list(runs.values()) for job_id, runs in instances.items()}
 

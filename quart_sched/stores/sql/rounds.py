@@ -28,7 +28,6 @@ from .endings import finish, give_back
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
 from .overlap import Overlap, make_places, under_way
 from .rows import moment_of
-from .statements import text
 from .workers import Session, Workers
 
 Decide = Callable[[Job, datetime], Plan]
@@ -113,7 +112,7 @@ class Rounds:
             f"SELECT {self._dialect.now} AS now, n FROM {self._p}meta WHERE k = 'paused'"
             f"{self._dialect.share if work.limit else ''}"
         )
-        row = conn.execute(text(query)).one()
+        row = self._dialect.execute(conn, query).one()
         us = now(row.now)
         result = Round(moment(us), paused=bool(row.n), met=bool(work.endings or work.returned or work.left))
         self._workers.beat(conn, me, us)
@@ -147,7 +146,7 @@ class Rounds:
             f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
             f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
         )
-        waiting = list(conn.execute(text(query), {"now": now, "limit": work.limit, **values}))
+        waiting = list(self._dialect.execute(conn, query, {"now": now, "limit": work.limit, **values}))
         if not waiting:
             return 0
         result.met = True
@@ -188,7 +187,7 @@ class Rounds:
         self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
     ) -> dict[str, ScheduledJob]:
         query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
-        rows = conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
+        rows = self._dialect.execute(conn, query, {"ids": self._dialect.pack(sorted(ids))}).all()
         jobs = {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
         self._loader.forget(row.id for row in rows if row.ended_us is not None)
         return jobs
@@ -212,7 +211,7 @@ class Rounds:
             f"SELECT {CLAIM_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
             f"ORDER BY next_us LIMIT :limit{self._dialect.skip}"
         )
-        rows = conn.execute(text(query), {"now": now, "limit": limit, **values}).all()
+        rows = self._dialect.execute(conn, query, {"now": now, "limit": limit, **values}).all()
         result.more = result.more or len(rows) == limit
         result.met = result.met or bool(rows)
         books = Books(me, now)
@@ -253,7 +252,7 @@ class Rounds:
         result.broken += books.broken
         if rows and not (result.more or full or work.waiting):
             # Here it costs much less than to look at the store once more after each claim. What waits has its own time.
-            result.next_us = conn.scalar(text(self.earliest(condition)), values)
+            result.next_us = self._dialect.execute(conn, self.earliest(condition), values).scalar()
 
     def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
@@ -261,7 +260,7 @@ class Rounds:
         whole = {}
         if new:
             query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
-            whole = {row.id: row for row in conn.execute(text(query), {"ids": self._dialect.pack(new)})}
+            whole = {row.id: row for row in self._dialect.execute(conn, query, {"ids": self._dialect.pack(new)})}
         return (whole.get(row.id, row) for row in rows)
 
     # Parts of both

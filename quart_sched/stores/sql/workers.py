@@ -103,7 +103,7 @@ class Workers:
     def beat(self, conn: Connection, me: Session, now: int) -> None:
         """Show that this process lives. Raises SessionLost."""
         statement = f"UPDATE {self._p}workers SET beat = beat + 1, seen_us = :now WHERE id = :me AND gone_us IS NULL"
-        if conn.execute(text(statement), {"now": now, "me": me.id}).rowcount == 0:
+        if self._dialect.execute(conn, statement, {"now": now, "me": me.id}).rowcount == 0:
             raise SessionLost(f"This process was declared dead as {me.id}")
 
     def beats(self, conn: Connection, me: Session) -> dict[str, int]:
