@@ -153,9 +153,9 @@ class ClusterPump:
         """Whether it has ended though nobody told it to."""
         return self._task is not None and self._task.done() and not self._closing
 
-    async def _call(self, op: Callable[[], T]) -> T:
+    def _call(self, op: Callable[[], T]) -> asyncio.Future[T]:
         """Run `op`, which uses the store, in the pump's thread."""
-        return await asyncio.wrap_future(self._submit(op))
+        return asyncio.wrap_future(self._submit(op))
 
     def _submit(self, op: Callable[[], T]) -> Future[T]:
         self.progress.step()
@@ -168,7 +168,7 @@ class ClusterPump:
     # What happens to runs here
 
     def _hear(self, event: Event) -> None:
-        if self._own.hear(event):
+        if self._own.hear(event) and not self._rounds.ends_can_wait():
             self._wake.set()
 
     def is_unwritten(self, run_id: str) -> bool:

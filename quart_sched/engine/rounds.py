@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Rounds:
         scheduler: Scheduler,
         slot: Slot,
         own: OwnRuns,
-        call: Callable[[Callable[[], Round]], Awaitable[Round]],
+        call: Callable[[Callable[[], Round]], asyncio.Future[Round]],
     ) -> None:
         self._scheduler = scheduler
         self._slot = slot
@@ -79,7 +79,7 @@ class Rounds:
         limit = self.limit(unsubmitted)
         now = self.now()
         due = limit > 0 and self.next_due is not None and self.next_due <= now
-        endings = [] if (hurry and due) or self._go_with_claim(now, limit) else self._own.next_endings()
+        endings = [] if (hurry and due) or self.ends_can_wait() else self._own.next_endings()
         returned, left = set(self._own.returned), self._own.left - self._own.endings.keys()
         if not (due or endings or returned or left):
             return None
@@ -90,11 +90,13 @@ class Rounds:
         work = Work(endings, sorted(returned), sorted(left), limit if due else 0, waiting, unwritten)
         decide = partial(plan, max_catch_up=scheduler.max_catch_up)
         round_ = partial(self._store.round, self._slot.session, work, decide, set(scheduler.runner.executors))
-        return Attempt(work, scheduler.clock.monotonic(), asyncio.ensure_future(self._call(round_)))
+        return Attempt(work, scheduler.clock.monotonic(), self._call(round_))
 
-    def _go_with_claim(self, now: int, limit: int) -> bool:
-        """Tell whether what ended can wait for the next claim, which is due soon."""
-        return limit > 0 and self.next_due is not None and now < self.next_due < min(now + TOGETHER, self._own.write_by)
+    def ends_can_wait(self) -> bool:
+        """Tell whether what ended can be written down with the next claim, which is due soon."""
+        if self.next_due is None or self.next_due >= self._own.write_by:
+            return False
+        return 0 < self.next_due - self.now() < TOGETHER and self.limit() > 0
 
     async def end(self, attempt: Attempt) -> Round:
         """Wait for a round; what it claimed is this process's from then on."""
