@@ -158,6 +158,43 @@ async def test_max_instances_holds_over_all_processes(cluster):
     assert len(ran) == 3
 
 
+# When an end is written down
+
+
+async def test_an_end_is_written_down_with_the_next_claim_where_that_is_due_soon(cluster):
+    soon = {"trigger": "date", "run_date": at(5.04)}
+    await cluster.start(declares(one=ONCE, two=soon))
+    await cluster.advance(5)
+    assert (ran, books(cluster)) == ([("one", "process_0")], [])
+    await cluster.advance(0.04)
+    assert [job for job, _ in ran] == ["one", "two"]
+    assert books(cluster) == [("one", 5, "succeeded", 1, 1), ("two", 5.04, "succeeded", 1, 1)], "nothing follows it"
+
+
+async def test_an_end_does_not_wait_for_a_claim_that_is_far_off(cluster):
+    await cluster.start(declares(one=ONCE, two={"trigger": "date", "run_date": at(5.06)}))
+    await cluster.advance(5)
+    assert books(cluster) == [("one", 5, "succeeded", 1, 1)]
+
+
+async def test_an_end_is_written_down_before_its_job_is_due_again(cluster):
+    process = await cluster.start(declares(job={}))
+    await cluster.advance(9.98)
+    await (await process.aio.run_job("job"))
+    await cluster.rest()
+    assert books(cluster) == [("job", 9.98, "succeeded", 1, 1)]
+    await cluster.advance(1)
+    assert [row[2] for row in books(cluster)] == ["succeeded", "succeeded"]
+
+
+async def test_an_end_waits_no_longer_where_the_claim_comes_to_nothing(cluster):
+    process = await cluster.start(declares(one=ONCE, two={"trigger": "date", "run_date": at(5.04)}))
+    await cluster.advance(5)
+    await process.aio.pause_job("two")
+    await cluster.advance(0.05)
+    assert books(cluster) == [("one", 5, "succeeded", 1, 1)]
+
+
 # Answers that are lost
 
 
