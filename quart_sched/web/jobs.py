@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from quart import Response
 from werkzeug.http import parse_etags
 
-from ..errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
+from ..errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound, RunNotFound, SchedulerError
 from ..model.backfill import BackfillRequest
 from ..model.fields import Field, Schema, listing, record, ref, wrong
 from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
@@ -81,8 +81,11 @@ async def update_job(
     front: APScheduler, job_id: str, body: dict[str, Any], if_match: Container[str] | None = None
 ) -> Response:
     """Answer PATCH /jobs/<id>."""
-    before = shown(front, await find(front, job_id))
-    changes = JobChanges.from_wire(body, before, lambda ref: security.allowed_function(front, ref))
+    job = await find(front, job_id)
+    if if_match is not None and front.aio.tag(job) not in if_match:
+        # Looked at before the body, in which what is read-only may be as it was then.
+        raise JobChangedMeanwhile(job_id)
+    changes = JobChanges.from_wire(body, shown(front, job), lambda ref: security.allowed_function(front, ref))
     return _as_job(front, await front.aio.modify(job_id, changes, seen=if_match))
 
 
