@@ -300,7 +300,22 @@ async def test_without_a_secret_key_the_page_says_so(bearer, app):
 
 
 @pytest.mark.parametrize(
-    "goal", ["https://evil.example/", "//evil.example", "/other", "/scheduler/ui/..//evil", "\\\\x"]
+    "goal",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/other",
+        "/scheduler/ui/..//evil",
+        "/scheduler/ui/../../elsewhere",
+        "/scheduler/ui/..",
+        "/scheduler/ui/job/%2e%2E/../..",
+        "/scheduler/ui/?a=\r\nSet-Cookie: x=y",
+        "/scheduler/ui/?\nx",
+        "/scheduler/ui/?a=\x00",
+        "/scheduler/ui/?a=\x85",
+        "/scheduler/ui/\n",
+        "\\\\x",
+    ],
 )
 async def test_nobody_is_sent_elsewhere(bearer, goal):
     response = await bearer.post(f"{UI}/login", form={"token": "boss"}, query_string={"next": goal})
@@ -548,7 +563,17 @@ async def test_any_id_has_its_page(client, scheduler):
 
 
 async def test_a_forged_message_is_shown_as_text_or_not_at_all(client):
-    for value in ("x", base64.urlsafe_b64encode(b'["none", {}, false]').decode(), "ééé"):
+    messages = (
+        b'["none", {}, false]',
+        b'["flash.paused", {}, false]',
+        b'["flash.paused", {"x": 1}, false]',
+        b'["flash.paused", {"id": 1, "key": 2, "self": 3}, false]',
+        b'["flash.paused", [], false]',
+        b'["form.kwargs_hint", {"\\"name\\"": 1}, false]',
+        b'[["flash.paused"], {}, false]',
+        b'["flash.failed", {"message": ' + b"[" * 2000 + b"]" * 2000 + b"}, true]",
+    )
+    for value in ("x", "ééé", *(base64.urlsafe_b64encode(message).decode() for message in messages)):
         headers = {"Cookie": f"quart_sched_flash={value}"}
         assert (await client.get(f"{UI}/", headers=headers)).status_code == 200
     forged = base64.urlsafe_b64encode(b'["flash.failed", {"message": "<b>x</b>"}, true]').decode()
