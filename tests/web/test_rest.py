@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -434,6 +435,25 @@ async def test_a_bad_patch_is_400_and_changes_nothing_of_it(client, data, field)
     assert status == 400
     assert error["error_message"].startswith(f"{field}: ")
     assert (await send(client, "GET", "/scheduler/jobs/job"))[1] == before
+
+
+class Array(list[int]):
+    """Compares as those of numpy do: item by item, which is neither true nor false."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("The truth value of an array is ambiguous")
+
+
+@pytest.mark.parametrize("value", [Array(), Decimal("sNaN")], ids=["array", "decimal"])
+async def test_arguments_that_cannot_be_compared_can_be_changed(client, scheduler, value):
+    await scheduler.aio.add_job("odd", coroutine, args=[value], trigger="interval", hours=1)
+    await scheduler.aio.add_job("odd", coroutine, args=[value], trigger="interval", hours=2, replace_existing=True)
+    shown = (await send(client, "GET", "/scheduler/jobs/odd"))[1]
+    assert (await send(client, "PATCH", "/scheduler/jobs/odd", shown | {"name": "new"}))[0] == 200
+    status, changed = await send(client, "PATCH", "/scheduler/jobs/odd", {"args": [1]})
+    assert (status, changed["name"], changed["args"]) == (200, "new", [1])
 
 
 async def test_a_lambda_job_can_be_patched_around_its_function(client, scheduler):
