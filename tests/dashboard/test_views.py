@@ -444,6 +444,40 @@ async def test_a_form_that_makes_no_sense_is_refused(client, rule, form, status)
     assert (await client.post(UI + rule, form=form)).status_code == status
 
 
+THREADS, PROCESSES = {"type": "threadpool"}, {"type": "processpool", "max_workers": 1}
+NO_COMMON_FIRE = """{"trigger": "and", "triggers": [
+    {"trigger": "interval", "seconds": 10, "start_date": "2026-01-01T00:00:00"},
+    {"trigger": "interval", "seconds": 10, "start_date": "2026-01-01T00:00:05"}]}"""
+
+
+@pytest.mark.parametrize(
+    ("executors", "more", "place", "words"),
+    [
+        (
+            {"default": THREADS, "pool": PROCESSES},
+            {"executor": "pool"},
+            'id="problem-executor"',
+            "is a process pool, which cannot run",
+        ),
+        (
+            {"default": PROCESSES},
+            {},
+            'class="alarm"',
+            "executor: &#39;default&#39; is a process pool, which cannot run",
+        ),
+        ({"default": THREADS}, {"kind": "json", "t.json": NO_COMMON_FIRE}, 'id="problem-kind"', "no fire in common"),
+    ],
+    ids=["a choice", "no choice", "trigger"],
+)
+async def test_each_mistake_in_a_new_job_is_shown_in_its_place(scheduler, serve, app, executors, more, place, words):
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors) as client:
+        form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+        response = await client.post(f"{UI}/add", form=form | {"o.max_instances": "1", "o.max_queue": "1"} | more)
+        assert response.status_code == 400
+        problem = (await text(response)).partition(place)[2].partition("</p>")[0]
+        assert words in problem
+
+
 CHINESE = {"Accept-Language": "zh-CN"}
 
 
