@@ -35,8 +35,10 @@ async def add_job(front: APScheduler, body: dict[str, Any]) -> Response:
     if not isinstance(func, str):
         raise InvalidDefinition("func", f"is {func!r}; expected 'module:name'")
     given["func"] = security.allowed_function(front, func)
-    if isinstance(given.get("id"), str) and not is_unicode(given["id"]):
-        raise InvalidDefinition("id", f"is {given['id']!r}; expected text that a URL and a store can hold")
+    if isinstance(given.get("id"), str) and (given["id"].startswith("/") or not is_unicode(given["id"])):
+        raise InvalidDefinition(
+            "id", f"is {given['id']!r}; expected text that a URL and a store can hold, and no slash at its beginning"
+        )
     return _as_job(front, await front.aio.add(JobDefinition.parse(given)))
 
 
@@ -179,7 +181,14 @@ async def by_whole_id(front: APScheduler, job_id: str, error: SchedulerError) ->
 
 def shown(front: APScheduler, job: Job) -> dict[str, Any]:
     """Return the job as the API shows it."""
-    return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job))
+    return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job), jobstore=store_of(front, job))
+
+
+def store_of(front: APScheduler, job: Job) -> str | None:
+    """Return the alias of the job's store, or of the one that it is meant for while it waits for the start."""
+    waiting = front.scheduler.catalogue.declarations.get(job.id) if job.pending else None
+    alias: str | None = job._jobstore_alias if waiting is None else waiting.definition.jobstore
+    return alias
 
 
 class _Kept(NamedTuple):
@@ -194,9 +203,9 @@ class _Kept(NamedTuple):
 
 def _text(front: APScheduler, job: Job) -> str:
     """Return the job's JSON text, which is kept with the job until that changes; fires only move its next fire on."""
-    broken = front.scheduler.catalogue.broken_reason(job)
     if job.pending or not isinstance(job, ScheduledJob):
-        return as_text(front, to_wire(job, broken=broken))
+        return as_text(front, shown(front, job))
+    broken = front.scheduler.catalogue.broken_reason(job)
     fire = job.next_run_time
     what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
     kept: _Kept | None = job.text

@@ -587,6 +587,13 @@ async def test_halves_of_surrogate_pairs_are_shown_as_question_marks(client, sch
         assert "half ?" in await text(response), path
 
 
+async def test_a_job_that_waits_for_the_start_has_its_store_on_its_page(scheduler, serve, app):
+    scheduler.add_job("job", site.count, trigger="cron", hour=3, jobstore="other")
+    stores = {"default": {"type": "memory"}, "other": {"type": "memory"}}
+    async with serve(scheduler, app, start=False, SCHEDULER_JOBSTORES=stores) as client:
+        assert 'store "other"' in html.unescape(await text(await client.get(f"{UI}/job?id=job")))
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
