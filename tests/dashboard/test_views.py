@@ -246,7 +246,7 @@ async def test_a_token_is_asked_for_once(bearer):
     assert (response.status_code, response.headers["Location"]) == (303, f"{UI}/job?id=job")
     cookie = response.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert "Path=/scheduler" in cookie
     assert (await bearer.get(f"{UI}/job?id=job")).status_code == 200
     assert (await bearer.post(f"{UI}/job/pause", form={"id": "job"})).status_code == 303

@@ -193,7 +193,7 @@ class Visit:
     def _cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
         path = self.url("overview")
         response.set_cookie(
-            name, value, max_age=seconds, path=path, httponly=True, samesite="Strict", secure=request.is_secure
+            name, value, max_age=seconds, path=path, httponly=True, samesite="Lax", secure=request.is_secure
         )
 
 
