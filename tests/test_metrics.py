@@ -182,6 +182,15 @@ async def test_open_metrics_is_spoken_to_whom_asks_for_it(scheduler, metered, se
     assert value(samples, "runs_total", job="job", outcome="succeeded") == 1
 
 
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "1.", "-1", '"1.0.0"'])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+async def test_a_version_that_is_none_is_answered_as_any(scheduler, metered, serve, kind, version):
+    async with serve(scheduler, metered) as client:
+        response = await client.get("/scheduler/metrics", headers={"Accept": f"{kind};version={version}"})
+        assert response.status_code == 200
+        assert "quart_sched_running" in await response.get_data(as_text=True)
+
+
 async def test_the_pumps_failures_are_counted(scheduler, metered, serve, clock, monkeypatch):
     scheduler.add_job("job", job, trigger="interval", seconds=10, start_date=at(10))
     async with serve(scheduler, metered) as client:

@@ -136,7 +136,12 @@ def next_fire(scheduler: Scheduler, trigger: BaseTrigger, consumed: datetime | N
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Compare as JSON does, to which true is not 1."""
-    if type(one) is type(other) and isinstance(one, _FLAT):
-        return bool(one == other)
-    return bool(one == other) and json.dumps(arguments.show(one)) == json.dumps(arguments.show(other))
+    """Compare as JSON does, to which true is not 1; what cannot be compared is another each time."""
+    try:
+        equal = bool(one == other)
+    except Exception:
+        # The objects' own code: arrays are neither equal nor not, a signalling NaN is made to raise.
+        return False
+    if not equal or (type(one) is type(other) and isinstance(one, _FLAT)):
+        return equal
+    return json.dumps(arguments.show(one)) == json.dumps(arguments.show(other))

@@ -124,9 +124,14 @@ def _decode_tag(tag: str, value: dict[str, Any], where: str, depth: int) -> Any:
     read = _TAGS[tag][2]
     try:
         decoded = read(content)
-        return decoded if "zone" not in value else decoded.astimezone(ZoneInfo(value["zone"]))
+        return decoded if "zone" not in value else _in_zone(decoded, ZoneInfo(value["zone"]))
     except (TypeError, ValueError, OverflowError, InvalidOperation, binascii.Error, AttributeError, KeyError, OSError):
         raise InvalidDefinition(where, f"is {tag!r} of {bounded_repr(content)}, which is none") from None
+
+
+def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    # Without an offset it is what the clocks of that zone show, not those of this machine.
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)
 
 
 def _float(text: str) -> float:

@@ -231,8 +231,8 @@ def _zone(value: Any) -> tzinfo:
         return canonical_zone(value)
     if not isinstance(value, str):
         raise TypeError
-    if (match := _OFFSET.fullmatch(value)) and int(match[2]) < 24 and int(match[3]) < 60:
-        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    if match := _OFFSET.fullmatch(value):
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=float(match[4] or 0))
         return canonical_zone(timezone(-offset if match[1] == "-" else offset))
     if not _ZONE_NAME.fullmatch(value) or len(value) >= 100:
         raise ValueError
@@ -251,7 +251,8 @@ _FURTHEST = timedelta(days=2)
 """More than what lies between the times on the walls of any two zones."""
 _OFFSET_AT_THE_END = re.compile(r"(:\d\d(?:\.\d+)?) (?=\d\d:?\d\d$)")
 _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
-_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)")
+# Of seconds too, as that of a moment may be.
+_OFFSET = re.compile(r"(?:UTC)?([+-])([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d{6})?))?")
 
 moment = field(_moment, "an ISO 8601 date and time", ref("Moment"))
 """The moment that a datetime, a date or an ISO 8601 text means: naive where that is."""
@@ -289,7 +290,7 @@ ZONE_SCHEMA: Schema = {
     "description": "A time zone by its name, or its offset from UTC.",
     "anyOf": [
         ref("TimeZoneName"),
-        {"type": "string", "pattern": r"^(UTC)?[+-]([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["+02:00"]},
+        {"type": "string", "pattern": rf"^(UTC)?[+-]{_CLOCK}(:[0-5][0-9])?$", "examples": ["+02:00"]},
     ],
 }
 

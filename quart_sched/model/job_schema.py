@@ -56,7 +56,8 @@ _SENT = {key: each.schema for key, each in FIELDS.items()}
 _IGNORED: Schema = {"description": "As it is shown; it is left aside."}
 _UNCHANGED = "It cannot be changed: what is sent has to be as it is shown."
 
-NEW_JOB = _body({**_SENT, **dict.fromkeys(READ_ONLY, _IGNORED)}, ("id", "func"), adds=True)
+_NEW_ID: Schema = _SENT["id"] | {"pattern": "^[^/]"}
+NEW_JOB = _body({**_SENT, "id": _NEW_ID, **dict.fromkeys(READ_ONLY, _IGNORED)}, ("id", "func"), adds=True)
 """The body that adds a job."""
 JOB_CHANGES = _body(
     {

@@ -217,10 +217,11 @@ READ_ONLY = ("trigger_description", "state", "broken", "source", "modified", "pa
 """Keys of a job's JSON that describe it and are not the client's to change."""
 
 
-def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
+def to_wire(job: Job, *, broken: str | None = None, jobstore: str | None = None) -> dict[str, Any]:
     """Return `job` as the API shows it: Flask-APScheduler's keys in its order, then ours.
 
-    `broken` is why it cannot run here, where the job does not say so itself.
+    `broken` is why it cannot run here, where the job does not say so itself; `jobstore` that which it is meant for,
+    where it waits for the start.
     """
     broken = broken or getattr(job, "broken", None)
     shown: dict[str, Any] = {
@@ -240,7 +241,7 @@ def to_wire(job: Job, *, broken: str | None = None) -> dict[str, Any]:
     if isinstance(job, ScheduledJob):
         shown |= job.policy.to_dict()
     shown["executor"] = job.executor
-    shown["jobstore"] = job._jobstore_alias
+    shown["jobstore"] = job._jobstore_alias or jobstore
     shown["trigger_description"] = describe(job.trigger, spec)
     shown["state"] = state_of(job, broken)
     if broken:

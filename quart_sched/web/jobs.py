@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from quart import Response
 from werkzeug.http import parse_etags
 
-from ..errors import InvalidDefinition, JobNotFound, RunNotFound, SchedulerError
+from ..errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound, RunNotFound, SchedulerError
 from ..model.backfill import BackfillRequest
 from ..model.fields import Field, Schema, listing, record, ref, wrong
 from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
@@ -35,8 +35,10 @@ async def add_job(front: APScheduler, body: dict[str, Any]) -> Response:
     if not isinstance(func, str):
         raise InvalidDefinition("func", f"is {func!r}; expected 'module:name'")
     given["func"] = security.allowed_function(front, func)
-    if isinstance(given.get("id"), str) and not is_unicode(given["id"]):
-        raise InvalidDefinition("id", f"is {given['id']!r}; expected text that a URL and a store can hold")
+    if isinstance(given.get("id"), str) and (given["id"].startswith("/") or not is_unicode(given["id"])):
+        raise InvalidDefinition(
+            "id", f"is {given['id']!r}; expected text that a URL and a store can hold, and no slash at its beginning"
+        )
     return _as_job(front, await front.aio.add(JobDefinition.parse(given)))
 
 
@@ -81,8 +83,11 @@ async def update_job(
     front: APScheduler, job_id: str, body: dict[str, Any], if_match: Container[str] | None = None
 ) -> Response:
     """Answer PATCH /jobs/<id>."""
-    before = shown(front, await find(front, job_id))
-    changes = JobChanges.from_wire(body, before, lambda ref: security.allowed_function(front, ref))
+    job = await find(front, job_id)
+    if if_match is not None and front.aio.tag(job) not in if_match:
+        # Looked at before the body, in which what is read-only may be as it was then.
+        raise JobChangedMeanwhile(job_id)
+    changes = JobChanges.from_wire(body, shown(front, job), lambda ref: security.allowed_function(front, ref))
     return _as_job(front, await front.aio.modify(job_id, changes, seen=if_match))
 
 
@@ -176,7 +181,14 @@ async def by_whole_id(front: APScheduler, job_id: str, error: SchedulerError) ->
 
 def shown(front: APScheduler, job: Job) -> dict[str, Any]:
     """Return the job as the API shows it."""
-    return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job))
+    return to_wire(job, broken=front.scheduler.catalogue.broken_reason(job), jobstore=store_of(front, job))
+
+
+def store_of(front: APScheduler, job: Job) -> str | None:
+    """Return the alias of the job's store, or of the one that it is meant for while it waits for the start."""
+    waiting = front.scheduler.catalogue.declarations.get(job.id) if job.pending else None
+    alias: str | None = job._jobstore_alias if waiting is None else waiting.definition.jobstore
+    return alias
 
 
 class _Kept(NamedTuple):
@@ -191,9 +203,9 @@ class _Kept(NamedTuple):
 
 def _text(front: APScheduler, job: Job) -> str:
     """Return the job's JSON text, which is kept with the job until that changes; fires only move its next fire on."""
-    broken = front.scheduler.catalogue.broken_reason(job)
     if job.pending or not isinstance(job, ScheduledJob):
-        return as_text(front, to_wire(job, broken=broken))
+        return as_text(front, shown(front, job))
+    broken = front.scheduler.catalogue.broken_reason(job)
     fire = job.next_run_time
     what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
     kept: _Kept | None = job.text

@@ -27,6 +27,7 @@ log = logging.getLogger("quart_sched")
 
 Right = Literal["read", "operate", "admin"]
 _ALL: frozenset[str] = frozenset({"read", "operate", "admin"})
+_PORTS = {"http": ":80", "https": ":443"}
 
 _rights_now: ContextVar[frozenset[str]] = ContextVar("quart_sched.rights")
 
@@ -98,15 +99,17 @@ def check_origin(front: APScheduler) -> None:
     """
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    host = request.host.lower()
+    # The header as it came: Werkzeug makes an empty string of names that are not quite proper, as `my_app` is not.
+    host = request.headers.get("Host", "").lower().removesuffix(_PORTS.get(request.scheme, ""))
     origin = request.headers.get("Origin")
     scheme, _, netloc = (origin or "").lower().partition("://")
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         same = site in ("same-origin", "none")  # The browser's own verdict, which knows the scheme and sees no proxy.
     else:
         # The scheme does not count: a proxy that ends TLS hides it from us.
-        port = {"http": ":80", "https": ":443"}.get(scheme, "")
-        same = origin is None or netloc.removesuffix(port) == host.removesuffix(port)
+        port = _PORTS.get(scheme, "")
+        # An opaque origin, which is sent as "null", has no host, and is not that of a request without one.
+        same = origin is None or (netloc != "" and netloc.removesuffix(port) == host.removesuffix(port))
     if not same and _hostname(netloc) not in front.settings.trusted_hosts:
         raise Forbidden(
             f"Requests from {origin or 'other sites'} may not change anything; "

@@ -1,8 +1,8 @@
 """The login of a browser by bearer token: a cookie that stands in for the header, which a browser cannot send.
 
 The cookie holds the token itself, signed with the app's secret key, since every process has to be able to have it
-judged anew with each request: it is never worth more than the token is by then. No script can read it, no other site
-can make the browser send it, and it ends after `LIFETIME`.
+judged anew with each request: it is never worth more than the token is by then. No script can read it, another site
+can make the browser send it only by a link that is followed, which changes nothing, and it ends after `LIFETIME`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def forget(front: APScheduler, response: Response) -> None:
 def _set(front: APScheduler, response: Response, value: str, seconds: int) -> None:
     path = f"{request.root_path}{front.api_prefix}" or "/"
     response.set_cookie(
-        COOKIE, value, max_age=seconds, path=path, httponly=True, samesite="Strict", secure=request.is_secure
+        COOKIE, value, max_age=seconds, path=path, httponly=True, samesite="Lax", secure=request.is_secure
     )
 
 

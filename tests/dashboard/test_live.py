@@ -191,6 +191,39 @@ def test_a_page_says_that_the_server_is_gone_and_is_live_again_when_it_is_back(
     page.locator("#a-resume").wait_for()
 
 
+def test_what_a_proxy_says_in_the_place_of_the_server_replaces_nothing(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"proxied-{visitor.view}")
+    visitor.expect_status(502)
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+
+    def away(route: Any) -> None:
+        route.fulfill(status=502, content_type="text/html", body="<h1>502 Bad Gateway</h1>")
+
+    page.route("**/job?*part=head*", away)
+    with page.expect_response(lambda response: response.status == 502):
+        site.ask(site.scheduler.aio.pause_job(job_id))
+    page.wait_for_timeout(100)  # until what was answered is in the page, or would be
+    assert page.locator("#a-pause").is_visible()
+    page.unroute_all()
+    page.locator("#a-resume").wait_for()
+    assert page.get_by_text("Bad Gateway").count() == 0
+
+
+def test_a_row_stays_and_the_page_tells_it_when_a_proxy_has_refused_a_click(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"refused-{visitor.view}")
+    visitor.expect_status(503)
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    page.route("**/job/pause", lambda route: route.fulfill(status=503, body="Service Unavailable"))
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+    page.locator("#flash", has_text="That did not work (503)").wait_for()
+    page.unroute_all()
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+    page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+    assert page.get_by_text("That did not work").count() == 0
+
+
 def test_the_short_gap_between_two_streams_is_not_told(
     site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

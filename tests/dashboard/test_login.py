@@ -57,7 +57,7 @@ def test_a_token_lets_in_once_and_for_all_pages(guarded: Site, visitor: Visitor)
     guarded.ask(guarded.scheduler.aio.resume_job("job"))
     assert page.evaluate("document.cookie") == "", "no script can read the login"
     [cookie] = [one for one in visitor.context.cookies() if one["name"] == "quart_sched_login"]
-    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("heading", name="Log in").wait_for()
     visitor.open(f"{guarded.ui}/")
@@ -94,6 +94,26 @@ def test_basic_is_asked_by_the_browser_itself(basic: Site, browser: Any, view: V
     visitor.page.get_by_text("Paused by boss").wait_for()
     assert basic.job("job").paused_by == "boss"
     basic.ask(basic.scheduler.aio.resume_job("job"))
+    visitor.close()
+
+
+def test_a_link_on_another_site_leads_to_the_page_without_another_login(
+    guarded: Site, browser: Any, view: View
+) -> None:
+    visitor = Visitor(browser, view, "linked")
+    page = visitor.page
+    visitor.open(guarded.ui + "/")
+    log_in(visitor, "boss")
+    page.get_by_role("heading", name="Overview").wait_for()
+    page.get_by_label("Language").select_option("zh")
+    page.get_by_role("heading", name="概览").wait_for()
+    link = f'<link rel="icon" href="data:,"><a href="{guarded.ui}/job?id=job">The job failed</a>'
+    page.route("**/foreign", lambda route: route.fulfill(body=link, content_type="text/html"))
+    visitor.excused.append("localhost")
+    page.goto(f"http://localhost:{guarded.port}/foreign")
+    page.unroute_all(behavior="wait")
+    page.get_by_text("The job failed").click()
+    page.locator("#a-pause", has_text="暂停").wait_for()
     visitor.close()
 
 

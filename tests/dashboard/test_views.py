@@ -246,7 +246,7 @@ async def test_a_token_is_asked_for_once(bearer):
     assert (response.status_code, response.headers["Location"]) == (303, f"{UI}/job?id=job")
     cookie = response.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert "Path=/scheduler" in cookie
     assert (await bearer.get(f"{UI}/job?id=job")).status_code == 200
     assert (await bearer.post(f"{UI}/job/pause", form={"id": "job"})).status_code == 303
@@ -300,7 +300,22 @@ async def test_without_a_secret_key_the_page_says_so(bearer, app):
 
 
 @pytest.mark.parametrize(
-    "goal", ["https://evil.example/", "//evil.example", "/other", "/scheduler/ui/..//evil", "\\\\x"]
+    "goal",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/other",
+        "/scheduler/ui/..//evil",
+        "/scheduler/ui/../../elsewhere",
+        "/scheduler/ui/..",
+        "/scheduler/ui/job/%2e%2E/../..",
+        "/scheduler/ui/?a=\r\nSet-Cookie: x=y",
+        "/scheduler/ui/?\nx",
+        "/scheduler/ui/?a=\x00",
+        "/scheduler/ui/?a=\x85",
+        "/scheduler/ui/\n",
+        "\\\\x",
+    ],
 )
 async def test_nobody_is_sent_elsewhere(bearer, goal):
     response = await bearer.post(f"{UI}/login", form={"token": "boss"}, query_string={"next": goal})
@@ -429,6 +444,40 @@ async def test_a_form_that_makes_no_sense_is_refused(client, rule, form, status)
     assert (await client.post(UI + rule, form=form)).status_code == status
 
 
+THREADS, PROCESSES = {"type": "threadpool"}, {"type": "processpool", "max_workers": 1}
+NO_COMMON_FIRE = """{"trigger": "and", "triggers": [
+    {"trigger": "interval", "seconds": 10, "start_date": "2026-01-01T00:00:00"},
+    {"trigger": "interval", "seconds": 10, "start_date": "2026-01-01T00:00:05"}]}"""
+
+
+@pytest.mark.parametrize(
+    ("executors", "more", "place", "words"),
+    [
+        (
+            {"default": THREADS, "pool": PROCESSES},
+            {"executor": "pool"},
+            'id="problem-executor"',
+            "is a process pool, which cannot run",
+        ),
+        (
+            {"default": PROCESSES},
+            {},
+            'class="alarm"',
+            "executor: &#39;default&#39; is a process pool, which cannot run",
+        ),
+        ({"default": THREADS}, {"kind": "json", "t.json": NO_COMMON_FIRE}, 'id="problem-kind"', "no fire in common"),
+    ],
+    ids=["a choice", "no choice", "trigger"],
+)
+async def test_each_mistake_in_a_new_job_is_shown_in_its_place(scheduler, serve, app, executors, more, place, words):
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors) as client:
+        form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+        response = await client.post(f"{UI}/add", form=form | {"o.max_instances": "1", "o.max_queue": "1"} | more)
+        assert response.status_code == 400
+        problem = (await text(response)).partition(place)[2].partition("</p>")[0]
+        assert words in problem
+
+
 CHINESE = {"Accept-Language": "zh-CN"}
 
 
@@ -538,6 +587,13 @@ async def test_halves_of_surrogate_pairs_are_shown_as_question_marks(client, sch
         assert "half ?" in await text(response), path
 
 
+async def test_a_job_that_waits_for_the_start_has_its_store_on_its_page(scheduler, serve, app):
+    scheduler.add_job("job", site.count, trigger="cron", hour=3, jobstore="other")
+    stores = {"default": {"type": "memory"}, "other": {"type": "memory"}}
+    async with serve(scheduler, app, start=False, SCHEDULER_JOBSTORES=stores) as client:
+        assert 'store "other"' in html.unescape(await text(await client.get(f"{UI}/job?id=job")))
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
@@ -548,7 +604,17 @@ async def test_any_id_has_its_page(client, scheduler):
 
 
 async def test_a_forged_message_is_shown_as_text_or_not_at_all(client):
-    for value in ("x", base64.urlsafe_b64encode(b'["none", {}, false]').decode(), "ééé"):
+    messages = (
+        b'["none", {}, false]',
+        b'["flash.paused", {}, false]',
+        b'["flash.paused", {"x": 1}, false]',
+        b'["flash.paused", {"id": 1, "key": 2, "self": 3}, false]',
+        b'["flash.paused", [], false]',
+        b'["form.kwargs_hint", {"\\"name\\"": 1}, false]',
+        b'[["flash.paused"], {}, false]',
+        b'["flash.failed", {"message": ' + b"[" * 2000 + b"]" * 2000 + b"}, true]",
+    )
+    for value in ("x", "ééé", *(base64.urlsafe_b64encode(message).decode() for message in messages)):
         headers = {"Cookie": f"quart_sched_flash={value}"}
         assert (await client.get(f"{UI}/", headers=headers)).status_code == 200
     forged = base64.urlsafe_b64encode(b'["flash.failed", {"message": "<b>x</b>"}, true]').decode()

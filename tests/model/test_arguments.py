@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time as time_module
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum
@@ -57,6 +58,27 @@ def test_a_moment_keeps_its_zone_over_a_clock_change() -> None:
         moment = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
         back = decode(encode(moment))
         assert (back.isoformat(), back.tzinfo, back.fold) == (moment.isoformat(), moment.tzinfo, fold)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-02T12:00:00", "2026-03-02T12:00:00+01:00"),
+        ("2026-07-02T12:00:00", "2026-07-02T12:00:00+02:00"),
+        ("2026-03-02T12:00:00Z", "2026-03-02T13:00:00+01:00"),
+        ("2026-03-02", "2026-03-02T00:00:00+01:00"),
+    ],
+)
+@pytest.mark.parametrize("here", ["UTC", "Asia/Tokyo"])
+def test_a_moment_without_an_offset_is_read_in_its_zone(monkeypatch, here, text, moment) -> None:
+    monkeypatch.setenv("TZ", here)
+    time_module.tzset()
+    try:
+        read = decode({"$datetime": text, "zone": "Europe/Berlin"})
+    finally:
+        monkeypatch.undo()
+        time_module.tzset()
+    assert (read.isoformat(), read.tzinfo) == (moment, ZoneInfo("Europe/Berlin"))
 
 
 def test_numbers_that_json_lacks_are_tagged() -> None:

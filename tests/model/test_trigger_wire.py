@@ -33,6 +33,7 @@ zones = st.sampled_from(
         ZoneInfo("Australia/Lord_Howe"),
         timezone(timedelta(hours=8)),
         timezone(-timedelta(hours=3, minutes=30)),
+        timezone(timedelta(hours=1, minutes=30, seconds=30)),
     ]
 )
 naive = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1))
@@ -361,6 +362,8 @@ def test_nesting_and_number_are_bounded() -> None:
         (BERLIN, "Europe/Berlin"),
         (timezone(timedelta(hours=8)), "+08:00"),
         (timezone(-timedelta(minutes=30)), "-00:30"),
+        (timezone(-timedelta(hours=1, seconds=30)), "-01:00:30"),
+        (timezone(timedelta(seconds=1.5)), "+00:00:01.500000"),
     ],
 )
 def test_zones_have_names_that_parse(zone: tzinfo, name: str) -> None:

@@ -205,11 +205,22 @@ def test_every_endpoint_has_its_right(scheduler, app):
         ({"Host": "admin.example:8443"}, 204),
         ({"Host": "rebound.example"}, 403),
         ({"Host": "rebound.example", "Origin": "http://rebound.example"}, 403),
+        ({"Host": "localhost:80", "Origin": "https://localhost"}, 204),
+        # Names that no host should have, and those of a network of containers often do.
+        ({"Host": "my_app:5000"}, 403),
+        ({"Host": "own_admin:5000"}, 204),
+        ({"Host": "own_admin:5000", "Origin": "http://own_admin:5000"}, 204),
+        ({"Host": "own_admin:5000", "Origin": "http://own_admin"}, 204),
+        ({"Host": "own_admin:5000", "Origin": "http://my_app:5000"}, 403),
+        ({"Host": "own_admin:5000", "Origin": "null"}, 403),
+        ({"Host": "localhost:0", "Origin": "null"}, 403),
+        ({"Host": "", "Origin": "null"}, 403),
+        ({"Host": "", "Origin": "http://"}, 403),
     ],
     ids=str,
 )
 async def test_other_origins_and_foreign_host_names_change_nothing(scheduler, app, serve, headers, status):
-    async with serve(scheduler, app, SCHEDULER_TRUSTED_HOSTS=["admin.example"]) as client:
+    async with serve(scheduler, app, SCHEDULER_TRUSTED_HOSTS=["admin.example", "own_admin"]) as client:
         assert (await client.post("/scheduler/pause", headers=headers)).status_code == status
         assert scheduler.state == (2 if status == 204 else 1)
         assert (await client.get("/scheduler", headers=headers)).status_code == 200
@@ -220,13 +231,18 @@ async def test_the_refusal_says_which_setting_admits_the_host(client):
     assert "SCHEDULER_TRUSTED_HOSTS" in json.loads(await response.get_data())["error_message"]
 
 
-async def test_with_authentication_the_host_name_does_not_matter_but_the_origin_does(client, scheduler):
+@pytest.mark.parametrize("host", ["scheduler.example", "my_app:5000", "bücher.example", "scheduler.example:0", ""])
+async def test_with_authentication_the_host_name_does_not_matter_but_the_origin_does(client, scheduler, host):
     scheduler.auth = HTTPBearerAuth()
     scheduler.authenticate(lambda auth: True)
-    headers = {"Authorization": "Bearer x", "Host": "scheduler.example"}
+    headers = {"Authorization": "Bearer x", "Host": host}
     assert (await client.post("/scheduler/pause", headers=headers)).status_code == 204
-    headers["Origin"] = "https://evil.example"
-    assert (await client.post("/scheduler/pause", headers=headers)).status_code == 403
+    for origin in ("https://evil.example", "null", "", "http://"):
+        refused = await client.post("/scheduler/pause", headers=headers | {"Origin": origin})
+        assert refused.status_code == 403
+    if host:
+        own = await client.post("/scheduler/pause", headers=headers | {"Origin": f"http://{host}"})
+        assert own.status_code == 204
 
 
 async def test_the_server_name_is_our_own(scheduler, app, serve):

@@ -69,6 +69,13 @@ async def test_a_pause_in_between_counts_as_a_change(client, scheduler, verb):
     assert (await send(client, "PATCH", body={"name": "new"}, If_Match=seen))[0] == 412
 
 
+async def test_the_whole_of_a_job_that_has_changed_since_comes_too_late_rather_than_being_wrong(client, scheduler):
+    _, shown, seen = await send(client, "GET")
+    await scheduler.aio.pause_job("job")
+    status, answer, _ = await send(client, "PATCH", body=shown | {"name": "new"}, If_Match=seen)
+    assert (status, answer) == (412, {"error_message": "Job job has been changed meanwhile; read it again"})
+
+
 async def test_a_fire_in_between_is_no_change(client, scheduler, clock):
     _, before, seen = await send(client, "GET")
     await clock.advance(seconds=3600)

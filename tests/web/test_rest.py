@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -270,6 +271,7 @@ BAD_JOBS = [
     (new(id=None), "id"),
     (new(id=5), "id"),
     (new(id=""), "id"),
+    (new(id="/new"), "id"),
     ({"func": f"{MODULE}:coroutine"}, "id"),
     ({"id": "new"}, "func"),
     (new(func=5), "func"),
@@ -399,6 +401,29 @@ async def test_a_crontab_can_be_posted_sent_back_as_it_is_shown_and_changed(clie
     assert await send(client, "GET", "/scheduler/jobs/new") == (200, changed)
 
 
+async def test_an_offset_of_seconds_is_sent_back_as_it_is_shown(client):
+    given = {"id": "new", "func": f"{MODULE}:coroutine", "run_date": "2099-01-01T00:00:00+01:30:30"}
+    status, shown = await send(client, "POST", "/scheduler/jobs", given)
+    assert (status, shown["run_date"], shown["timezone"]) == (200, given["run_date"], "+01:30:30")
+    assert await send(client, "PATCH", "/scheduler/jobs/new", shown) == (200, shown)
+    _, changed = await send(client, "PATCH", "/scheduler/jobs/new", shown | {"run_date": "2099-01-02T00:00:00"})
+    assert changed["run_date"] == "2099-01-02T00:00:00+01:30:30"
+
+
+@pytest.mark.parametrize("store", ["default", "other"])
+async def test_a_job_that_waits_for_the_start_shows_its_store_and_can_be_sent_back(scheduler, app, serve, store):
+    stores = {"default": {"type": "memory"}, "other": {"type": "memory"}}
+    scheduler.add_job("job", coroutine, trigger="interval", hours=1, jobstore=store)
+    async with serve(scheduler, app, start=False, SCHEDULER_JOBSTORES=stores) as client:
+        shown = (await send(client, "GET", "/scheduler/jobs/job"))[1]
+        assert (shown["state"], shown["jobstore"]) == ("pending", store)
+        assert (await send(client, "GET", "/scheduler/jobs"))[1] == [shown]
+        assert await send(client, "PATCH", "/scheduler/jobs/job", shown) == (200, shown)
+        assert await send(client, "POST", "/scheduler/jobs", shown | {"id": "new"}) == (200, shown | {"id": "new"})
+        await scheduler.aio.start()
+        assert [job.id for job in await scheduler.aio.get_jobs(store)] == ["job", "new"]
+
+
 async def test_a_next_run_time_can_be_set(client):
     _, job = await send(client, "PATCH", "/scheduler/jobs/job", {"next_run_time": "2026-03-02T13:00:00"})
     assert job["next_run_time"] == "2026-03-02T13:00:00+00:00"
@@ -434,6 +459,25 @@ async def test_a_bad_patch_is_400_and_changes_nothing_of_it(client, data, field)
     assert status == 400
     assert error["error_message"].startswith(f"{field}: ")
     assert (await send(client, "GET", "/scheduler/jobs/job"))[1] == before
+
+
+class Array(list[int]):
+    """Compares as those of numpy do: item by item, which is neither true nor false."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("The truth value of an array is ambiguous")
+
+
+@pytest.mark.parametrize("value", [Array(), Decimal("sNaN")], ids=["array", "decimal"])
+async def test_arguments_that_cannot_be_compared_can_be_changed(client, scheduler, value):
+    await scheduler.aio.add_job("odd", coroutine, args=[value], trigger="interval", hours=1)
+    await scheduler.aio.add_job("odd", coroutine, args=[value], trigger="interval", hours=2, replace_existing=True)
+    shown = (await send(client, "GET", "/scheduler/jobs/odd"))[1]
+    assert (await send(client, "PATCH", "/scheduler/jobs/odd", shown | {"name": "new"}))[0] == 200
+    status, changed = await send(client, "PATCH", "/scheduler/jobs/odd", {"args": [1]})
+    assert (status, changed["name"], changed["args"]) == (200, "new", [1])
 
 
 async def test_a_lambda_job_can_be_patched_around_its_function(client, scheduler):

@@ -18,8 +18,8 @@ from . import fields, forms
 from .visit import Flash, Visit
 
 _PREVIEWED = 10
-_IN_FORM = {"id": "id", "func": "func", "name": "name", "args": "arguments", "kwargs": "arguments"}
-"""Where in the form the mistakes are shown that show only when all of it is taken together."""
+_IN_FORM = {"args": "arguments", "kwargs": "arguments", "trigger": "kind"}
+"""Where in the form the mistakes are shown that belong to more than one field."""
 
 
 async def add(visit: Visit) -> Response:
@@ -79,7 +79,7 @@ async def _added(visit: Visit, values: Mapping[str, str], func: JobFunction, pro
         )  # fmt: skip
         job = await visit.front.aio.add(definition)
     except InvalidDefinition as error:
-        problems[_IN_FORM.get(error.field, f"o.{error.field}")] = error.problem
+        problems |= _placed(visit, values, error)
         return error.status
     except DuplicateJob as error:
         problems["id"] = str(error)
@@ -121,9 +121,20 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
         problems["form"] = visit.t("form.changed_meanwhile")
         return error.status
     except InvalidDefinition as error:
-        problems[_IN_FORM.get(error.field, "form")] = f"{error.field} {error.problem}"
+        problems |= _placed(visit, values, error)
         return error.status
     return visit.redirect(visit.url("job", id=job.id), Flash("flash.changed", {"id": job.id}))
+
+
+def _placed(visit: Visit, values: Mapping[str, str], error: InvalidDefinition) -> dict[str, str]:
+    """Return a mistake that shows only when all of a form is taken together, by the field that it is shown beside.
+
+    It is shown above all of them where it belongs to none that was sent.
+    """
+    if (key := _IN_FORM.get(error.field)) is not None:
+        return {key: error.problem}
+    key = next((key for key in (error.field, f"o.{error.field}") if key in values), "form")
+    return {key: error.problem if key != "form" else visit.wrong(error)[0]}
 
 
 async def start_with(visit: Visit) -> Response:

@@ -17,6 +17,7 @@ from ...model.listing import JobEntry
 from ...model.policies import policy_of
 from ...model.runs import OUTCOMES, STATES, RunPage
 from ...model.triggers import spec_of
+from ..jobs import store_of
 from . import words
 from .shown import zone_of
 from .visit import Visit
@@ -54,6 +55,7 @@ async def show(visit: Visit) -> Response:
         "runs": runs,
         "problem": problem,
         "pending": state_of(job) == "pending",
+        "store": store_of(visit.front, job),
         "all_outcomes": (*OUTCOMES, *STATES),
         "outcome": request.args.get("outcome", ""),
         "runs_cursor": request.args.get("cursor"),

@@ -15,6 +15,8 @@ from .. import security, session
 from .visit import Visit
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
+_PAGE = re.compile(r"(?:[\w-]+(?:/[\w-]+)*)?(?:\?[!-~]*)?", re.ASCII)
+"""What may follow the address of the overview: no way up and out of the dashboard, and nothing that ends a header."""
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FOREVER = "public, max-age=31536000, immutable"
 
@@ -102,5 +104,5 @@ def _files() -> dict[str, tuple[bytes, str]]:
 def _own(visit: Visit, address: str) -> str:
     """Return the address if it is a page of the dashboard, else that of the overview: nobody is sent elsewhere."""
     overview = visit.url("overview")
-    plain = address.startswith(overview) and not re.search(r"[\\\s]|//", address.partition("?")[0])
-    return address if plain else overview
+    own = address.startswith(overview) and _PAGE.fullmatch(address.removeprefix(overview))
+    return address if own else overview

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.triggers.base import BaseTrigger
@@ -193,7 +193,7 @@ class Visit:
     def _cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
         path = self.url("overview")
         response.set_cookie(
-            name, value, max_age=seconds, path=path, httponly=True, samesite="Strict", secure=request.is_secure
+            name, value, max_age=seconds, path=path, httponly=True, samesite="Lax", secure=request.is_secure
         )
 
 
@@ -202,7 +202,9 @@ def _read_flash(text: str | None) -> Flash | None:
         return None
     try:
         key, params, failed = json.loads(base64.urlsafe_b64decode(text))
-        known = key in words.LANGUAGES["en"] and isinstance(params, dict)
-        return Flash(key, {str(name): str(value) for name, value in params.items()}, bool(failed)) if known else None
-    except (ValueError, TypeError, binascii.Error):
+        wording = words.LANGUAGES["en"][key]
+        wanted = {name: str(params[name]) for _, name, *_ in Formatter().parse(wording) if name is not None}
+        wording.format(**wanted)
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None  # whatever it is, it is not of ours
+    return Flash(key, wanted, bool(failed))

@@ -17,12 +17,12 @@ function concerns(element, kind, about) {
   return (!job || !about.job_id || about.job_id === job) && (!run || !about.run_id || about.run_id === run);
 }
 
-// No part is fetched more often than every so many seconds, however much happens.
-function refresh(element) {
+// No part is fetched more often than every so many seconds, however much happens, nor before `least` milliseconds.
+function refresh(element, least = 150) {
   const key = element.id;
   if (planned.has(key)) return;
   const pause = 1000 * Number(element.dataset.every || 2);
-  const wait = Math.max(150, (last.get(element) || 0) + pause - Date.now());
+  const wait = Math.max(least, (last.get(element) || 0) + pause - Date.now());
   planned.set(key, setTimeout(() => {
     planned.delete(key);
     const current = document.getElementById(key);
@@ -48,15 +48,33 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.id) last.set(event.target, Date.now());
 });
 
-// What is being pressed must still be there when it is let go, or the click is lost.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
-  const part = event.detail.target;
-  if (event.detail.requestConfig.verb !== "get" || !part.querySelector(":active")) return;
-  if (part.dataset.live) refresh(part);
-  else if (part.dataset.job) refreshRow(part, part.dataset.job);
-  else return;
-  event.detail.shouldSwap = false;
+  const { target: part, xhr, requestConfig } = event.detail;
+  const fetched = requestConfig.verb === "get";
+  if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Reswap")) {
+    // Each refusal of ours says what to do with it: this is that of a proxy, or no answer that was meant.
+    event.detail.shouldSwap = false;
+    if (!again(part, 5000) || !fetched) tell(`${words.failed} (${xhr.status})`);
+  } else if (fetched && part.querySelector(":active") && again(part)) {
+    // What is being pressed must still be there when it is let go, or the click is lost.
+    event.detail.shouldSwap = false;
+  }
 });
+
+// Fetches what follows the events once more; tells whether it does.
+function again(part, least) {
+  if (part.dataset.live) refresh(part, least);
+  else if (part.dataset.job) refreshRow(part, part.dataset.job, least);
+  else return false;
+  return true;
+}
+
+function tell(text) {
+  const told = document.createElement("p");
+  told.className = "flash bad";
+  told.textContent = `✕ ${text}`;
+  document.getElementById("flash").replaceChildren(told);
+}
 
 function hear(kind, text) {
   let about = {};
@@ -99,7 +117,7 @@ function rowOf(job) {
 }
 
 // A list keeps its place and its choices: only the row of the job in question is fetched.
-function refreshRow(row, job) {
+function refreshRow(row, job, least = 1000) {
   if (planned.has(row)) return;
   planned.set(row, setTimeout(() => {
     planned.delete(row);
@@ -109,7 +127,7 @@ function refreshRow(row, job) {
       const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
       if (box && chosen) box.checked = true;
     });
-  }, 1000));
+  }, least));
 }
 
 // What the run has logged so far: the page that comes from the server has none of it while the run is under way.
