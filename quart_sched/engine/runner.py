@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
 from functools import partial
@@ -292,10 +293,12 @@ class Runner:
 
     @staticmethod
     def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
-        if outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
-        elif not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
+        # A handler may raise, for example over an exception that nobody can show; the run has to end all the same.
+        with suppress(Exception):
+            if outcome == "timed_out":
+                log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
+            elif not batch.disowned:
+                log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
 
     def _seconds_to_retry(self, batch: Batch, run: Run) -> float | None:
         """Return how long from now the next attempt of a run that failed is due; None where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import threading
 from datetime import timedelta
 from typing import Any
@@ -428,11 +429,19 @@ async def test_a_function_for_which_no_thread_can_be_started_fails_and_is_called
         assert seen == ["ran"]
 
 
-async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(scheduler, app, serve):
-    class Odd(Exception):
-        def __str__(self) -> str:
-            raise LookupError
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise LookupError
 
+
+class Computes(Exception):
+    """Its attributes are looked up in what it was given: also those that a traceback would show."""
+
+    def __getattr__(self, name: str) -> Any:
+        return {"code": 5}[name]
+
+
+async def test_an_exception_without_a_text_fails_its_run_and_no_more(scheduler, app, serve):
     async def job() -> None:
         raise Odd
 
@@ -442,6 +451,42 @@ async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(sched
             record = await (await scheduler.aio.run_job("job")).wait()
             assert (record.outcome, record.error_type) == ("failed", "Odd")
             assert record.error_message == "its __str__ raised LookupError"
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+@pytest.mark.parametrize("error", [Computes("odd"), SyntaxError("odd", ("module.py", 1, 2, 5))], ids=shown)
+async def test_an_exception_that_no_traceback_can_show_fails_its_run_and_no_more(scheduler, app, serve, kind, error):
+    def job() -> None:
+        raise error
+
+    async def job_async() -> None:
+        raise error
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        for _ in range(2):
+            record = await (await scheduler.aio.run_job("job")).wait()
+            assert (record.outcome, record.error_type) == ("failed", type(error).__name__)
+            assert "raise error" in record.traceback
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
+async def test_a_log_handler_that_raises_does_not_keep_a_run_that_failed_from_ending(scheduler, app, serve):
+    def refuse(record: logging.LogRecord) -> bool:
+        raise OSError("the log is full")
+
+    async def job() -> None:
+        raise ValueError
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        logger = logging.getLogger("quart_sched")
+        logger.addFilter(refuse)
+        try:
+            record = await (await scheduler.aio.run_job("job")).wait()
+        finally:
+            logger.removeFilter(refuse)
+        assert record.outcome == "failed"
 
 
 async def test_a_message_is_kept_up_to_a_length(scheduler, app, serve):
