@@ -344,21 +344,28 @@ class Runner:
     def _cancel_current(self, batch: Batch, why: str) -> None:
         batch.current.cancelled = batch.stopped = True
         batch.why = why
-        self._withdraw(batch)
-        if batch.task is not None and batch.call is None:
-            batch.task.cancel()
-            if batch.current.started_at is None:
-                # A task that has not begun is gone without a trace when it is cancelled.
-                self.finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+        self.stop(batch)
 
-    def _withdraw(self, batch: Batch) -> None:
-        """Take back a function that waits for a thread still, and end its run where no task does that."""
-        call = batch.call
-        if call is None or not call.begins_run or not call.withdraw():
-            return
-        batch.call = None
+    def stop(self, batch: Batch) -> None:
+        """Stop what can be stopped of a batch's current run; a function in its thread cannot."""
+        if (call := batch.call) is not None:
+            if not call.begins_run or not call.withdraw():
+                return
+            batch.call = None
+            if batch.task is None:
+                self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+                return
         if batch.task is None:
-            self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+            return  # It is in a foreign executor's hands.
+        if not batch.has_unbegun_task:
+            batch.task.cancel()
+        elif batch.current.started_at is None:
+            # A task that has not begun is gone without a trace when it is cancelled.
+            batch.task.cancel()
+            self.finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+        else:
+            # What follows a function gets its first step before, so that it can put things in order.
+            batch.task.get_loop().call_soon(batch.task.cancel)
 
     def end_with(self, job_id: str | None = None, *, jobstore: str | None = None) -> None:
         """Let nothing follow what is under way of a job, or of all of a job store, that was removed."""
@@ -374,9 +381,7 @@ class Runner:
                 batch.disowned = batch.given_up = True
                 batch.runs.clear()
                 batch.current.cancelled = batch.stopped = True
-                self._withdraw(batch)
-                if batch.task is not None and batch.call is None:
-                    batch.task.cancel()
+                self.stop(batch)
 
     def release(self, batch: Batch) -> None:
         """Give the batch's instance of its job to those that wait for one."""
