@@ -34,12 +34,12 @@ async def drain(runner: Runner, timeout: float, generation: int) -> None:
     log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
     for batch in late:
         batch.current.cancelled = batch.stopped = batch.given_up = True
-        if batch.task is not None and batch.call is None:
-            batch.task.cancel()
+        runner.stop(batch)
     await _wait(late, CANCEL_GRACE)
     for batch in late:
         if batch.ended:
             batch.done = True  # What is left of it is a function that had been given up before.
+            runner.drop_rest(batch)
         if not batch.done:
             runner.finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
             if isinstance(batch.executor, ForeignExecutor):
@@ -53,9 +53,7 @@ def _hand_back(runner: Runner, batch: Batch) -> None:
     """Return to a shared store what this process has claimed and not begun, so that another one can run it."""
     if not batch.claimed:
         return
-    for run in batch.runs:
-        runner.drop(batch, run)
-    batch.runs = []
+    runner.drop_rest(batch)
     call = batch.call
     if call is not None and call.begins_run and call.withdraw():
         # Its function waits for a thread still. What is left of its task, if it has one, is the wrapping.

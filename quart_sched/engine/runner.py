@@ -261,9 +261,7 @@ class Runner:
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
             self._let_wait(Waiting(again, batch.jobstore, batch.executor, batch.generation), seconds)
         if batch.runs and batch.given_up:
-            for dropped in batch.runs:
-                self.drop(batch, dropped)
-            batch.runs = []
+            self.drop_rest(batch)
         if call is not None and busy:
             call.on_end = partial(self._next_or_release, batch)
         elif batch.runs:
@@ -284,8 +282,7 @@ class Runner:
         if batch.runs and not (self.draining or batch.given_up):
             self._next(batch)
             return
-        for dropped in batch.runs:
-            self.drop(batch, dropped)
+        self.drop_rest(batch)
         batch.done = True
         if batch.waiter is not None:
             batch.waiter.cancel()  # of a drain, which waits for the thread alone
@@ -325,6 +322,12 @@ class Runner:
             self._stream.emit(RunReturned(run, batch.jobstore))
         else:
             self.accounts.end(run, batch.jobstore, "cancelled")
+
+    def drop_rest(self, batch: Batch) -> None:
+        """Give up the runs of a batch that have not begun."""
+        for run in batch.runs:
+            self.drop(batch, run)
+        batch.runs = []
 
     def cancel(self, run_id: str, why: str = BY_HAND) -> bool:
         """Ask a run to stop, once, if it is under way or waits here; tell whether it is."""

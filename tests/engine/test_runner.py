@@ -389,6 +389,29 @@ async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(schedule
     assert seen == []
 
 
+async def test_a_function_that_the_drain_has_cancelled_does_not_begin_when_a_thread_is_free(scheduler, app, serve):
+    release, begun, runner = threading.Event(), threading.Event(), scheduler.scheduler.runner
+
+    def busy() -> None:
+        begun.set()
+        release.wait(10)
+
+    async with serve(scheduler, app, SCHEDULER_MAX_THREADS=1):
+        for job_id, func in (("busy", busy), ("waiting", lambda: seen.append("ran"))):
+            scheduler.add_job(job_id, func, trigger="interval", hours=1)
+        await scheduler.aio.run_job("busy")
+        await asyncio.to_thread(begun.wait)
+        await scheduler.aio.run_job("waiting")
+        # A thread comes free in the time that jobs get to clean up.
+        scheduler.add_listener(lambda event: release.set(), aps.EVENT_JOB_ERROR)
+        await scheduler.aio.shutdown(timeout=0)
+        await eventually(lambda: not runner.under_way.runs())
+    assert seen == []
+    records = {record.job_id: record for record in scheduler.history.records()}
+    assert {record.outcome for record in records.values()} == {"cancelled"}
+    assert records["waiting"].error_message == "it was cancelled before it began"
+
+
 async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up(scheduler, app, serve, clock):
     release, starts = threading.Event(), []
 
@@ -404,6 +427,7 @@ async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up
         await eventually(lambda: starts)
         await clock.advance(seconds=1.1)
         await scheduler.aio.shutdown(timeout=0)
+        assert len(scheduler.history.records()) == 3  # all of them by now: the process may end
         release.set()
         await eventually(lambda: not scheduler.scheduler.runner.under_way.runs())
     assert starts == [1]
