@@ -38,6 +38,7 @@ Perform = Callable[[Batch, Run], Awaitable[Any]]
 
 BY_HAND = "it was cancelled by hand"
 UNBEGUN = "it was cancelled before it began"
+REMOVED = "the job was removed"
 REPLACED = "a later fire of its job took its place"
 
 
@@ -259,7 +260,11 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self._let_wait(Waiting(again, batch.jobstore, batch.executor, batch.generation), seconds)
+            entry = Waiting(again, batch.jobstore, batch.executor, batch.generation)
+            if batch.last:
+                self._give_up_waiting(entry, REMOVED)  # A listener has done that, told of the failure.
+            else:
+                self._let_wait(entry, seconds)
         if batch.runs and batch.given_up:
             self.drop_rest(batch)
         if call is not None and busy:
@@ -372,7 +377,7 @@ class Runner:
 
     def end_with(self, job_id: str | None = None, *, jobstore: str | None = None) -> None:
         """Let nothing follow what is under way of a job, or of all of a job store, that was removed."""
-        self.waiting.drop("the job was removed", job_id, jobstore=jobstore)
+        self.waiting.drop(REMOVED, job_id, jobstore=jobstore)
         for batch in self.under_way.all() if job_id is None else self.under_way.of(job_id):
             if jobstore in (None, batch.jobstore):
                 batch.last = batch.given_up = True
