@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from quart_sched.errors import (
     SchedulerError,
 )
 from quart_sched.stores.memory import MemoryStore
+from tests.conftest import eventually, settle
 
 
 def noop() -> None: ...
@@ -392,6 +394,72 @@ async def test_shutdown_without_waiting_leaves_the_jobs_running(scheduler, app, 
         go.set()
         await clock.run_due()
         assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
+
+
+async def test_a_shutdown_goes_on_without_its_caller_and_can_be_waited_for_again(scheduler, clock):
+    go = asyncio.Event()
+
+    async def job() -> None:
+        await go.wait()
+
+    scheduler.add_job("job", job)
+    await scheduler.aio.start()
+    await clock.run_due()
+    leaving = asyncio.create_task(scheduler.aio.shutdown())
+    await settle()
+    leaving.cancel()
+    await settle()
+    with pytest.raises(Draining):
+        await scheduler.aio.start()
+    stopping = asyncio.create_task(scheduler.aio.shutdown())
+    await settle()
+    assert not stopping.done()
+    go.set()
+    await stopping
+    assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
+    with pytest.raises(NotRunning):
+        await scheduler.aio.shutdown()
+    await scheduler.aio.start()
+    await scheduler.aio.shutdown()
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_coroutine_that_shuts_the_scheduler_down_waits_for_all_but_itself(scheduler, app, serve, clock, served):
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    async def last() -> str:
+        await scheduler.aio.shutdown(timeout=0)
+        return f"after {[record.job_id for record in scheduler.history.records()]}"
+
+    scheduler.add_job("waits", waits)
+    scheduler.add_job("last", last)
+    async with AsyncExitStack() as stack:
+        if served:
+            await stack.enter_async_context(serve(scheduler, app))
+        else:
+            await scheduler.aio.start()
+        await clock.run_due()
+        await settle()
+        outcomes = {record.job_id: (record.outcome, record.result) for record in scheduler.history.records()}
+        assert outcomes == {"waits": ("cancelled", None), "last": ("succeeded", repr("after ['waits']"))}
+        await scheduler.aio.start()
+        await scheduler.aio.shutdown()
+
+
+async def test_a_function_that_shuts_the_scheduler_down_waits_for_all_but_itself(scheduler, app, serve, clock):
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    def last() -> None:
+        scheduler.shutdown()
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("waits", waits)
+        scheduler.add_job("last", last)
+        await eventually(lambda: len(scheduler.history.records()) == 2)
+        outcomes = {record.job_id: record.outcome for record in scheduler.history.records()}
+        assert outcomes == {"waits": "cancelled", "last": "succeeded"}
 
 
 async def test_serving_leaves_no_thread_and_no_task_behind(scheduler, app, serve, clock):

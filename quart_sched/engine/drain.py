@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ..errors import Draining, RunCancelled
+from ..model.runs import Run
 from .batches import Batch
 from .executors import ForeignExecutor
 from .runner import Runner
@@ -16,18 +17,21 @@ CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
 
 
-async def drain(runner: Runner, timeout: float, generation: int) -> None:
+async def drain(runner: Runner, timeout: float, generation: int, caller: Run | None = None) -> None:
     """Wait up to `timeout` seconds for the runs under way, then cancel them and record them so.
 
-    Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
-    and its thread left behind, a daemon.
+    Runs of a later `generation` are none of its business. The run that itself waits for the drain, the `caller`, goes
+    on; only nothing follows it. A plain function cannot be stopped: its run is recorded and its thread left behind, a
+    daemon.
     """
     runner.waiting.drop("this process was shut down before its time", generation=generation)
     running = runner.under_way.all()
     batches = [batch for batch in running if not batch.done and batch.generation <= generation]
     for batch in batches:
         batch.last = True
+        batch.given_up = batch.given_up or batch.current is caller
         _hand_back(runner, batch)
+    batches = [batch for batch in batches if batch.current is not caller]
     if not await _wait(batches, timeout):
         return
     late = [batch for batch in batches if not batch.done]
