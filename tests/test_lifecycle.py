@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -527,6 +528,37 @@ async def test_it_does_not_start_while_the_process_is_ending(scheduler, app, ser
             await asyncio.sleep(0)
         with pytest.raises(Draining):
             await scheduler.aio.start()
+
+
+async def test_nothing_begins_between_the_drain_and_the_end_of_the_app(scheduler, app, serve):
+    refused = []
+
+    async def try_all(where: str) -> None:
+        assert scheduler.scheduler._eventloop is None  # closed by now
+        for verb in (scheduler.aio.start, partial(scheduler.aio.run_job, "job")):
+            with pytest.raises(Draining, match="this process is shutting down"):
+                await verb()
+            refused.append(where)
+        stream = scheduler.scheduler.live.open()
+        assert stream.closed
+        scheduler.scheduler.live.leave(stream)
+
+    async def background() -> None:
+        await app.shutdown_event.wait()
+        await settle()
+        await try_all("background task")
+
+    app.after_serving(partial(try_all, "after_serving"))
+    scheduler.add_job("job", tick, trigger="interval", hours=1)
+    for _ in range(2):
+        async with serve(scheduler, app):
+            app.add_background_task(background)
+            assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+        assert refused == ["background task"] * 2 + ["after_serving"] * 2
+        refused.clear()
+    await scheduler.aio.start()
+    assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+    await scheduler.aio.shutdown()
 
 
 async def test_every_verb_has_its_coroutine(scheduler, app, serve):

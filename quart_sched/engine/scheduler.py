@@ -107,6 +107,8 @@ class Scheduler(SetUp):
         self.companions: list[Companion] = []
         """What lives and ends with the scheduler's ties to the loop."""
         self.held = False
+        self.ending_in: asyncio.AbstractEventLoop | None = None
+        """Where an app that was served is shut down: once closed, nothing is to begin there that nobody would end."""
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
         self._store_thread = StoreThread()
@@ -171,9 +173,11 @@ class Scheduler(SetUp):
     # Life cycle
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run jobs and deliver events on `loop`, which is the running one."""
+        """Run jobs and deliver events on `loop`, which is the running one. Raises Draining where its app is ending."""
         if self._eventloop is loop and self._loop_thread == threading.get_ident():
             return
+        if self.ending_in is loop:
+            raise Draining("Nothing can be started or run any more: this process is shutting down")
         self._eventloop = loop
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
