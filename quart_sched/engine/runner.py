@@ -102,6 +102,7 @@ class Runner:
                 self.waiting.cancel(run.run_id, REPLACED)
             busy = [batch for batch in self.under_way.of(job.id) if not batch.current.cancelled]
             for batch in busy[: max(0, len(busy) - job.max_instances + 1)]:
+                self.drop_rest(batch, REPLACED)  # They are older still.
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
@@ -321,17 +322,18 @@ class Runner:
     def _give_up_waiting(self, entry: Waiting, why: str) -> None:
         self.accounts.end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
-    def drop(self, batch: Batch, run: Run) -> None:
+    def drop(self, batch: Batch, run: Run, why: str | None = None) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
         if batch.claimed:
             self._stream.emit(RunReturned(run, batch.jobstore))
         else:
-            self.accounts.end(run, batch.jobstore, "cancelled")
+            error = None if why is None else RunCancelled(why)
+            self.accounts.end(run, batch.jobstore, "cancelled", error=error)
 
-    def drop_rest(self, batch: Batch) -> None:
+    def drop_rest(self, batch: Batch, why: str | None = None) -> None:
         """Give up the runs of a batch that have not begun."""
         for run in batch.runs:
-            self.drop(batch, run)
+            self.drop(batch, run, why)
         batch.runs = []
 
     def cancel(self, run_id: str, why: str = BY_HAND) -> bool:
