@@ -47,7 +47,7 @@ async def drain(runner: Runner, timeout: float, generation: int, caller: Run | N
         if not batch.done:
             runner.finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
             if isinstance(batch.executor, ForeignExecutor):
-                batch.executor.stop(kill=True)
+                batch.executor.kill(batch.generation)
             elif batch.task is not None:
                 batch.task.cancel()
     await asyncio.sleep(0)

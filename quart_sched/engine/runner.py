@@ -72,6 +72,13 @@ class Runner:
         self.draining = False
         self.accounts.worker = f"{socket.gethostname()}:{os.getpid()}"
 
+    def begin_generation(self) -> None:
+        """Let what begins from now on be another start's."""
+        for executor in self.executors.values():
+            if isinstance(executor, ForeignExecutor):
+                executor.set_apart(self.generation)
+        self.generation += 1
+
     @property
     def worker(self) -> str:
         """This process, as records name it."""
@@ -407,5 +414,7 @@ class Runner:
         for batch in self.under_way.of(job_id):
             if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
                 outcome: Any = "failed" if event is None else outcome_of(event)
+                if batch.stopped:
+                    outcome = "cancelled"  # It could not be told; what it did is not wanted any more.
                 self.finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
                 return

@@ -201,7 +201,7 @@ class Scheduler(SetUp):
         if self.runner.draining and self._eventloop is loop:
             raise Draining("The scheduler cannot start: this process is shutting down")
         self.attach(loop)
-        self.runner.generation += 1
+        self.runner.begin_generation()
         self.held = False
         self._paused_here = paused
         self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
@@ -357,7 +357,7 @@ class Scheduler(SetUp):
                     await self.call(self.catalogue.close_stores)
         for executor in self.runner.executors.values():
             if isinstance(executor, ForeignExecutor):
-                executor.stop(kill=False)
+                executor.stop()
             else:
                 executor.shutdown(wait=False)
         self._store_thread.stop()
