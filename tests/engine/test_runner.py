@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import logging
 import threading
+import weakref
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +53,7 @@ class Callables:
 
 class Unhashable:
     __hash__ = None
+    __slots__ = ()
 
     async def __call__(self) -> str:
         return await coroutine()
@@ -88,6 +91,40 @@ async def test_plain_functions_of_every_kind_run_in_a_thread(scheduler, app, ser
     assert record.result == "'done'"
     assert len(seen) == 1
     assert seen != [threading.get_ident()]
+
+
+class Large:
+    """What a job is made of, or was given."""
+
+    def method(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def take(large: Large) -> None: ...
+
+
+def enclose(large: Large) -> Any:
+    @functools.wraps(take)
+    def closure() -> None:
+        take(large)
+
+    return closure
+
+
+@pytest.mark.parametrize(
+    "make", [lambda large: functools.partial(take, large), lambda large: large.method, lambda large: large, enclose]
+)
+async def test_what_a_job_is_made_of_is_freed_with_it(scheduler, app, serve, clock, make):
+    large = Large()
+    kept = weakref.ref(large)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", make(large), trigger="date")
+        await eventually(lambda: scheduler.history.records("job"))
+        del large
+        await clock.run_due()
+        gc.collect()
+        assert kept() is None
 
 
 async def generator():
