@@ -769,6 +769,27 @@ def test_replace_existing_replaces_a_declaration(scheduler):
     assert job.func is tick
 
 
+async def test_a_job_that_another_thread_adds_while_the_scheduler_starts_is_not_left_waiting(
+    scheduler, clock, monkeypatch
+):
+    declarations, ran = scheduler.scheduler.catalogue.declarations, []
+    declare = declarations.declare
+
+    def started_before(*args: Any) -> Any:
+        scheduler.scheduler.start()
+        return declare(*args)
+
+    async def job() -> None:
+        ran.append(1)
+
+    scheduler.add_job("early", tick, trigger="interval", seconds=10)
+    monkeypatch.setattr(declarations, "declare", started_before)
+    assert not scheduler.add_job("late", job, trigger="interval", seconds=10).pending
+    await clock.advance(seconds=10)
+    assert ran == [1]
+    await scheduler.aio.shutdown()
+
+
 async def test_replace_existing_with_an_equal_declaration_changes_nothing(scheduler, app, serve, clock):
     scheduler.add_job("job", noop, trigger="interval", seconds=10)
     async with serve(scheduler, app):
