@@ -156,8 +156,7 @@ class Performer:
                 await _settle(hook())
             yield
         finally:
-            for hook in reversed(self.after_run):
-                await _settle(hook())
+            await _call_after(self.after_run)
 
     async def _in_thread_with_hooks(self, holder: Holder, job: Job, deadline: Deadline | None = None) -> Any:
         """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends.
@@ -192,8 +191,7 @@ class Performer:
         return _refuse_generator(result)
 
     def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        for hook in reversed(self.after_run):
-            _settle_from_thread(hook(), loop)
+        _call_after_in_thread(self.after_run, loop)
 
     async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
         thread_call = holder.call = _AwaitedCall(call, self._mailbox, begins_run=begins_run)
@@ -308,6 +306,23 @@ def _refuse_generator(result: Any) -> Any:
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("the job returned a generator, so none of its code ran; make it a function or coroutine")
     return result
+
+
+async def _call_after(hooks: list[Hook]) -> None:
+    """Call the hooks, the last one first, each of them whatever the others raise."""
+    if hooks:
+        try:
+            await _settle(hooks[-1]())
+        finally:
+            await _call_after(hooks[:-1])
+
+
+def _call_after_in_thread(hooks: list[Hook], loop: asyncio.AbstractEventLoop) -> None:
+    if hooks:
+        try:
+            _settle_from_thread(hooks[-1](), loop)
+        finally:
+            _call_after_in_thread(hooks[:-1], loop)
 
 
 def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:

@@ -245,6 +245,29 @@ async def test_hooks_surround_each_run_also_one_that_fails(scheduler, app, serve
     assert seen == [("before", 1, *where), ("before", 2, *where), "job", ("after", 2, *where), ("after", 1, *where)]
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "function", "awaitable"])
+async def test_an_after_hook_that_raises_fails_the_run_and_the_other_hooks_are_called(scheduler, app, serve, kind):
+    @scheduler.after_run
+    async def close() -> None:
+        seen.append("closed")
+
+    @scheduler.after_run
+    def push() -> None:
+        seen.append("pushed")
+        raise OSError("nobody is there")
+
+    @scheduler.after_run
+    def count() -> None:
+        seen.append("counted")
+
+    func = {"coroutine": coroutine, "function": function, "awaitable": returns_awaitable}[kind]
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        with pytest.raises(OSError, match="nobody is there"):
+            await (await scheduler.aio.run_job("job"))
+    assert seen[1:] == ["counted", "pushed", "closed"]
+
+
 @pytest.mark.parametrize("kind", ["coroutine", "function"])
 async def test_a_before_hook_that_raises_fails_the_run_and_the_job_is_not_called(scheduler, app, serve, kind):
     @scheduler.before_run
