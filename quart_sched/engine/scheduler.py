@@ -255,7 +255,7 @@ class Scheduler(SetUp):
             raise NotRunning
         if threading.get_ident() == self._loop_thread:
             # Halted at once, so that a start may follow at once; the drain concerns what ran until here.
-            self._begin_drain(wait, None)
+            self._begin_drain(loop, wait, None)
         else:
             asyncio.run_coroutine_threadsafe(self.stop(wait=wait), loop).result()
 
@@ -265,11 +265,13 @@ class Scheduler(SetUp):
         With `wait` False they are left to themselves, and so is a job that calls this: it cannot wait for its own end.
         The stores stay open. It goes on where the caller is cancelled.
         """
-        await asyncio.shield(self._begin_drain(wait, timeout, the_run()))
+        await asyncio.shield(self._begin_drain(asyncio.get_running_loop(), wait, timeout, the_run()))
 
-    def _begin_drain(self, wait: bool, timeout: float | None, caller: Run | None = None) -> asyncio.Task[None]:
+    def _begin_drain(
+        self, loop: asyncio.AbstractEventLoop, wait: bool, timeout: float | None, caller: Run | None = None
+    ) -> asyncio.Task[None]:
         draining = self._drain(*self._halt(), wait, timeout, caller)
-        task = asyncio.get_running_loop().create_task(draining, name="quart-sched-drain", context=Context())
+        task = loop.create_task(draining, name="quart-sched-drain", context=Context())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
@@ -321,10 +323,9 @@ class Scheduler(SetUp):
         if self._closing is None:
             self.runner.draining = True
             self.live.end()
-            self._begin_drain(True, timeout)
-            self._closing = asyncio.get_running_loop().create_task(
-                self._close(), name="quart-sched-close", context=Context()
-            )
+            loop = asyncio.get_running_loop()
+            self._begin_drain(loop, True, timeout)
+            self._closing = loop.create_task(self._close(), name="quart-sched-close", context=Context())
         return self._closing
 
     async def _close(self) -> None:
