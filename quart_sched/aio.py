@@ -52,7 +52,9 @@ class AioVerbs:
     async def shutdown(self, wait: bool = True, timeout: float | None = None) -> None:
         """Stop firing; with `wait`, give the running jobs `timeout` seconds, then cancel them.
 
-        `timeout` None means SCHEDULER_SHUTDOWN_TIMEOUT. Raises NotRunning.
+        `timeout` None means SCHEDULER_SHUTDOWN_TIMEOUT. A job that calls this waits for the others and goes on. Where
+        the caller is cancelled the shutdown goes on; without a server, another call waits for its end. Raises
+        NotRunning.
         """
         await self._front.stop(wait=wait, timeout=timeout)
 

@@ -281,12 +281,17 @@ class APScheduler:
 
     async def stop(self, *, wait: bool, timeout: float | None) -> None:
         """Carry out `aio.shutdown`. Where no app serves, everything bound to the loop is freed too."""
-        if not self._scheduler.running:
+        scheduler, frees = self._scheduler, self._lifespan.serving is None and wait
+        in_job = scheduler.is_called_by_its_job()
+        if not (scheduler.running or (frees and scheduler.closing and not in_job)):
             raise NotRunning
-        if self._lifespan.serving is None and wait:
-            await self._scheduler.close(timeout)
-        else:
-            await self._scheduler.stop(wait=wait, timeout=timeout)
+        if frees and not in_job:
+            await scheduler.close(timeout)
+            return
+        await scheduler.stop(wait=wait, timeout=timeout)
+        if frees and not scheduler.running:
+            # It is freed when the job that calls this has ended too.
+            scheduler.begin_close(timeout)
 
     def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""

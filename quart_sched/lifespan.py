@@ -83,6 +83,7 @@ class Lifespan:
         loop = asyncio.get_running_loop()
         scheduler = self._front.scheduler
         generator = self._generator
+        scheduler.ending_in = None
         scheduler.attach(loop)
         self.serving = app
         closing = loop.create_task(self._close_at_shutdown(app), name="quart-sched-shutdown")
@@ -102,6 +103,10 @@ class Lifespan:
                 self.serving = None
                 if generator is not None:
                     app.while_serving_gens.remove(generator)
+                # It is to be the last of the functions that are called at the app's end.
+                if self._end in app.after_serving_funcs:
+                    app.after_serving_funcs.remove(self._end)
+                app.after_serving_funcs.append(self._end)
 
     def _start_serving(self) -> None:
         """Carry out the remembered start, and say so where something looks forgotten."""
@@ -132,4 +137,9 @@ class Lifespan:
 
     async def _close_at_shutdown(self, app: Quart) -> None:
         await cast(asyncio.Event, app.shutdown_event).wait()
+        self._front.scheduler.ending_in = asyncio.get_running_loop()
         await self._front.scheduler.close()
+
+    async def _end(self) -> None:
+        """Take note that the app has shut down: what begins now is not cut off by that."""
+        self._front.scheduler.ending_in = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from quart_sched.errors import (
     SchedulerError,
 )
 from quart_sched.stores.memory import MemoryStore
+from tests.conftest import eventually, settle
 
 
 def noop() -> None: ...
@@ -394,6 +397,72 @@ async def test_shutdown_without_waiting_leaves_the_jobs_running(scheduler, app, 
         assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
 
 
+async def test_a_shutdown_goes_on_without_its_caller_and_can_be_waited_for_again(scheduler, clock):
+    go = asyncio.Event()
+
+    async def job() -> None:
+        await go.wait()
+
+    scheduler.add_job("job", job)
+    await scheduler.aio.start()
+    await clock.run_due()
+    leaving = asyncio.create_task(scheduler.aio.shutdown())
+    await settle()
+    leaving.cancel()
+    await settle()
+    with pytest.raises(Draining):
+        await scheduler.aio.start()
+    stopping = asyncio.create_task(scheduler.aio.shutdown())
+    await settle()
+    assert not stopping.done()
+    go.set()
+    await stopping
+    assert [r.outcome for r in scheduler.history.records()] == ["succeeded"]
+    with pytest.raises(NotRunning):
+        await scheduler.aio.shutdown()
+    await scheduler.aio.start()
+    await scheduler.aio.shutdown()
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_coroutine_that_shuts_the_scheduler_down_waits_for_all_but_itself(scheduler, app, serve, clock, served):
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    async def last() -> str:
+        await scheduler.aio.shutdown(timeout=0)
+        return f"after {[record.job_id for record in scheduler.history.records()]}"
+
+    scheduler.add_job("waits", waits)
+    scheduler.add_job("last", last)
+    async with AsyncExitStack() as stack:
+        if served:
+            await stack.enter_async_context(serve(scheduler, app))
+        else:
+            await scheduler.aio.start()
+        await clock.run_due()
+        await settle()
+        outcomes = {record.job_id: (record.outcome, record.result) for record in scheduler.history.records()}
+        assert outcomes == {"waits": ("cancelled", None), "last": ("succeeded", repr("after ['waits']"))}
+        await scheduler.aio.start()
+        await scheduler.aio.shutdown()
+
+
+async def test_a_function_that_shuts_the_scheduler_down_waits_for_all_but_itself(scheduler, app, serve, clock):
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    def last() -> None:
+        scheduler.shutdown()
+
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("waits", waits)
+        scheduler.add_job("last", last)
+        await eventually(lambda: len(scheduler.history.records()) == 2)
+        outcomes = {record.job_id: record.outcome for record in scheduler.history.records()}
+        assert outcomes == {"waits": "cancelled", "last": "succeeded"}
+
+
 async def test_serving_leaves_no_thread_and_no_task_behind(scheduler, app, serve, clock):
     threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
     async with serve(scheduler, app):
@@ -459,6 +528,37 @@ async def test_it_does_not_start_while_the_process_is_ending(scheduler, app, ser
             await asyncio.sleep(0)
         with pytest.raises(Draining):
             await scheduler.aio.start()
+
+
+async def test_nothing_begins_between_the_drain_and_the_end_of_the_app(scheduler, app, serve):
+    refused = []
+
+    async def try_all(where: str) -> None:
+        assert scheduler.scheduler._eventloop is None  # closed by now
+        for verb in (scheduler.aio.start, partial(scheduler.aio.run_job, "job")):
+            with pytest.raises(Draining, match="this process is shutting down"):
+                await verb()
+            refused.append(where)
+        stream = scheduler.scheduler.live.open()
+        assert stream.closed
+        scheduler.scheduler.live.leave(stream)
+
+    async def background() -> None:
+        await app.shutdown_event.wait()
+        await settle()
+        await try_all("background task")
+
+    app.after_serving(partial(try_all, "after_serving"))
+    scheduler.add_job("job", tick, trigger="interval", hours=1)
+    for _ in range(2):
+        async with serve(scheduler, app):
+            app.add_background_task(background)
+            assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+        assert refused == ["background task"] * 2 + ["after_serving"] * 2
+        refused.clear()
+    await scheduler.aio.start()
+    assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+    await scheduler.aio.shutdown()
 
 
 async def test_every_verb_has_its_coroutine(scheduler, app, serve):
@@ -667,6 +767,27 @@ def test_replace_existing_replaces_a_declaration(scheduler):
     scheduler.add_job("job", tick, trigger="interval", seconds=20, replace_existing=True)
     [job] = scheduler.get_jobs()
     assert job.func is tick
+
+
+async def test_a_job_that_another_thread_adds_while_the_scheduler_starts_is_not_left_waiting(
+    scheduler, clock, monkeypatch
+):
+    declarations, ran = scheduler.scheduler.catalogue.declarations, []
+    declare = declarations.declare
+
+    def started_before(*args: Any) -> Any:
+        scheduler.scheduler.start()
+        return declare(*args)
+
+    async def job() -> None:
+        ran.append(1)
+
+    scheduler.add_job("early", tick, trigger="interval", seconds=10)
+    monkeypatch.setattr(declarations, "declare", started_before)
+    assert not scheduler.add_job("late", job, trigger="interval", seconds=10).pending
+    await clock.advance(seconds=10)
+    assert ran == [1]
+    await scheduler.aio.shutdown()
 
 
 async def test_replace_existing_with_an_equal_declaration_changes_nothing(scheduler, app, serve, clock):

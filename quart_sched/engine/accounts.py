@@ -112,4 +112,10 @@ def _message(error: BaseException) -> str:
 
 
 def _format(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as failure:
+        # As above: it looks at attributes that the class may compute, or may have put something odd into.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        text = f"{where}{type(error).__name__} (showing it raised {type(failure).__name__})\n"
+    return text[-_TRACEBACK_LIMIT:]

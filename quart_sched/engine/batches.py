@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
@@ -63,6 +64,12 @@ class Batch:
         if self.ended:
             self.ended, self.stopped, self.why, self.task = False, False, None, None
         return run
+
+    @property
+    def has_unbegun_task(self) -> bool:
+        """Whether its task has been made, and has not had its first step."""
+        coroutine = None if self.task is None else self.task.get_coro()
+        return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
     @property
     def threads(self) -> WorkerThreads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,9 @@ class Catalogue:
             if self.bound:
                 self.declarations.check_place(definition, self._scheduler.runner.executors, self.slots)
             job = self.declarations.declare(definition, origin)
+            if self.started:
+                # On the loop it has started meanwhile, and may have been through with what is declared.
+                self.apply(self.slot(definition.jobstore))
         self.declarations.remember(definition, origin, started=self.started)
         return job
 
@@ -91,19 +95,24 @@ class Catalogue:
         if slot.shared:
             deployment.settle(self._scheduler, slot)
             return
-        entries = self.declarations.of(slot.alias)
         token = current_actor.set("deploy")
+        # A memory store is used by any thread, and one alone is to bring a job into it.
+        lock = nullcontext() if slot.blocking else slot.lock
         try:
-            for entry in entries:
-                try:
-                    resolve(self._scheduler, entry.job, entry.definition)
-                    self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
-                except InvalidDefinition as error:
-                    # Only now is the store's opinion known. The other jobs must not suffer for it.
-                    log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
-                self.declarations.applied(entry)
+            with lock:
+                self._apply(slot)
         finally:
             current_actor.reset(token)
+
+    def _apply(self, slot: Slot) -> None:
+        for entry in self.declarations.of(slot.alias):
+            try:
+                resolve(self._scheduler, entry.job, entry.definition)
+                self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
+            except InvalidDefinition as error:
+                # Only now is the store's opinion known. The other jobs must not suffer for it.
+                log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
+            self.declarations.applied(entry)
 
     def close_stores(self) -> None:
         """Free the stores' connections. What is declared will be brought into them again when they are next opened."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ..errors import Draining, RunCancelled
+from ..model.runs import Run
 from .batches import Batch
 from .executors import ForeignExecutor
 from .runner import Runner
@@ -16,34 +17,37 @@ CANCEL_GRACE = 0.5
 """Seconds that a cancelled job has to clean up. Together with the default drain it fits into Quart's test_app."""
 
 
-async def drain(runner: Runner, timeout: float, generation: int) -> None:
+async def drain(runner: Runner, timeout: float, generation: int, caller: Run | None = None) -> None:
     """Wait up to `timeout` seconds for the runs under way, then cancel them and record them so.
 
-    Runs of a later `generation` are none of its business. A plain function cannot be stopped: its run is recorded
-    and its thread left behind, a daemon.
+    Runs of a later `generation` are none of its business. The run that itself waits for the drain, the `caller`, goes
+    on; only nothing follows it. A plain function cannot be stopped: its run is recorded and its thread left behind, a
+    daemon.
     """
     runner.waiting.drop("this process was shut down before its time", generation=generation)
     running = runner.under_way.all()
     batches = [batch for batch in running if not batch.done and batch.generation <= generation]
     for batch in batches:
         batch.last = True
+        batch.given_up = batch.given_up or batch.current is caller
         _hand_back(runner, batch)
+    batches = [batch for batch in batches if batch.current is not caller]
     if not await _wait(batches, timeout):
         return
     late = [batch for batch in batches if not batch.done]
     log.warning("Cancelling %d job run(s) that did not end within %.1f s", len(late), timeout)
     for batch in late:
         batch.current.cancelled = batch.stopped = batch.given_up = True
-        if batch.task is not None and batch.call is None:
-            batch.task.cancel()
+        runner.stop(batch)
     await _wait(late, CANCEL_GRACE)
     for batch in late:
         if batch.ended:
             batch.done = True  # What is left of it is a function that had been given up before.
+            runner.drop_rest(batch)
         if not batch.done:
             runner.finish(batch, batch.current, "cancelled", error=RunCancelled("did not end when it was cancelled"))
             if isinstance(batch.executor, ForeignExecutor):
-                batch.executor.stop(kill=True)
+                batch.executor.kill(batch.generation)
             elif batch.task is not None:
                 batch.task.cancel()
     await asyncio.sleep(0)
@@ -53,9 +57,7 @@ def _hand_back(runner: Runner, batch: Batch) -> None:
     """Return to a shared store what this process has claimed and not begun, so that another one can run it."""
     if not batch.claimed:
         return
-    for run in batch.runs:
-        runner.drop(batch, run)
-    batch.runs = []
+    runner.drop_rest(batch)
     call = batch.call
     if call is not None and call.begins_run and call.withdraw():
         # Its function waits for a thread still. What is left of its task, if it has one, is the wrapping.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,9 @@ from apscheduler.util import maybe_ref
 from ..errors import ConfigError
 from ..model.runs import Run
 from .threads import WorkerThreads
+
+_OF_THREADS = ("thread_name_prefix", "initializer", "initargs")
+"""What a pool of threads was made with, and keeps."""
 
 
 class JobExecutor(BaseExecutor):
@@ -50,6 +54,8 @@ class ForeignExecutor:
     def __init__(self, executor: BaseExecutor, ended: Callable[[str, datetime | None, Any, Any], None]) -> None:
         self.executor = executor
         self._ended = ended
+        self._left: dict[int, list[Any]] = {}
+        """Processes of pools that runs of an earlier start are in still, by the last start that used them."""
 
     @property
     def in_processes(self) -> bool:
@@ -69,11 +75,27 @@ class ForeignExecutor:
             self.executor._instances[job.id] += 1
             self.executor._do_submit_job(job, [scheduled_at])
 
+    def set_apart(self, generation: int) -> None:
+        """Let the runs of the next start have a pool of their own where some of this one's are in it still.
+
+        The drain of these may have to end the processes.
+        """
+        if isinstance(self.executor, ProcessPoolExecutor) and self.executor._pool._pending_work_items:
+            self._left[generation] = self._processes()
+            self.executor._pool.shutdown(wait=False)
+
+    def _processes(self) -> list[Any]:
+        pool = getattr(self.executor, "_pool", None)
+        return list((getattr(pool, "_processes", None) or {}).values())
+
     def _renew(self) -> None:
-        """Make a process pool anew that was shut down: at an end of the scheduler, or by a drain that had to."""
-        if isinstance(self.executor, ProcessPoolExecutor) and self.executor._pool._shutdown_thread:
-            pool = self.executor._pool
+        """Make a pool anew that was shut down: at the end of a serving, for a new start, or by a drain that had to."""
+        pool: Any = getattr(self.executor, "_pool", None)
+        if isinstance(self.executor, ProcessPoolExecutor) and pool._shutdown_thread:
             self.executor._pool = type(pool)(pool._max_workers, **self.executor.pool_kwargs)
+        elif isinstance(pool, futures.ThreadPoolExecutor) and pool._shutdown:
+            options = {name: getattr(pool, f"_{name}") for name in _OF_THREADS if hasattr(pool, f"_{name}")}
+            self.executor._pool = type(pool)(pool._max_workers, **options)
 
     def report(self, event: SchedulerEvent) -> None:
         """Take an event that the executor sent."""
@@ -83,13 +105,19 @@ class ForeignExecutor:
     def _failed(self, job_id: str, error: BaseException, traceback: Any = None) -> None:
         self._ended(job_id, None, None, error)
 
-    def stop(self, *, kill: bool) -> None:
-        """Shut down without waiting; with `kill`, end the pool's processes too, whatever they are doing."""
-        processes = getattr(getattr(self.executor, "_pool", None), "_processes", None) or {}
-        victims = list(processes.values()) if kill else []
-        self.executor.shutdown(wait=False)
+    def kill(self, generation: int) -> None:
+        """End the processes in which runs of that start are, whatever they are doing."""
+        victims = next((left for last, left in self._left.items() if last >= generation), None)
+        if victims is None:
+            victims = self._processes()
+            self.executor.shutdown(wait=False)
         for process in victims:
             process.terminate()
+
+    def stop(self) -> None:
+        """Shut down without waiting."""
+        self._left.clear()
+        self.executor.shutdown(wait=False)
 
 
 class _Reporter:

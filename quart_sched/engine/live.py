@@ -10,10 +10,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from ..errors import SchedulerError
+from ..errors import Draining, SchedulerError
 from ..model.events import Event
 from ..model.instants import micros
 from ..stores.slot import Slot
@@ -128,7 +129,8 @@ class Live:
         scheduler = self._scheduler
         stream = Stream(self._feed, last_id, job_id, run_id, self._follow)
         if scheduler._eventloop is None or scheduler._eventloop.is_closed():
-            scheduler.attach(asyncio.get_running_loop())
+            with suppress(Draining):
+                scheduler.attach(asyncio.get_running_loop())
         if self._ending:
             stream.close()
             return stream

@@ -8,8 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import Context, ContextVar, Token, copy_context
-from functools import lru_cache, partial
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from apscheduler.job import Job
 from werkzeug.local import LocalProxy
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from quart.ctx import AppContext
 
 Hook = Callable[[], Any]
+
+_COROUTINE = inspect.CO_COROUTINE
 
 _current_run: ContextVar[Run] = ContextVar("quart_sched.current_run")
 current_run: Run = LocalProxy(_current_run, unbound_message="Not within a job of quart_sched")  # type: ignore[assignment]
@@ -152,8 +156,7 @@ class Performer:
                 await _settle(hook())
             yield
         finally:
-            for hook in reversed(self.after_run):
-                await _settle(hook())
+            await _call_after(self.after_run)
 
     async def _in_thread_with_hooks(self, holder: Holder, job: Job, deadline: Deadline | None = None) -> Any:
         """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends.
@@ -188,8 +191,7 @@ class Performer:
         return _refuse_generator(result)
 
     def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        for hook in reversed(self.after_run):
-            _settle_from_thread(hook(), loop)
+        _call_after_in_thread(self.after_run, loop)
 
     async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
         thread_call = holder.call = _AwaitedCall(call, self._mailbox, begins_run=begins_run)
@@ -276,14 +278,23 @@ class ThreadRun(ThreadCall):
             self._result.close()
 
 
-_cached_on_loop = lru_cache(maxsize=1024)(runs_on_loop)
+_known: WeakKeyDictionary[JobFunction, bool] = WeakKeyDictionary()
 
 
 def _on_loop(func: JobFunction) -> bool:
+    """Tell what `runs_on_loop` does, quicker, and without keeping anything that the job was given."""
+    kind = type(func)
+    if kind is FunctionType and not func.__dict__:
+        return func.__code__.co_flags & _COROUTINE != 0
+    if kind is MethodType or kind is partial:
+        return _on_loop(func.__func__ if kind is MethodType else func.func)  # type: ignore[attr-defined]
     try:
-        return _cached_on_loop(func)
+        known = _known.get(func)
+        if known is None:
+            known = _known[func] = runs_on_loop(func)
     except TypeError:
-        return runs_on_loop(func)  # a callable object that is not hashable
+        return runs_on_loop(func)  # a callable object that is not hashable, or takes no weak reference
+    return known
 
 
 async def _settle(result: Any) -> Any:
@@ -295,6 +306,23 @@ def _refuse_generator(result: Any) -> Any:
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError("the job returned a generator, so none of its code ran; make it a function or coroutine")
     return result
+
+
+async def _call_after(hooks: list[Hook]) -> None:
+    """Call the hooks, the last one first, each of them whatever the others raise."""
+    if hooks:
+        try:
+            await _settle(hooks[-1]())
+        finally:
+            await _call_after(hooks[:-1])
+
+
+def _call_after_in_thread(hooks: list[Hook], loop: asyncio.AbstractEventLoop) -> None:
+    if hooks:
+        try:
+            _settle_from_thread(hooks[-1](), loop)
+        finally:
+            _call_after_in_thread(hooks[:-1], loop)
 
 
 def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:

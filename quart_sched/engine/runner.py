@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
 from functools import partial
@@ -37,6 +38,7 @@ Perform = Callable[[Batch, Run], Awaitable[Any]]
 
 BY_HAND = "it was cancelled by hand"
 UNBEGUN = "it was cancelled before it began"
+REMOVED = "the job was removed"
 REPLACED = "a later fire of its job took its place"
 
 
@@ -70,6 +72,13 @@ class Runner:
         self.draining = False
         self.accounts.worker = f"{socket.gethostname()}:{os.getpid()}"
 
+    def begin_generation(self) -> None:
+        """Let what begins from now on be another start's."""
+        for executor in self.executors.values():
+            if isinstance(executor, ForeignExecutor):
+                executor.set_apart(self.generation)
+        self.generation += 1
+
     @property
     def worker(self) -> str:
         """This process, as records name it."""
@@ -100,6 +109,7 @@ class Runner:
                 self.waiting.cancel(run.run_id, REPLACED)
             busy = [batch for batch in self.under_way.of(job.id) if not batch.current.cancelled]
             for batch in busy[: max(0, len(busy) - job.max_instances + 1)]:
+                self.drop_rest(batch, REPLACED)  # They are older still.
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
@@ -258,11 +268,13 @@ class Runner:
         if seconds is not None and not batch.claimed:
             # A shared store keeps it waiting itself, for any of its processes.
             again = Run(run.job, run.scheduled_at, "retry", fire_id=run.fire_id, attempt=run.attempt + 1)
-            self._let_wait(Waiting(again, batch.jobstore, batch.executor, batch.generation), seconds)
+            entry = Waiting(again, batch.jobstore, batch.executor, batch.generation)
+            if batch.last:
+                self._give_up_waiting(entry, REMOVED)  # A listener has done that, told of the failure.
+            else:
+                self._let_wait(entry, seconds)
         if batch.runs and batch.given_up:
-            for dropped in batch.runs:
-                self.drop(batch, dropped)
-            batch.runs = []
+            self.drop_rest(batch)
         if call is not None and busy:
             call.on_end = partial(self._next_or_release, batch)
         elif batch.runs:
@@ -283,8 +295,7 @@ class Runner:
         if batch.runs and not (self.draining or batch.given_up):
             self._next(batch)
             return
-        for dropped in batch.runs:
-            self.drop(batch, dropped)
+        self.drop_rest(batch)
         batch.done = True
         if batch.waiter is not None:
             batch.waiter.cancel()  # of a drain, which waits for the thread alone
@@ -292,10 +303,12 @@ class Runner:
 
     @staticmethod
     def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
-        if outcome == "timed_out":
-            log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
-        elif not batch.disowned:
-            log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
+        # A handler may raise, for example over an exception that nobody can show; the run has to end all the same.
+        with suppress(Exception):
+            if outcome == "timed_out":
+                log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
+            elif not batch.disowned:
+                log.error('Job "%s" raised an exception', run.job_id, exc_info=error, extra=run.log_fields())
 
     def _seconds_to_retry(self, batch: Batch, run: Run) -> float | None:
         """Return how long from now the next attempt of a run that failed is due; None where there is none."""
@@ -316,12 +329,19 @@ class Runner:
     def _give_up_waiting(self, entry: Waiting, why: str) -> None:
         self.accounts.end(entry.run, entry.jobstore, "cancelled", error=RunCancelled(why))
 
-    def drop(self, batch: Batch, run: Run) -> None:
+    def drop(self, batch: Batch, run: Run, why: str | None = None) -> None:
         """Give up a run that has not begun: back to the store that can let another process have it, or for good."""
         if batch.claimed:
             self._stream.emit(RunReturned(run, batch.jobstore))
         else:
-            self.accounts.end(run, batch.jobstore, "cancelled")
+            error = None if why is None else RunCancelled(why)
+            self.accounts.end(run, batch.jobstore, "cancelled", error=error)
+
+    def drop_rest(self, batch: Batch, why: str | None = None) -> None:
+        """Give up the runs of a batch that have not begun."""
+        for run in batch.runs:
+            self.drop(batch, run, why)
+        batch.runs = []
 
     def cancel(self, run_id: str, why: str = BY_HAND) -> bool:
         """Ask a run to stop, once, if it is under way or waits here; tell whether it is."""
@@ -341,25 +361,32 @@ class Runner:
     def _cancel_current(self, batch: Batch, why: str) -> None:
         batch.current.cancelled = batch.stopped = True
         batch.why = why
-        self._withdraw(batch)
-        if batch.task is not None and batch.call is None:
-            batch.task.cancel()
-            if batch.current.started_at is None:
-                # A task that has not begun is gone without a trace when it is cancelled.
-                self.finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+        self.stop(batch)
 
-    def _withdraw(self, batch: Batch) -> None:
-        """Take back a function that waits for a thread still, and end its run where no task does that."""
-        call = batch.call
-        if call is None or not call.begins_run or not call.withdraw():
-            return
-        batch.call = None
+    def stop(self, batch: Batch) -> None:
+        """Stop what can be stopped of a batch's current run; a function in its thread cannot."""
+        if (call := batch.call) is not None:
+            if not call.begins_run or not call.withdraw():
+                return
+            batch.call = None
+            if batch.task is None:
+                self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+                return
         if batch.task is None:
-            self.finish(batch, batch.current, "cancelled", error=RunCancelled(batch.why or UNBEGUN))
+            return  # It is in a foreign executor's hands.
+        if not batch.has_unbegun_task:
+            batch.task.cancel()
+        elif batch.current.started_at is None:
+            # A task that has not begun is gone without a trace when it is cancelled.
+            batch.task.cancel()
+            self.finish(batch, batch.current, "cancelled", error=RunCancelled(UNBEGUN))
+        else:
+            # What follows a function gets its first step before, so that it can put things in order.
+            batch.task.get_loop().call_soon(batch.task.cancel)
 
     def end_with(self, job_id: str | None = None, *, jobstore: str | None = None) -> None:
         """Let nothing follow what is under way of a job, or of all of a job store, that was removed."""
-        self.waiting.drop("the job was removed", job_id, jobstore=jobstore)
+        self.waiting.drop(REMOVED, job_id, jobstore=jobstore)
         for batch in self.under_way.all() if job_id is None else self.under_way.of(job_id):
             if jobstore in (None, batch.jobstore):
                 batch.last = batch.given_up = True
@@ -371,9 +398,7 @@ class Runner:
                 batch.disowned = batch.given_up = True
                 batch.runs.clear()
                 batch.current.cancelled = batch.stopped = True
-                self._withdraw(batch)
-                if batch.task is not None and batch.call is None:
-                    batch.task.cancel()
+                self.stop(batch)
 
     def release(self, batch: Batch) -> None:
         """Give the batch's instance of its job to those that wait for one."""
@@ -389,5 +414,7 @@ class Runner:
         for batch in self.under_way.of(job_id):
             if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
                 outcome: Any = "failed" if event is None else outcome_of(event)
+                if batch.stopped:
+                    outcome = "cancelled"  # It could not be told; what it did is not wanted any more.
                 self.finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
                 return

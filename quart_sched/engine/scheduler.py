@@ -31,7 +31,7 @@ from .ledger import ChangeLog, Ledger
 from .live import Live
 from .logs import LogCapture
 from .overdue import OverdueWatch
-from .performer import Performer
+from .performer import Performer, the_run
 from .pump import Pump
 from .runner import Runner
 from .setup import SetUp
@@ -107,6 +107,8 @@ class Scheduler(SetUp):
         self.companions: list[Companion] = []
         """What lives and ends with the scheduler's ties to the loop."""
         self.held = False
+        self.ending_in: asyncio.AbstractEventLoop | None = None
+        """Where an app that was served is shut down: once closed, nothing is to begin there that nobody would end."""
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
         self._store_thread = StoreThread()
@@ -115,6 +117,8 @@ class Scheduler(SetUp):
         self._paused_in: set[str] = set()
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
+        """Shutdowns under way, other than the one that is to free everything."""
+        self._closing: asyncio.Task[None] | None = None
         self._pending_jobs, pending = [], self._pending_jobs
         self._take_own()
         for callback, mask in self._listeners:
@@ -169,9 +173,11 @@ class Scheduler(SetUp):
     # Life cycle
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run jobs and deliver events on `loop`, which is the running one."""
+        """Run jobs and deliver events on `loop`, which is the running one. Raises Draining where its app is ending."""
         if self._eventloop is loop and self._loop_thread == threading.get_ident():
             return
+        if self.ending_in is loop:
+            raise Draining("Nothing can be started or run any more: this process is shutting down")
         self._eventloop = loop
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
@@ -195,7 +201,7 @@ class Scheduler(SetUp):
         if self.runner.draining and self._eventloop is loop:
             raise Draining("The scheduler cannot start: this process is shutting down")
         self.attach(loop)
-        self.runner.generation += 1
+        self.runner.begin_generation()
         self.held = False
         self._paused_here = paused
         self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
@@ -249,18 +255,26 @@ class Scheduler(SetUp):
             raise NotRunning
         if threading.get_ident() == self._loop_thread:
             # Halted at once, so that a start may follow at once; the drain concerns what ran until here.
-            task = loop.create_task(self._drain(*self._halt(), wait, None), context=Context())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._begin_drain(loop, wait, None)
         else:
             asyncio.run_coroutine_threadsafe(self.stop(wait=wait), loop).result()
 
     async def stop(self, *, wait: bool = True, timeout: float | None = None) -> None:
         """Stop firing, then wait up to `timeout` seconds for the jobs that run (None: the configured time).
 
-        With `wait` False they are left to themselves. The stores stay open.
+        With `wait` False they are left to themselves, and so is a job that calls this: it cannot wait for its own end.
+        The stores stay open. It goes on where the caller is cancelled.
         """
-        await self._drain(*self._halt(), wait, timeout)
+        await asyncio.shield(self._begin_drain(asyncio.get_running_loop(), wait, timeout, the_run()))
+
+    def _begin_drain(
+        self, loop: asyncio.AbstractEventLoop, wait: bool, timeout: float | None, caller: Run | None = None
+    ) -> asyncio.Task[None]:
+        draining = self._drain(*self._halt(), wait, timeout, caller)
+        task = loop.create_task(draining, name="quart-sched-drain", context=Context())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
 
     def _halt(self) -> tuple[list[Pump | ClusterPump], int]:
         """Take no more fires, from this moment on; return the pumps, which may be in the middle of a round."""
@@ -275,7 +289,14 @@ class Scheduler(SetUp):
             self.stream.emit(SchedulerChanged(aps.EVENT_SCHEDULER_SHUTDOWN))
         return pumps, self.runner.generation
 
-    async def _drain(self, pumps: list[Pump | ClusterPump], generation: int, wait: bool, timeout: float | None) -> None:
+    async def _drain(
+        self,
+        pumps: list[Pump | ClusterPump],
+        generation: int,
+        wait: bool,
+        timeout: float | None,
+        caller: Run | None = None,
+    ) -> None:
         deadline = self.clock.monotonic() + (self.shutdown_timeout if timeout is None else timeout)
         # A claimed fire is submitted before the drain looks; but a store that hangs must not hold the shutdown.
         with suppress(TimeoutError):
@@ -283,7 +304,7 @@ class Scheduler(SetUp):
                 for pump in pumps:
                     await pump.stopped()
         if wait:
-            await drain(self.runner, max(0.0, deadline - self.clock.monotonic()), generation)
+            await drain(self.runner, max(0.0, deadline - self.clock.monotonic()), generation, caller)
 
     def hold(self) -> None:
         """Take no more fires because the process is about to end; runs go on."""
@@ -291,12 +312,31 @@ class Scheduler(SetUp):
         self.live.end()
 
     async def close(self, timeout: float | None = None) -> None:
-        """Stop, drain, and free everything that is bound to the loop or the process."""
-        self.runner.draining = True
-        self.live.end()
-        await self.stop(timeout=timeout)
-        if self._ending:
-            await asyncio.wait(set(self._ending))
+        """Stop, drain, and free everything that is bound to the loop or the process; it goes on without the caller.
+
+        Where that is under way already, this waits for its end.
+        """
+        await asyncio.shield(self.begin_close(timeout))
+
+    def begin_close(self, timeout: float | None = None) -> asyncio.Task[None]:
+        """Begin that, and return its task."""
+        if self._closing is None:
+            self.runner.draining = True
+            self.live.end()
+            loop = asyncio.get_running_loop()
+            self._begin_drain(loop, True, timeout)
+            self._closing = loop.create_task(self._close(), name="quart-sched-close", context=Context())
+        return self._closing
+
+    async def _close(self) -> None:
+        try:
+            if self._ending:
+                await asyncio.wait(set(self._ending))
+            await self._free()
+        finally:
+            self._closing = None
+
+    async def _free(self) -> None:
         await self.watch.close()
         for companion in self.companions:
             try:
@@ -318,7 +358,7 @@ class Scheduler(SetUp):
                     await self.call(self.catalogue.close_stores)
         for executor in self.runner.executors.values():
             if isinstance(executor, ForeignExecutor):
-                executor.stop(kill=False)
+                executor.stop()
             else:
                 executor.shutdown(wait=False)
         self._store_thread.stop()
@@ -380,6 +420,16 @@ class Scheduler(SetUp):
             code = aps.EVENT_SCHEDULER_PAUSED if paused else aps.EVENT_SCHEDULER_RESUMED
             self.stream.emit(SchedulerChanged(code))
             self.wakeup()
+
+    @property
+    def closing(self) -> bool:
+        """Whether `close` is under way."""
+        return self._closing is not None
+
+    def is_called_by_its_job(self) -> bool:
+        """Tell whether the caller is in a run that is under way here."""
+        run = the_run()
+        return run is not None and run in self.runner.under_way.runs(run.job_id)
 
     @property
     def pumps(self) -> list[Pump | ClusterPump]:

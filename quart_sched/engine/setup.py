@@ -74,7 +74,12 @@ class SetUp(Verbs):
 
         self._settings = settings
         self.catalogue.slots = slots
+        known = [getattr(executor, "executor", executor) for executor in self.runner.executors.values()]
         self.runner.executors = made
+        if self._eventloop is not None:
+            for alias, executor in made.items():
+                if getattr(executor, "executor", executor) not in known:
+                    executor.start(self, alias)
         self.timezone = settings.timezone
         self._job_defaults = dict(settings.job_defaults)
         self.poll_interval = settings.poll_interval

@@ -43,7 +43,11 @@ class Mailbox:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver to `loop`, in whose thread this must be called."""
+        # A loop that ended without a word has taken its wake-up along, and may have left calls behind.
+        self._awake = False
         self._loop, self._owner = loop, threading.get_ident()
+        if self._calls:
+            loop.call_soon(self._deliver, context=Context())
 
     def close(self) -> None:
         """Deliver what is left, and from now on in the posting thread."""

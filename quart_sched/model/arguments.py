@@ -16,6 +16,10 @@ from ..errors import InvalidDefinition
 
 MAX_DEPTH = 50
 _REPR_LIMIT = 200
+_TEXTS = (str, bytes, bytearray)
+_BRACKETS: dict[Any, tuple[str, str]] = {
+    list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})"),
+}  # fmt: skip
 _INT_END = 10**4000  # Python turns no int of more than 4,300 digits into text, or back.
 
 
@@ -47,13 +51,52 @@ def _show_repr(value: Any, where: str) -> Any:
 
 
 def bounded_repr(value: Any, limit: int = _REPR_LIMIT) -> str:
-    """Return `repr(value)` of at most `limit` characters, also where that raises."""
+    """Return `repr(value)` of at most `limit` characters, also where that raises.
+
+    Of Python's own containers no more is looked at than is shown: a job may return very much.
+    """
     try:
-        text = repr(value)
+        parts: list[str] = []
+        _add(value, limit, parts, ())
+        text = "".join(parts)
     except Exception as error:
         # The object's own code: it must not keep the job, or what became of it, from being shown.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _add(value: Any, room: int, parts: list[str], around: tuple[int, ...]) -> int:
+    """Add `repr(value)` to `parts`, which end where there is no `room` left; return the room, which may be below 0.
+
+    `around` are the ids of the containers that the value is in.
+    """
+    kind = type(value)  # exact: a subclass may be shown, and walked, as it likes
+    if kind in _TEXTS:
+        text = repr(value[: max(room, 0)])
+    elif kind not in _BRACKETS or not value or len(around) == MAX_DEPTH:
+        text = repr(value)
+    elif id(value) in around:
+        text = "...".join(_BRACKETS[kind])
+    else:
+        return _add_items(value, room, parts, (*around, id(value)))
+    parts.append(text)
+    return room - len(text)
+
+
+def _add_items(values: Any, room: int, parts: list[str], around: tuple[int, ...]) -> int:
+    kind = type(values)
+    before, closing = _BRACKETS[kind]
+    for item in values:
+        parts.append(before)
+        room = _add(item, room - len(before), parts, around)
+        if kind is dict:
+            parts.append(": ")
+            room = _add(values[item], room - 2, parts, around)
+        if room < 0:
+            return room
+        before = ", "
+    parts.append(",)" if kind is tuple and len(values) == 1 else closing)
+    return room - len(parts[-1])
 
 
 def _encode(value: Any, where: str, depth: int, otherwise: Callable[[Any, str], Any]) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from quart_sched import current_run
 from quart_sched.errors import RunCancelled, RunNotFound, RunOver
+from quart_sched.model.runs import Run
 from tests.conftest import eventually
 from tests.stores.cluster import Cluster
 from tests.stores.peers import at
@@ -125,6 +126,45 @@ async def test_one_that_has_only_just_been_submitted_never_begins(scheduler, app
         assert (await run.wait()).outcome == "cancelled"
         assert seen == []
         assert scheduler.scheduler.runner.under_way.room == 1000
+
+
+async def test_what_a_function_left_to_be_awaited_is_put_in_order_when_it_has_only_just_been_handed_over(
+    scheduler, app, serve, monkeypatch
+):
+    runner = scheduler.scheduler.runner
+    taken, torn_down = runner._thread_ended, []
+
+    def cancelled_at_once(batch: Any, run: Any, *rest: Any) -> None:
+        taken(batch, run, *rest)
+        runner.cancel(run.run_id)
+
+    async def teardown(error: Any) -> None:
+        torn_down.append("torn down")
+
+    def job() -> Any:
+        app.teardown_appcontext_funcs.append(teardown)  # so late that the run needed no task until then
+        return waits()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        # In one turn of the loop with what cancels it, as a request that is there already.
+        monkeypatch.setattr(runner, "_thread_ended", cancelled_at_once)
+        run = await scheduler.aio.run_job("job")
+        record = await run.wait()
+        assert (record.outcome, record.error_message) == ("cancelled", "it was cancelled by hand")
+        assert runner.under_way.runs() == []
+        assert torn_down == ["torn down"]
+
+
+async def test_one_that_the_others_have_taken_over_before_it_began_holds_no_place(scheduler, app, serve, clock):
+    async with serve(scheduler, app):
+        job = scheduler.add_job("job", waits, **EVERY)
+        runner, run = scheduler.scheduler.runner, Run(job, clock.now(), "schedule")
+        runner.submit(job, [run], claimed=True)
+        runner.disown({run.run_id})
+        await clock.run_due()
+        assert seen == []
+        assert runner.under_way.room == 1000
 
 
 async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, serve, clock):

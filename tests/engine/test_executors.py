@@ -19,7 +19,7 @@ from quart_sched import APScheduler
 from quart_sched.engine.executors import JobExecutor, make_executor
 from quart_sched.errors import ConfigError
 from quart_sched.model.runs import Run
-from tests.conftest import START
+from tests.conftest import START, eventually
 
 
 async def coroutine() -> None: ...
@@ -29,12 +29,40 @@ def whereabouts() -> int:
     return os.getpid()
 
 
+def thread_name() -> str:
+    return threading.current_thread().name
+
+
 def fail() -> None:
     raise ValueError("in another process")
 
 
 def wait_long() -> None:
     time.sleep(60)
+
+
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+class Held(BaseExecutor):
+    """A user's own executor: runs each job when it is told so."""
+
+    def start(self, scheduler: Any, alias: str) -> None:
+        super().start(scheduler, alias)
+        self.held: list[Any] = []
+
+    def _do_submit_job(self, job: Any, run_times: Any) -> None:
+        self.held.append((job, run_times))
+
+    def release(self) -> None:
+        for job, run_times in self.held:
+            self._run_job_success(job.id, run_job(job, job._jobstore_alias, run_times, self._logger.name))
+
+
+class OwnThreads(ThreadPoolExecutor):
+    """A user's own way with APScheduler's threads."""
 
 
 class Inline(BaseExecutor):
@@ -168,6 +196,25 @@ async def test_after_a_pool_was_ended_by_a_shutdown_its_jobs_run_again(app, serv
         assert (await (await scheduler.aio.run_job("good"))).outcome == "succeeded"
 
 
+async def test_a_pool_that_a_drain_has_to_end_is_not_that_of_a_new_start(app, serve, tmp_path):
+    scheduler = APScheduler()  # in real time, as its processes are
+    executors = {"procs": {"type": "processpool", "max_workers": 1}}
+    options = {"trigger": "interval", "hours": 1, "executor": "procs", "misfire_grace_time": None}
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("long", wait_long, **options)
+        scheduler.add_job("next", wait_for, args=(str(tmp_path / "go"),), **options)
+        await scheduler.aio.run_job("long")
+        stuck = list(scheduler.scheduler.runner.executors["procs"].executor._pool._processes.values())
+        scheduler.shutdown()
+        scheduler.start()
+        run = await scheduler.aio.run_job("next")
+        await eventually(lambda: scheduler.history.records("long"), timeout=30)
+        await eventually(lambda: not any(process.is_alive() for process in stuck), timeout=30)
+        (tmp_path / "go").touch()
+        assert (await run.wait()).outcome == "succeeded"
+    assert [record.outcome for record in scheduler.history.records("long")] == ["cancelled"]
+
+
 async def test_a_coroutine_is_refused_for_the_process_pool(scheduler, app, serve):
     executors = {"procs": {"type": "processpool", "max_workers": 1}}
     async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors):
@@ -185,6 +232,44 @@ async def test_a_users_own_executor_runs_jobs_and_is_accounted_for(scheduler, ap
         with pytest.raises(RuntimeError, match="cannot take it"):
             await (await scheduler.aio.run_job("job"))
         assert scheduler.scheduler.runner.under_way.runs() == []
+
+
+@pytest.mark.parametrize("func", [whereabouts, fail])
+async def test_a_run_that_a_foreign_executor_cannot_stop_is_recorded_as_cancelled_all_the_same(
+    scheduler, app, serve, func
+):
+    own = Held()
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS={"own": own}):
+        scheduler.add_job("job", func, trigger="interval", hours=1, executor="own")
+        run = await scheduler.aio.run_job("job")
+        await scheduler.aio.cancel_run(run.run_id)
+        assert not run.done()
+        own.release()
+        assert (await run.wait()).outcome == "cancelled"
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
+async def test_an_executor_that_is_added_while_the_scheduler_is_stopped_takes_part_from_the_next_start(
+    scheduler, app, serve
+):
+    async with serve(scheduler, app):
+        await scheduler.aio.shutdown()
+        scheduler.scheduler.add_executor(Inline(), "late")
+        await scheduler.aio.start()
+        scheduler.add_job("job", whereabouts, trigger="interval", hours=1, executor="late")
+        assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+
+
+async def test_a_users_own_kind_of_threads_is_there_again_each_time_the_app_is_served(scheduler, app, serve):
+    named = {"thread_name_prefix": "own"}
+    for _ in range(2):
+        async with serve(scheduler, app, SCHEDULER_EXECUTORS={"own": OwnThreads(1, named)}):
+            options = {"trigger": "interval", "hours": 1, "executor": "own", "replace_existing": True}
+            scheduler.add_job("job", thread_name, **options)
+            for _ in range(2):
+                assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
+        async with app.test_app():
+            assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
 
 
 async def test_an_executor_that_reports_a_crash_has_failed_the_run(scheduler, app, serve):

@@ -73,6 +73,20 @@ async def test_a_fire_takes_the_place_of_the_run_before_it(scheduler, app, serve
         assert (first.error_type, first.error_message) == ("RunCancelled", "a later fire of its job took its place")
 
 
+async def test_a_fire_takes_the_place_of_all_that_were_caught_up_on_together(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        scheduler.add_job("job", waits, overlap="replace", coalesce=False, **EVERY)
+        clock.suspend(seconds=35)
+        scheduler.scheduler.wakeup()
+        await clock.advance(seconds=1)
+        assert begun == [10]
+        await clock.advance(seconds=5)
+        assert begun == [10, 40]
+        assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "cancelled"), (40, "running")]
+        replaced = {record.error_message for record in (await scheduler.aio.runs("job", outcome="cancelled")).items}
+        assert replaced == {"a later fire of its job took its place"}
+
+
 async def test_of_several_instances_the_oldest_is_replaced(scheduler, app, serve, clock):
     async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
         scheduler.add_job("job", waits, overlap="replace", max_instances=2, **EVERY)

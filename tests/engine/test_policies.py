@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from apscheduler.events import EVENT_JOB_ERROR
 from quart import current_app
 
 from quart_sched import current_run
@@ -285,6 +286,18 @@ async def test_a_retry_that_waits_is_given_up_when_its_job_is_removed(scheduler,
         await scheduler.aio.remove_job("job")
         await clock.advance(seconds=60)
         assert await outcomes(scheduler) == [("failed", 1, False, "schedule"), ("cancelled", 2, True, "retry")]
+        assert len(starts) == 1
+
+
+async def test_no_retry_follows_where_a_listener_removes_the_job_that_failed(scheduler, app, serve, clock):
+    global failures
+    failures = 1
+    scheduler.add_listener(lambda event: scheduler.remove_job("job"), EVENT_JOB_ERROR)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
+        await clock.advance(seconds=60)
+        assert await outcomes(scheduler) == [("failed", 1, False, "schedule"), ("cancelled", 2, True, "retry")]
+        assert (await scheduler.aio.runs("job")).items[0].error_message == "the job was removed"
         assert len(starts) == 1
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
+import logging
 import threading
+import weakref
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +53,7 @@ class Callables:
 
 class Unhashable:
     __hash__ = None
+    __slots__ = ()
 
     async def __call__(self) -> str:
         return await coroutine()
@@ -87,6 +91,40 @@ async def test_plain_functions_of_every_kind_run_in_a_thread(scheduler, app, ser
     assert record.result == "'done'"
     assert len(seen) == 1
     assert seen != [threading.get_ident()]
+
+
+class Large:
+    """What a job is made of, or was given."""
+
+    def method(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def take(large: Large) -> None: ...
+
+
+def enclose(large: Large) -> Any:
+    @functools.wraps(take)
+    def closure() -> None:
+        take(large)
+
+    return closure
+
+
+@pytest.mark.parametrize(
+    "make", [lambda large: functools.partial(take, large), lambda large: large.method, lambda large: large, enclose]
+)
+async def test_what_a_job_is_made_of_is_freed_with_it(scheduler, app, serve, clock, make):
+    large = Large()
+    kept = weakref.ref(large)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", make(large), trigger="date")
+        await eventually(lambda: scheduler.history.records("job"))
+        del large
+        await clock.run_due()
+        gc.collect()
+        assert kept() is None
 
 
 async def generator():
@@ -205,6 +243,29 @@ async def test_hooks_surround_each_run_also_one_that_fails(scheduler, app, serve
     assert record.outcome == ("failed" if fails else "succeeded")
     where = (app.name, "job")
     assert seen == [("before", 1, *where), ("before", 2, *where), "job", ("after", 2, *where), ("after", 1, *where)]
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function", "awaitable"])
+async def test_an_after_hook_that_raises_fails_the_run_and_the_other_hooks_are_called(scheduler, app, serve, kind):
+    @scheduler.after_run
+    async def close() -> None:
+        seen.append("closed")
+
+    @scheduler.after_run
+    def push() -> None:
+        seen.append("pushed")
+        raise OSError("nobody is there")
+
+    @scheduler.after_run
+    def count() -> None:
+        seen.append("counted")
+
+    func = {"coroutine": coroutine, "function": function, "awaitable": returns_awaitable}[kind]
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        with pytest.raises(OSError, match="nobody is there"):
+            await (await scheduler.aio.run_job("job"))
+    assert seen[1:] == ["counted", "pushed", "closed"]
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "function"])
@@ -388,6 +449,29 @@ async def test_a_call_that_waits_for_a_thread_is_withdrawn_by_the_drain(schedule
     assert seen == []
 
 
+async def test_a_function_that_the_drain_has_cancelled_does_not_begin_when_a_thread_is_free(scheduler, app, serve):
+    release, begun, runner = threading.Event(), threading.Event(), scheduler.scheduler.runner
+
+    def busy() -> None:
+        begun.set()
+        release.wait(10)
+
+    async with serve(scheduler, app, SCHEDULER_MAX_THREADS=1):
+        for job_id, func in (("busy", busy), ("waiting", lambda: seen.append("ran"))):
+            scheduler.add_job(job_id, func, trigger="interval", hours=1)
+        await scheduler.aio.run_job("busy")
+        await asyncio.to_thread(begun.wait)
+        await scheduler.aio.run_job("waiting")
+        # A thread comes free in the time that jobs get to clean up.
+        scheduler.add_listener(lambda event: release.set(), aps.EVENT_JOB_ERROR)
+        await scheduler.aio.shutdown(timeout=0)
+        await eventually(lambda: not runner.under_way.runs())
+    assert seen == []
+    records = {record.job_id: record for record in scheduler.history.records()}
+    assert {record.outcome for record in records.values()} == {"cancelled"}
+    assert records["waiting"].error_message == "it was cancelled before it began"
+
+
 async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up(scheduler, app, serve, clock):
     release, starts = threading.Event(), []
 
@@ -403,6 +487,7 @@ async def test_a_function_that_timed_out_holds_up_no_fire_that_the_drain_gave_up
         await eventually(lambda: starts)
         await clock.advance(seconds=1.1)
         await scheduler.aio.shutdown(timeout=0)
+        assert len(scheduler.history.records()) == 3  # all of them by now: the process may end
         release.set()
         await eventually(lambda: not scheduler.scheduler.runner.under_way.runs())
     assert starts == [1]
@@ -428,11 +513,19 @@ async def test_a_function_for_which_no_thread_can_be_started_fails_and_is_called
         assert seen == ["ran"]
 
 
-async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(scheduler, app, serve):
-    class Odd(Exception):
-        def __str__(self) -> str:
-            raise LookupError
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise LookupError
 
+
+class Computes(Exception):
+    """Its attributes are looked up in what it was given: also those that a traceback would show."""
+
+    def __getattr__(self, name: str) -> Any:
+        return {"code": 5}[name]
+
+
+async def test_an_exception_without_a_text_fails_its_run_and_no_more(scheduler, app, serve):
     async def job() -> None:
         raise Odd
 
@@ -442,6 +535,42 @@ async def test_an_exception_that_cannot_be_shown_fails_its_run_and_no_more(sched
             record = await (await scheduler.aio.run_job("job")).wait()
             assert (record.outcome, record.error_type) == ("failed", "Odd")
             assert record.error_message == "its __str__ raised LookupError"
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+@pytest.mark.parametrize("error", [Computes("odd"), SyntaxError("odd", ("module.py", 1, 2, 5))], ids=shown)
+async def test_an_exception_that_no_traceback_can_show_fails_its_run_and_no_more(scheduler, app, serve, kind, error):
+    def job() -> None:
+        raise error
+
+    async def job_async() -> None:
+        raise error
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        for _ in range(2):
+            record = await (await scheduler.aio.run_job("job")).wait()
+            assert (record.outcome, record.error_type) == ("failed", type(error).__name__)
+            assert "raise error" in record.traceback
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
+async def test_a_log_handler_that_raises_does_not_keep_a_run_that_failed_from_ending(scheduler, app, serve):
+    def refuse(record: logging.LogRecord) -> bool:
+        raise OSError("the log is full")
+
+    async def job() -> None:
+        raise ValueError
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job, trigger="interval", hours=1)
+        logger = logging.getLogger("quart_sched")
+        logger.addFilter(refuse)
+        try:
+            record = await (await scheduler.aio.run_job("job")).wait()
+        finally:
+            logger.removeFilter(refuse)
+        assert record.outcome == "failed"
 
 
 async def test_a_message_is_kept_up_to_a_length(scheduler, app, serve):

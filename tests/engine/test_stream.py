@@ -108,6 +108,24 @@ def test_a_loop_that_is_closed_makes_no_error():
     box.close()
 
 
+def test_what_a_loop_left_behind_that_ended_is_delivered_on_the_next_and_so_is_what_follows():
+    box, got = Mailbox(), list[int]()
+    for number in range(3):
+        loop = asyncio.new_event_loop()
+        box.open(loop)
+        if number == 1:
+            loop.run_until_complete(asyncio.sleep(0))
+            assert got == [0]
+        thread = threading.Thread(target=lambda number=number: box.post(lambda: got.append(number)))
+        thread.start()
+        thread.join()
+        if number == 2:
+            loop.run_until_complete(asyncio.sleep(0))
+            assert got == [0, 1, 2]
+        loop.close()
+    box.close()
+
+
 async def test_what_comes_from_another_thread_does_not_bring_its_context(mailbox):
     got: list[str] = []
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
-from quart_sched.model.arguments import MAX_DEPTH, decode, encode, show
+from quart_sched.model.arguments import MAX_DEPTH, bounded_repr, decode, encode, show
 
 zones = st.none() | st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=-3))])
 leaves = (
@@ -168,3 +168,45 @@ def test_depth_is_bounded_and_cycles_do_no_harm() -> None:
         deep = [deep]
     with pytest.raises(InvalidDefinition, match="nested more than"):
         decode(deep)
+
+
+plain = st.none() | st.integers() | st.text("ab\n\u4f60") | st.binary() | st.dates()
+keys = st.text("ab") | st.integers()
+
+
+@given(
+    st.recursive(
+        plain | st.frozensets(keys) | st.sets(keys),
+        lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(keys, inner),
+    ),
+    st.integers(2, 200),
+)
+def test_a_bounded_repr_is_the_beginning_of_the_whole(value: Any, limit: int) -> None:
+    whole = repr(value)
+    assert bounded_repr(value, limit) == (whole if len(whole) <= limit else whole[: limit - 1] + "…")
+
+
+def test_a_bounded_repr_looks_at_no_more_than_it_shows() -> None:
+    looked_at = 0
+
+    class Row:
+        def __repr__(self) -> str:
+            nonlocal looked_at
+            looked_at += 1
+            return "<Row>"
+
+    rows = [Row() for _ in range(10_000)]
+    for value in (rows, {"rows": rows, "more": rows}, (rows, set(rows)), dict.fromkeys(rows, rows)):
+        looked_at = 0
+        assert len(bounded_repr(value, 100)) == 100
+        assert looked_at < 30
+
+
+def test_a_bounded_repr_of_what_contains_itself_ends() -> None:
+    cycle: list[Any] = [1]
+    cycle.append({"again": cycle})
+    assert bounded_repr(cycle) == repr(cycle)
+    deep: Any = 1
+    for _ in range(3 * MAX_DEPTH):
+        deep = [deep]
+    assert bounded_repr(deep, 1000) == repr(deep)
