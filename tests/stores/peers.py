@@ -27,6 +27,9 @@ from tests.stores.manual_clock import ManualClock
 def tick(*args: Any) -> None: ...
 
 
+async def stoppable(*args: Any) -> None: ...
+
+
 def at(seconds: float) -> datetime:
     """The moment so many seconds after the manual clock's start."""
     return START + timedelta(seconds=seconds)

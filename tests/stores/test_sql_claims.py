@@ -29,7 +29,7 @@ from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock
-from tests.stores.peers import Peer, answers_lost, at, seconds
+from tests.stores.peers import Peer, answers_lost, at, seconds, stoppable
 
 pytestmark = pytest.mark.integration  # there is a database in each
 
@@ -642,6 +642,28 @@ def test_a_late_finisher_is_told_and_does_not_overwrite(peer, clock):
     assert a.finish(run) == [run.run_id]
     assert b.runs() == before
     assert [row.outcome for row in before] == ["failed"]
+
+
+@pytest.mark.parametrize("overlap", ["skip", "replace"])
+def test_no_retry_follows_a_run_that_was_asked_to_stop_and_failed_before_it_knew(peer, clock, overlap):
+    a, b = peer(), peer()
+    a.add("job", stoppable, overlap=overlap, retry={"attempts": 3, "delay": 5})
+    clock.jump(10)
+    [run] = a.claim()
+    if overlap == "replace":
+        clock.jump(10)
+        b.round()
+    else:
+        assert b.store.cancel(run.run_id, b.worker) is True
+    done = a.round(a.end(run, "failed", final=False, retry_at=at(25)), limit=0)
+    [retry] = done.waiting
+    [record] = done.records
+    assert (record.run_id, record.outcome, record.final, record.attempt) == (retry.run_id, "cancelled", True, 2)
+    rows = [row for row in a.runs() if row.fire_id == run.fire_id]
+    assert [(row.outcome, row.final, row.cause) for row in rows] == [
+        ("failed", 0, "schedule"), ("cancelled", 1, "retry"),
+    ]  # fmt: skip
+    assert [row.cause for row in a.live()] == ["schedule"] * (overlap == "replace")
 
 
 def test_what_ended_in_time_is_written_down_beside_what_came_too_late(peer, clock):

@@ -59,12 +59,12 @@ class Work:
 class Round:
     """What came of a round.
 
-    `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
-    raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
-    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
-    are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
-    lane have become due; the runs `replaced` are this process's and are to stop; `next_us` is when a job is due next,
-    where some were due, no more are, and nothing waits.
+    `records` are fires and retries that are accounted for without a run; `broken` are the ids and reasons of jobs whose
+    trigger raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that
+    have to be tried before their jobs can be claimed; `met` tells that there was something to write down or to claim;
+    `waiting` are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others
+    of their lane have become due; the runs `replaced` are this process's and are to stop; `next_us` is when a job is
+    due next, where some were due, no more are, and nothing waits.
     """
 
     now: datetime
@@ -121,6 +121,7 @@ class Rounds:
         if work.endings:
             ended = finish(conn, self._dialect, me, work.endings, us, waiting=work.waiting)
             result.late, result.waiting, result.advanced = ended.late, ended.retries, ended.advanced
+            result.records += ended.cancelled
             result.more = ended.advanced
         if work.returned:
             give_back(conn, self._dialect, me, work.returned, us)
