@@ -540,6 +540,17 @@ async def test_a_paused_job_of_a_shared_store_is_not_overdue_and_a_broken_one_is
     assert overdue(process) == ["broken"]
 
 
+async def test_a_damaged_job_is_overdue_and_hides_no_other(cluster):
+    global works
+    works = False
+    process = await cluster.start(declared())
+    await process.aio.add_job("damaged", job, trigger="interval", seconds=10, start_date=at(10))
+    cluster.query("UPDATE {p}jobs SET definition = 'no json', version = version + 1 WHERE id = 'damaged'")
+    await cluster.advance(200)
+    await look(cluster)
+    assert sorted(overdue(process)) == ["damaged", "job"]
+
+
 async def test_a_hook_whose_process_died_on_the_way_is_called_by_another(cluster):
     global works
     works = False

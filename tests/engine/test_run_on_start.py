@@ -69,6 +69,20 @@ async def test_it_runs_once_for_all_processes_that_start_and_not_for_those_that_
     assert [(record.cause, record.outcome) for record in records] == [("start", "succeeded")]
 
 
+async def test_a_damaged_job_that_wants_it_keeps_no_other_from_running(cluster: Cluster):
+    first = await cluster.start(declare)
+    damaged = ['{"run_on_start":true', '[{"run_on_start":true}]', '{"run_on_start":true,"on_crash":5}']
+    for number, definition in enumerate(damaged):
+        await first.aio.add_job(f"bad{number}", notes, **HOURLY)
+        change = "UPDATE {p}jobs SET definition = :definition, version = 9 WHERE id = :id"
+        cluster.query(change, definition=definition, id=f"bad{number}")
+    await cluster.stop(first)
+    ran.clear()
+    await cluster.start(declare)
+    await cluster.advance(2)
+    assert ran == ["job"]
+
+
 async def test_it_runs_again_when_all_have_ended_and_one_starts(cluster: Cluster):
     first = await cluster.start(declare)
     await cluster.advance(2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import json
+from collections.abc import Collection, Container, Iterable
 from datetime import tzinfo
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...model import state
 from ...model.functions import resolve
 from ...model.instants import moment
 from ...model.jobs import ScheduledJob
+from ...model.policies import PARSERS, Policy
 from ...model.unrestorable import Unrestorable
 
 _CACHE_LIMIT = 100_000
@@ -20,6 +22,24 @@ JOB_COLUMNS = (
 )
 CLAIM_COLUMNS = "id, incarnation, next_us, func, version, last_us"
 """What a claim needs to know of a job that is loaded already."""
+
+
+def keys_of(definition: str) -> dict[str, Any]:
+    """Return what a definition says without loading its job; one that is damaged says nothing."""
+    try:
+        found = json.loads(definition)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def policy_in(definition: str, keys: Collection[str] = PARSERS) -> Policy | None:
+    """Return the policy in a definition, as far as its `keys` go; None where it is damaged, or of newer code."""
+    given = keys_of(definition)
+    try:
+        return Policy.parse({key: given[key] for key in keys if key in given}) if given else None
+    except InvalidDefinition:
+        return None
 
 
 class JobLoader:

@@ -18,8 +18,9 @@ from sqlalchemy.exc import IntegrityError
 
 from ...model.instants import micros, moment
 from ...model.overdue import REMEMBERED, UNEXPECTED, Overdue, allowance
-from ...model.policies import Policy
+from ...model.policies import DEFAULT
 from .database import Database
+from .loader import policy_in
 from .rows import LEAVING
 from .statements import text
 from .workers import Session
@@ -149,8 +150,7 @@ class OverdueBooks:
         return {overdue.job_id: overdue for overdue in found if overdue is not None}
 
     def _judge(self, conn: Connection, job: Any, now: int, grace: float) -> Overdue | None:
-        given = json.loads(job.definition)
-        policy = Policy.parse({key: given[key] for key in ("overdue_after", "timeout") if key in given})
+        policy = policy_in(job.definition, ("overdue_after", "timeout")) or DEFAULT
         success = self._last_success(conn, job.id)
         usual = None
         if success is not None and success.started_us is not None:

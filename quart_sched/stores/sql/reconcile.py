@@ -23,7 +23,7 @@ from ...model.planning import take_up_behind
 from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
-from .loader import JOB_COLUMNS
+from .loader import JOB_COLUMNS, policy_in
 from .rows import LIVE_COLUMNS, live_row
 from .statements import text
 from .workers import Session, SessionLost
@@ -162,10 +162,10 @@ def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, leas
     )
     rows = []
     for row in conn.execute(text(query), {"wish": '%"run_on_start":true%'}).all():
-        state = json.loads(row.definition)
-        if state.get("run_on_start") is not True:
-            continue  # It stands in an argument.
-        on_crash = state["on_crash"]
+        policy = policy_in(row.definition)
+        if policy is None or not policy.run_on_start:
+            continue  # It is damaged, or the words stand in an argument.
+        on_crash = policy.on_crash
         rows.append(
             live_row(row, new_run_id(), sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
         )
