@@ -147,12 +147,22 @@ def _stored(conn: Connection, dialect: Dialect, declared: Iterable[str]) -> dict
     return stored
 
 
-def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, lease: int) -> None:
+def run_on_start(
+    conn: Connection, dialect: Dialect, me: Session, now: int, lease: int, start_runs: dict[str, str]
+) -> None:
     """Let the jobs that want it run once, if no other process has been at work within `lease` microseconds.
 
     To be called after `reconcile`, in the same transaction: of processes that start together the first one does it.
+    What is in `start_runs`, the runs by job, may have been entered already; what is new is added to them.
     """
     p = dialect.prefix
+    entered: set[str] = set()
+    if start_runs:
+        # In this order, as a run that ends moves from the one to the other.
+        for table in ("live", "runs"):
+            query = f"SELECT run_id FROM {dialect.joined(table, 'run_id', 'ids')} 1 = 1"
+            ids = dialect.pack(sorted(start_runs.values()))
+            entered |= {row.run_id for row in conn.execute(text(query), {"ids": ids})}
     others = f"SELECT id FROM {p}workers WHERE id <> :me AND gone_us IS NULL AND decl IS NOT NULL AND seen_us > :fresh"
     if conn.execute(text(others), {"me": me.id, "fresh": now - lease}).first() is not None:
         return
@@ -165,10 +175,12 @@ def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, leas
         policy = policy_in(row.definition)
         if policy is None or not policy.run_on_start:
             continue  # It is damaged, or the words stand in an argument.
-        on_crash = policy.on_crash
-        rows.append(
-            live_row(row, new_run_id(), sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
-        )
+        run_id = start_runs.setdefault(row.id, new_run_id())
+        if run_id not in entered:
+            on_crash = policy.on_crash
+            rows.append(
+                live_row(row, run_id, sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
+            )
     dialect.insert(conn, "live", LIVE_COLUMNS, rows)
 
 
