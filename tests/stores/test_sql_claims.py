@@ -10,7 +10,7 @@ import types
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -503,6 +503,25 @@ def test_never_more_instances_than_allowed_whatever_races_for_them(peer, clock):
     assert max(seen) == 2
     assert min(refused) >= 2, "where one was refused, those in its way are named"
     assert begun >= 8
+
+
+@pytest.mark.parametrize(("overlap", "outcome"), [("queue", "skipped"), ("replace", "cancelled")])
+def test_a_fire_that_waits_holds_its_place_while_another_process_has_it_locked(peer, clock, overlap, outcome):
+    a, b = peer(), peer()
+    a.add("job", stoppable, overlap=overlap, max_queue=1)
+    clock.jump(10)
+    a.claim()
+    clock.jump(10)
+    assert [record.outcome for record in a.round().waiting] == ["queued"]
+    clock.jump(10)
+    with ThreadPoolExecutor(1) as pool, b.store.database.engine.connect() as conn:
+        lock = b.store.database.dialect.skip
+        assert len(conn.exec_driver_sql(f"SELECT * FROM {b.prefix}live WHERE owner IS NULL{lock}").all()) == 1
+        round_ = pool.submit(a.round)
+        wait([round_], timeout=0.3)
+        conn.rollback()
+    assert [record.outcome for record in round_.result().records] == [outcome]
+    assert len([row for row in a.live() if row.owner is None]) == 1
 
 
 # Runs by hand
