@@ -279,10 +279,19 @@ class Database:
         return self.transact(self._version_in, write=False)
 
     def _version_in(self, conn: Connection) -> int | None:
+        self._check_encoding(conn)
         if not self.engine.dialect.has_table(conn, f"{self.prefix}meta"):
             return None
         version: int | None = conn.scalar(text(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'"))
         return version
+
+    def _check_encoding(self, conn: Connection) -> None:
+        """Refuse a database that cannot hold every text: one run's output would keep all others from being written."""
+        if self.dialect.name == "postgresql" and (encoding := conn.scalar(text("SHOW server_encoding"))) != "UTF8":
+            raise SchemaProblem(
+                f"{self.url} is in the encoding {encoding}; expected UTF8, as of "
+                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
 
     def _check(self, version: int) -> None:
         if version > schema.VERSION:
