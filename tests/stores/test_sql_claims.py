@@ -347,6 +347,29 @@ def test_waiting_runs_that_a_process_cannot_load_are_left_to_one_that_can(peer, 
     assert [again.run_id for again in able.claim()] == [run.run_id]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_run_that_waits_is_taken_once_its_job_has_another_function(peer, clock, shop, others):
+    one = peer()
+    for number in range(1 + others):
+        one.add(f"sale{number}", "shop_of_the_test:sell", trigger="date", run_date=at(10))
+    clock.jump(10)
+    runs = {run.job_id: run for run in one.claim()}
+    one.round(returned=tuple(run.run_id for run in runs.values()), limit=0)
+    shop(False)
+    clock.jump(2)
+    loader = one.store.loader
+    loader._good.clear()
+    assert one.claim() == []
+    assert (list(loader.bad_functions), one.store.poll().due_us) == (["shop_of_the_test:sell"], None)
+    definition = one.job("sale0").definition.replace("shop_of_the_test:sell", "tests.stores.peers:tick")
+    change = "UPDATE {p}jobs SET func = :func, definition = :definition, version = 9 WHERE id = 'sale0'"
+    one.execute(change, func="tests.stores.peers:tick", definition=definition)
+    assert one.store.poll().due_us is not None
+    assert [run.run_id for run in one.claim()] == [runs["sale0"].run_id]
+    one.store.mending.mend()
+    assert list(loader.bad_functions) == ["shop_of_the_test:sell"] * others
+
+
 @pytest.mark.parametrize("coalesce", [True, False])
 @pytest.mark.parametrize("running", [True, False])
 def test_a_schedule_that_was_set_back_by_hand_repeats_no_fire_and_holds_up_no_other_job(peer, clock, running, coalesce):

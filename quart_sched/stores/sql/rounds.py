@@ -152,12 +152,12 @@ class Rounds:
             return 0
         result.met = True
         waiting.sort(key=lambda row: (row.due_us, row.sched_us))
-        jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
+        jobs, untried = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
         busy = under_way(conn, self._dialect, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
-            if job is None and row.func in result.unknown:
+            if row.job_id in untried:
                 continue
             if job is None or job.incarnation != row.incarnation:
                 stranded.append(row)
@@ -186,12 +186,13 @@ class Rounds:
 
     def _lock_jobs(
         self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
-    ) -> dict[str, ScheduledJob]:
+    ) -> tuple[dict[str, ScheduledJob], set[str]]:
+        """Return the jobs, locked, and the ids of those whose function has to be tried first."""
         query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
         rows = self._dialect.execute(conn, query, {"ids": self._dialect.pack(sorted(ids))}).all()
         jobs = {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
         self._loader.forget(row.id for row in rows if row.ended_us is not None)
-        return jobs
+        return jobs, {row.id for row in rows if row.func in result.unknown}
 
     # What is due
 
@@ -271,15 +272,21 @@ class Rounds:
         return f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
 
     def loadable(self, key: str) -> tuple[str, dict[str, Any]]:
-        """Return a condition that leaves out what this process cannot load, so that it does not fill the batch."""
+        """Return a condition that leaves out what this process cannot load, so that it does not fill the batch.
+
+        `key` is where the id of a job stands: "id" in `jobs`, "job_id" in `live`.
+        """
         condition, values = "", {}
-        for column, name, bad in (
-            ("func", "functions", self._loader.bad_functions),
-            (key, "jobs", self._loader.bad_jobs),
-        ):
-            if bad:
-                condition += f" AND NOT ({self._dialect.within(column, name)})"
-                values[name] = self._dialect.pack(bad)
+        if bad := self._loader.bad_functions:
+            unloadable = self._dialect.within("func", "functions")
+            if key == "job_id":
+                # The function that counts is the one that the job has by now.
+                unloadable = f"EXISTS (SELECT 1 FROM {self._p}jobs WHERE id = job_id AND {unloadable})"
+            condition += f" AND NOT ({unloadable})"
+            values["functions"] = self._dialect.pack(bad)
+        if bad := self._loader.bad_jobs:
+            condition += f" AND NOT ({self._dialect.within(key, 'jobs')})"
+            values["jobs"] = self._dialect.pack(bad)
         return condition, values
 
     def _load(self, row: Any, result: Round, usable: Container[str]) -> ScheduledJob | None:
