@@ -305,6 +305,31 @@ def test_a_job_that_has_ended_is_kept_no_longer(peer, clock):
     assert job() is None
 
 
+def test_what_a_run_does_to_its_arguments_no_other_run_sees(peer, clock):
+    one = peer()
+    one.add("job", args=([], ({},)), kwargs={"found": {"at": []}}, misfire_grace_time=None, coalesce=False)
+    seen = []
+
+    def perform(runs: list[Run]) -> None:
+        for run in runs:
+            seen.append(repr((run.job.args, run.job.kwargs)))
+            run.job.args[0].append(1)
+            run.job.args[1][0]["y"] = 2
+            run.job.kwargs["found"]["at"].append(3)
+
+    clock.jump(10)
+    [first] = one.claim()
+    perform([first])
+    one.finish(first)
+    clock.jump(30)
+    together = one.claim()
+    perform(together)
+    one.round(returned=tuple(run.run_id for run in together), limit=0)
+    clock.jump(1)
+    perform(one.claim())
+    assert Counter(seen) == {repr((([], ({},)), {"found": {"at": []}})): 5}
+
+
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Adds a module to those that can be imported, or takes it away again."""

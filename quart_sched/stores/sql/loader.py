@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Container, Iterable
+from copy import deepcopy
 from datetime import tzinfo
 from typing import Any
+
+from apscheduler.job import Job
 
 from ...errors import InvalidDefinition
 from ...model import state
 from ...model.functions import resolve
 from ...model.instants import moment
-from ...model.jobs import ScheduledJob
+from ...model.jobs import ScheduledJob, copy_with
 from ...model.policies import PARSERS, Policy
 from ...model.unrestorable import Unrestorable
 
@@ -20,6 +23,8 @@ JOB_COLUMNS = (
     "id, incarnation, next_us, func, definition, version, last_us, held_us, paused_us, paused_by, orphan_us, "
     "broken_us, broken_reason, ended_us, source, modified, trig_hash, decl_hash"
 )
+_HOLDERS = (list, dict, tuple)
+"""Arguments that can be changed, or hold what can."""
 CLAIM_COLUMNS = "id, incarnation, next_us, func, version, last_us"
 """What a claim needs to know of a job that is loaded already."""
 
@@ -40,6 +45,13 @@ def policy_in(definition: str, keys: Collection[str] = PARSERS) -> Policy | None
         return Policy.parse({key: given[key] for key in keys if key in given}) if given else None
     except InvalidDefinition:
         return None
+
+
+def for_run(job: Job) -> Job:
+    """Return the job as a run gets it, which may change the arguments of its own, and none that later runs get."""
+    if any(isinstance(value, _HOLDERS) for value in (*job.args, *job.kwargs.values())):
+        return copy_with(job, args=deepcopy(job.args), kwargs=deepcopy(job.kwargs))
+    return job
 
 
 class JobLoader:

@@ -25,7 +25,7 @@ from .books import Books, Claimed
 from .cancellations import cancel_removed
 from .dialects import Dialect
 from .endings import finish, give_back
-from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
+from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader, for_run
 from .overlap import Overlap, make_places, under_way
 from .rows import moment_of
 from .workers import Session, Workers
@@ -167,7 +167,7 @@ class Rounds:
                 put_off.append((row.run_id, now + _LATER))
                 continue
             try:
-                overridden = Overrides.load(row.overrides).apply(job)
+                overridden = for_run(Overrides.load(row.overrides).apply(job))
             except InvalidDefinition:
                 # Of a kind that newer code knows, whose processes will take it.
                 put_off.append((row.run_id, now + _LATER))
