@@ -405,9 +405,17 @@ class ClusterPump:
         except asyncio.CancelledError:
             listening.add_done_callback(_close_late)
             raise
-        if wakeups is not None and self._loop is not None:
-            self._wakeups = wakeups
+        if wakeups is None or self._loop is None:
+            return
+        try:
             self._loop.add_reader(wakeups.fileno(), self._notified)
+        except NotImplementedError:
+            # The loop that is the default on Windows watches no sockets.
+            wakeups.close()
+            self._listen_at = float("inf")
+            log.info("No notifications, polling goes on: %s watches no sockets", type(self._loop).__name__)
+        else:
+            self._wakeups = wakeups
 
     def _notified(self) -> None:
         assert self._wakeups is not None
