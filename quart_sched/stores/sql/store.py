@@ -359,6 +359,8 @@ class SqlStore(BaseJobStore):
 
         False where no such run is under way. `worker` (host:pid) is who asks.
         """
+        if clean(run_id, 36) != run_id:
+            return False
         return self.database.transact(lambda conn: cancel(conn, self._dialect, run_id, worker, self._now(conn)))
 
     def listen(self) -> Wakeups | None:
