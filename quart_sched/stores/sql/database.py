@@ -35,6 +35,10 @@ _ATTEMPTS = 10
 _CONNECT_TIMEOUT = 5
 _LOCK_TIMEOUT = 5
 """Seconds to wait for what others have locked."""
+_SCHEMA_TIMEOUT = 60
+"""Seconds to wait for another process that is at the tables themselves."""
+_ANSWER_TIMEOUT = 90
+"""Seconds after which a server that has not answered is taken for gone: more than any lock is waited for."""
 
 
 class DatabaseFailure(Exception):
@@ -101,7 +105,9 @@ class Database:
             keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
             options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
         else:
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4"}
+            # Its driver knows no keepalives that would find a server gone.
+            timeouts = {"read_timeout": _ANSWER_TIMEOUT, "write_timeout": _ANSWER_TIMEOUT}
+            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", **timeouts}
             options["isolation_level"] = "READ COMMITTED"
         return options
 
@@ -249,8 +255,10 @@ class Database:
         try:
             with self._connected() as conn:
                 try:
-                    if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
-                        raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")
+                    if conn.scalar(text(f"SELECT GET_LOCK(:name, {_SCHEMA_TIMEOUT})"), name) != 1:
+                        raise DatabaseFailure(
+                            f"another process holds the lock on the schema for more than {_SCHEMA_TIMEOUT} s"
+                        )
                     return self._make(conn)
                 finally:
                     if not conn.invalidated:
