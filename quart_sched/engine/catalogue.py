@@ -205,17 +205,31 @@ class Catalogue:
         return self.modify(job_id, alias, JobChanges(fields={"next_run_time": None}))
 
     def resume(self, job_id: str, alias: str | None = None) -> Job | None:
-        """Take the schedule up from now on; a job whose schedule is over is removed, and None returned."""
+        """Take the schedule of a paused job up from now on; where it is over, remove the job and return None."""
         if (entry := self._waiting(job_id, alias)) is not None:
-            return self._redeclare(entry, JobChanges(fields={"next_run_time": UNSET}))
-        for slot, job in self._find(job_id, alias):
-            refuse_unrestorable(job)
-            fire = next_fire(self._scheduler, job.trigger, last_claimed(slot, job))
-            if fire is None:
+            paused = getattr(entry.job, "next_run_time", UNSET) is None
+            return self._redeclare(entry, JobChanges(fields={"next_run_time": UNSET})) if paused else entry.job
+        for slot, _ in self._find(job_id, alias):
+            job = slot.perform(partial(self._resume, slot, job_id))
+            if job is None:
                 self.remove(job_id, slot.alias)
-                return None
-            return self.modify(job_id, slot.alias, JobChanges(fields={"next_run_time": fire}))
+            return job
         raise JobNotFound(job_id)
+
+    def _resume(self, slot: Slot, job_id: str, store: Any) -> Job | None:
+        """Resume a job within a transaction of its store; None where its schedule is over. Raises JobNotFound."""
+        job: Job | None = store.lookup_job(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        refuse_unrestorable(job)
+        if job.next_run_time is not None and job_id not in slot.broken:
+            # From now on would be behind fires that are due and not claimed yet.
+            job._jobstore_alias = slot.alias
+            return job
+        fire = next_fire(self._scheduler, job.trigger, last_claimed(slot, job))
+        if fire is None:
+            return None
+        return self._modify(slot, job_id, JobChanges(fields={"next_run_time": fire}), lambda job: None, store)
 
     def remove(self, job_id: str, alias: str | None = None, *, check: Check = lambda job: None) -> None:
         """Remove the job. Raises JobNotFound; `check` raises where the job, as it is found, is to stay."""

@@ -80,8 +80,8 @@ class ClusterPump:
         self._joined: Session | None = None
         """The session whose join is complete."""
         self._reconciled = False
-        self._starting = False
-        """Whether the scheduler has been started and its jobs have not been reconciled since."""
+        self._start_runs: dict[str, str] | None = None
+        """The runs that the scheduler's start brings, by job; None where its jobs have been reconciled since."""
         self._fresh = True
         """Whether what is broken has not been tried yet with this process's code."""
         self._look_at = self._beat_at = self._mend_at = self._listen_at = self._house_at = float("-inf")
@@ -98,7 +98,7 @@ class ClusterPump:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to claim; go on with it after `stop`."""
         self.open(loop)
-        self._rounds.claiming = self._starting = True
+        self._rounds.claiming, self._start_runs = True, {}
         self._reconciled = False
         self.wake()
 
@@ -326,9 +326,9 @@ class ClusterPump:
     async def _reconcile(self) -> None:
         # Before the reconcile: who comes or goes after it is noticed by the next poll.
         members = (await self._call(self._store.poll)).members
-        await self._call(partial(deployment.reconcile, self._scheduler, self.slot, starting=self._starting))
+        await self._call(partial(deployment.reconcile, self._scheduler, self.slot, start_runs=self._start_runs))
         await self._call(self._store.warm_up)
-        self._members, self._reconciled, self._starting = members, True, False
+        self._members, self._reconciled, self._start_runs = members, True, None
         self._look_at = float("-inf")
 
     async def _meet(self, members: int) -> None:
@@ -405,9 +405,17 @@ class ClusterPump:
         except asyncio.CancelledError:
             listening.add_done_callback(_close_late)
             raise
-        if wakeups is not None and self._loop is not None:
-            self._wakeups = wakeups
+        if wakeups is None or self._loop is None:
+            return
+        try:
             self._loop.add_reader(wakeups.fileno(), self._notified)
+        except NotImplementedError:
+            # The loop that is the default on Windows watches no sockets.
+            wakeups.close()
+            self._listen_at = float("inf")
+            log.info("No notifications, polling goes on: %s watches no sockets", type(self._loop).__name__)
+        else:
+            self._wakeups = wakeups
 
     def _notified(self) -> None:
         assert self._wakeups is not None

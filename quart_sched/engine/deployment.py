@@ -36,16 +36,16 @@ def join(scheduler: Scheduler, slot: Slot) -> Session:
         return slot.session
 
 
-def reconcile(scheduler: Scheduler, slot: Slot, *, starting: bool = False) -> None:
+def reconcile(scheduler: Scheduler, slot: Slot, *, start_runs: dict[str, str] | None = None) -> None:
     """Bring what the code declares into a shared store, as one among all its processes.
 
-    Where the scheduler is `starting`, the jobs run that want that. Raises StoreUnavailable.
+    Where `start_runs` are given, the scheduler starts and the jobs run that want that. Raises StoreUnavailable.
     """
     with slot.lock:
         me = join(scheduler, slot)
         entries = scheduler.catalogue.declarations.all(slot.alias)
         declared, invalid = _declared(scheduler, entries)
-        done = slot.do(lambda store: store.reconcile(me, declared, scheduler.prune, starting=starting))
+        done = slot.do(lambda store: store.reconcile(me, declared, scheduler.prune, start_runs=start_runs))
     for job_id in done.refused:
         log.error(
             'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',

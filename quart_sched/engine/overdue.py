@@ -54,6 +54,8 @@ class OverdueWatch:
         """What is overdue, by store and job."""
         self._told: dict[str, set[str]] = {}
         """The jobs of shared stores whose hooks were called, until the store knows."""
+        self._telling: dict[str, set[str]] = {}
+        """The jobs of shared stores whose hooks are being called."""
         self._since: float | None = None
         """When the scheduler began to run, or went on after a pause."""
         self._next: datetime | None = None
@@ -218,7 +220,8 @@ class OverdueWatch:
             return
         told = self._told.pop(slot.alias, set())
         # A little less, so that the turn is over when this process comes again.
-        look = partial(store.overdue.look, session, grace, 0.9 * _interval(grace), told)
+        term, telling = 0.9 * _interval(grace), frozenset(self._telling.get(slot.alias, ()))
+        look = partial(store.overdue.look, session, grace, term, told, telling)
         try:
             findings = await self._scheduler.call(lambda: slot.do(lambda _: look()), blocking=True)
         except StoreUnavailable:
@@ -305,6 +308,8 @@ class OverdueWatch:
         return new
 
     def _call_hooks(self, overdue: Overdue, *, shared: bool) -> None:
+        if shared:
+            self._telling.setdefault(overdue.jobstore, set()).add(overdue.job_id)
         task = asyncio.get_running_loop().create_task(self._call(overdue, shared), context=Context())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -325,6 +330,7 @@ class OverdueWatch:
             except Exception:
                 log.exception("The hook %r of on_overdue failed", hook, extra={"job_id": overdue.job_id})
         if shared:
+            self._telling[overdue.jobstore].discard(overdue.job_id)
             self._told.setdefault(overdue.jobstore, set()).add(overdue.job_id)
             self._wake.set()
 

@@ -31,6 +31,8 @@ MAX_ID = 191
 """Characters of the longest id, bounded by what MySQL's indexes hold."""
 MAX_REF = 512
 """Characters of the longest reference to a function."""
+MAX_DEFINITION = 3_000_000
+"""Characters of the longest definition, bounded by the 16 MB of MySQL's packets, in which each may become four."""
 
 _MAIN = ("__main__", "__mp_main__")  # the main script, and what multiprocessing's children call it
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -133,7 +135,11 @@ def dump_and_ref(job: Job) -> tuple[str, str]:
         state[key] = getattr(job, key)
     policy = policy_of(job)
     state |= policy.given() | {"on_crash": policy.on_crash}
-    return json.dumps(state, separators=(",", ":")), state["func"]
+    text = json.dumps(state, separators=(",", ":"))
+    if len(text) > MAX_DEFINITION:
+        expected = f"at most {MAX_DEFINITION:,}, with the place of large data among the arguments instead of the data"
+        raise InvalidDefinition("job", f"comes to {len(text):,} characters of JSON; expected {expected}")
+    return text, state["func"]
 
 
 def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | None = None) -> ScheduledJob:

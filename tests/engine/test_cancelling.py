@@ -208,6 +208,13 @@ async def test_what_is_over_or_was_never_there_is_said_so(scheduler, app, serve,
 # In a store that processes share
 
 
+async def test_an_id_that_no_database_could_keep_is_that_of_no_run(cluster: Cluster):
+    one = await cluster.start()
+    for run_id in ("a%00b", "x" * 300, "%F0%9F%9A%80" * 20):
+        status, answer = await one.rest("POST", f"/runs/{run_id}/cancel")
+        assert (status, answer["error_message"].startswith("Run ")) == (404, True)
+
+
 async def test_a_run_in_another_process_is_cancelled_within_a_poll(cluster: Cluster):
     def declare(scheduler: Any) -> None:
         scheduler.add_job("job", waits, **EVERY)

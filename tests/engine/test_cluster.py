@@ -656,6 +656,26 @@ async def test_with_postgresql_polling_goes_on_without_notifications_and_they_co
     await eventually(lambda: len(ran) == 2)
 
 
+@pytest.mark.integration
+async def test_with_postgresql_an_event_loop_that_watches_no_sockets_goes_without_notifications(
+    postgresql, monkeypatch, caplog
+):
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError
+
+    for method in ("add_reader", "remove_reader"):
+        monkeypatch.setattr(asyncio.get_running_loop(), method, refuse)
+    caplog.set_level("INFO", "quart_sched")
+    one = await postgresql.start(ONE)
+    await postgresql.advance(75)
+    assert len(ran) == 7
+    assert caplog.text.count("No notifications") == 1
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    listening = f"query LIKE 'LISTEN%{postgresql.entry['table_prefix']}%'"
+    assert postgresql.query(f"SELECT count(*) FROM pg_stat_activity WHERE {listening}") == [(0,)]
+    await postgresql.stop(one)
+
+
 # Runs by hand
 
 

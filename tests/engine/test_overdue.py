@@ -540,6 +540,17 @@ async def test_a_paused_job_of_a_shared_store_is_not_overdue_and_a_broken_one_is
     assert overdue(process) == ["broken"]
 
 
+async def test_a_damaged_job_is_overdue_and_hides_no_other(cluster):
+    global works
+    works = False
+    process = await cluster.start(declared())
+    await process.aio.add_job("damaged", job, trigger="interval", seconds=10, start_date=at(10))
+    cluster.query("UPDATE {p}jobs SET definition = 'no json', version = version + 1 WHERE id = 'damaged'")
+    await cluster.advance(200)
+    await look(cluster)
+    assert sorted(overdue(process)) == ["damaged", "job"]
+
+
 async def test_a_hook_whose_process_died_on_the_way_is_called_by_another(cluster):
     global works
     works = False
@@ -556,6 +567,30 @@ async def test_a_hook_whose_process_died_on_the_way_is_called_by_another(cluster
     await cluster.advance(200)
     await look(cluster)
     assert [one.job_id for _, one in called] == ["job"]
+
+
+async def test_a_hook_that_takes_long_is_called_once(cluster):
+    global works
+    works = False
+
+    async def slow(overdue: Overdue) -> None:
+        await hook(overdue)
+        await gate.wait()
+
+    def declare(scheduler: APScheduler) -> None:
+        every_10s(scheduler)
+        scheduler.on_overdue(slow)
+
+    for _ in range(2):
+        await cluster.start(declare)
+    await cluster.advance(65)
+    for _ in range(6):
+        await cluster.advance(20)
+        for process in cluster.processes:
+            await process.scheduler.scheduler.watch._look()
+    assert len(called) == 1
+    gate.set()
+    await eventually(lambda: cluster.query("SELECT n FROM {p}meta WHERE k LIKE 'overdue:%'") == [(1,)])
 
 
 async def test_a_turn_of_a_clock_that_was_put_back_holds_nobody_up(cluster):

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from quart_sched import current_run
+from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import settle
 from tests.stores.cluster import Cluster
 
@@ -67,6 +69,40 @@ async def test_it_runs_once_for_all_processes_that_start_and_not_for_those_that_
     assert ran == ["job"]
     records = (await cluster.processes[0].aio.runs("job")).items
     assert [(record.cause, record.outcome) for record in records] == [("start", "succeeded")]
+
+
+async def test_it_runs_once_though_the_answer_to_the_first_attempt_was_lost(cluster: Cluster, monkeypatch):
+    original = SqlStore.reconcile
+    answers: list[Any] = []
+
+    def reconcile(*args: Any, **options: Any) -> Any:
+        answers.append(original(*args, **options))
+        if len(answers) == 1:
+            raise DatabaseFailure("the connection was closed in the middle of a commit", unknown=True)
+        return answers[-1]
+
+    monkeypatch.setattr(SqlStore, "reconcile", reconcile)
+    await cluster.start(declare)
+    await cluster.advance(10)
+    assert (ran, len(answers)) == (["job"], 2)
+    await cluster.processes[0].aio.shutdown()
+    await cluster.processes[0].aio.start()
+    await cluster.advance(2)
+    assert ran == ["job", "job"]
+
+
+async def test_a_damaged_job_that_wants_it_keeps_no_other_from_running(cluster: Cluster):
+    first = await cluster.start(declare)
+    damaged = ['{"run_on_start":true', '[{"run_on_start":true}]', '{"run_on_start":true,"on_crash":5}']
+    for number, definition in enumerate(damaged):
+        await first.aio.add_job(f"bad{number}", notes, **HOURLY)
+        change = "UPDATE {p}jobs SET definition = :definition, version = 9 WHERE id = :id"
+        cluster.query(change, definition=definition, id=f"bad{number}")
+    await cluster.stop(first)
+    ran.clear()
+    await cluster.start(declare)
+    await cluster.advance(2)
+    assert ran == ["job"]
 
 
 async def test_it_runs_again_when_all_have_ended_and_one_starts(cluster: Cluster):

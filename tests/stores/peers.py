@@ -24,7 +24,10 @@ from tests.conftest import START
 from tests.stores.manual_clock import ManualClock
 
 
-def tick(*args: Any) -> None: ...
+def tick(*args: Any, **kwargs: Any) -> None: ...
+
+
+async def stoppable(*args: Any) -> None: ...
 
 
 def at(seconds: float) -> datetime:

@@ -403,6 +403,8 @@ async def test_a_definition_that_is_damaged_is_kept_and_the_job_can_be_removed(c
     shown = await one.job("report")
     assert (shown["state"], shown["id"], shown["func"]) == ("broken", "report", "deployed:report")
     assert ran == ["job"] * 12
+    entries = (await one.aio.job_page()).items
+    assert [(entry.id, entry.state) for entry, _ in entries] == [("other", "scheduled"), ("report", "broken")]
     assert (await one.rest("DELETE", "/jobs/report"))[0] == 204
 
 

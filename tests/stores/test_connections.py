@@ -91,6 +91,15 @@ def test_a_connection_that_is_lost_on_its_way_back_is_nobodys_trouble(kind, tmp_
     own.dispose()
 
 
+def test_a_server_that_does_not_answer_any_more_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("quart_sched.stores.sql.database._ANSWER_TIMEOUT", 0.2)
+    own = database(reachable("mysql", tmp_path), "t_")
+    with pytest.raises(DatabaseFailure, match="Lost connection"):
+        own.query("SELECT SLEEP(2)")
+    assert own.query("SELECT 1 AS n") == [(1,)]
+    own.dispose()
+
+
 @pytest.mark.parametrize("failing", ["do_rollback", "do_commit"])
 def test_a_connection_whose_transaction_could_not_be_ended_is_not_used_again(
     database_url, table_prefix, failing, monkeypatch

@@ -257,6 +257,16 @@ async def test_pausing_twice_or_resuming_a_job_that_runs_changes_nothing_else(st
         assert (shown["state"], shown["next_run_time"]) == ("scheduled", at(clock, 10).isoformat())
 
 
+async def test_resuming_a_job_that_is_not_paused_passes_over_no_fire_that_is_due(store, clock):
+    one = await store.start()
+    options = {"trigger": "interval", "seconds": 10, "misfire_grace_time": None, "coalesce": False}
+    await one.aio.add_job("id", job, **options)
+    clock.jump(25)
+    assert (await one.aio.resume_job("id")).next_run_time == at(clock, 10)
+    await store.poll()
+    assert [record.scheduled_at for record in await one.records("id")] == [at(clock, 10), at(clock, 20)]
+
+
 async def test_a_job_that_is_paused_and_resumed_right_at_its_fire_goes_on_with_the_next(store, clock):
     one = await store.start()
     await one.aio.add_job("id", job, trigger="interval", seconds=10)

@@ -17,6 +17,7 @@ from quart_sched import APScheduler, Scheduler
 from quart_sched.engine import deployment
 from quart_sched.engine.declarations import Declared
 from quart_sched.errors import DeclaredJob, DuplicateJob
+from quart_sched.model import state
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.reconcile import Declaration, Reconciled
 
@@ -282,6 +283,17 @@ async def test_jobs_that_were_added_at_run_time_are_never_touched(cluster):
     for prune in ("pause", "remove", "keep"):
         one = await cluster.restart(one, SCHEDULER_PRUNE=prune)
         assert [await one.job("aio"), await one.job("rest")] == before
+
+
+async def test_a_job_whose_arguments_are_too_large_is_refused_and_the_others_come_in(cluster, caplog):
+    one = await cluster.start(declares(small={}))
+    too_large = {"args": ["x" * state.MAX_DEFINITION]}
+    one = await cluster.restart(one, declares(small=too_large, new=too_large, other={}))
+    for job_id in ("small", "new"):
+        assert f'Job "{job_id}" cannot be scheduled: job: comes to 3,000,' in caplog.text
+    assert sorted(await one.ids()) == ["other", "small"]
+    await cluster.advance(15)
+    assert ran == [(), ()]
 
 
 async def test_a_change_by_hand_survives_restarts_until_the_declaration_changes(cluster):

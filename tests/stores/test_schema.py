@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from quart_sched.errors import SchedulerError
 from quart_sched.stores.sql import schema
 from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
-from tests.stores.cluster import Cluster
+from tests.stores.cluster import Cluster, reachable
 
 pytestmark = pytest.mark.integration  # there is a database in each
 
@@ -326,6 +327,23 @@ def test_a_newer_version_is_refused_by_an_upgrade_too(database_url, table_prefix
     with pytest.raises(SchemaProblem, match="are of version 99"):
         own.open()
     own.dispose()
+
+
+def test_a_database_of_postgresql_that_cannot_hold_every_text_is_refused(tmp_path):
+    server = sa.create_engine(reachable("postgresql", tmp_path), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    name = f"t{uuid.uuid4().hex[:10]}"
+    with server.connect() as conn:
+        made = f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        conn.exec_driver_sql(made)
+        try:
+            url = server.url.set(database=name).render_as_string(hide_password=False)
+            one = database(url, "q_")
+            for attempt in (one.open, one.upgrade, one.has_tables):
+                with pytest.raises(SchemaProblem, match="is in the encoding LATIN1; expected UTF8"):
+                    attempt()
+            assert found(url, "q_") == []
+        finally:
+            conn.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 def test_a_server_that_is_too_old_is_refused(database_url, table_prefix, monkeypatch):

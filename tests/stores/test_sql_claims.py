@@ -10,7 +10,7 @@ import types
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock
-from tests.stores.peers import Peer, answers_lost, at, seconds
+from tests.stores.peers import Peer, answers_lost, at, seconds, stoppable
 
 pytestmark = pytest.mark.integration  # there is a database in each
 
@@ -305,6 +305,31 @@ def test_a_job_that_has_ended_is_kept_no_longer(peer, clock):
     assert job() is None
 
 
+def test_what_a_run_does_to_its_arguments_no_other_run_sees(peer, clock):
+    one = peer()
+    one.add("job", args=([], ({},)), kwargs={"found": {"at": []}}, misfire_grace_time=None, coalesce=False)
+    seen = []
+
+    def perform(runs: list[Run]) -> None:
+        for run in runs:
+            seen.append(repr((run.job.args, run.job.kwargs)))
+            run.job.args[0].append(1)
+            run.job.args[1][0]["y"] = 2
+            run.job.kwargs["found"]["at"].append(3)
+
+    clock.jump(10)
+    [first] = one.claim()
+    perform([first])
+    one.finish(first)
+    clock.jump(30)
+    together = one.claim()
+    perform(together)
+    one.round(returned=tuple(run.run_id for run in together), limit=0)
+    clock.jump(1)
+    perform(one.claim())
+    assert Counter(seen) == {repr((([], ({},)), {"found": {"at": []}})): 5}
+
+
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Adds a module to those that can be imported, or takes it away again."""
@@ -345,6 +370,29 @@ def test_waiting_runs_that_a_process_cannot_load_are_left_to_one_that_can(peer, 
     assert unable.claim() == []
     shop(True)
     assert [again.run_id for again in able.claim()] == [run.run_id]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_run_that_waits_is_taken_once_its_job_has_another_function(peer, clock, shop, others):
+    one = peer()
+    for number in range(1 + others):
+        one.add(f"sale{number}", "shop_of_the_test:sell", trigger="date", run_date=at(10))
+    clock.jump(10)
+    runs = {run.job_id: run for run in one.claim()}
+    one.round(returned=tuple(run.run_id for run in runs.values()), limit=0)
+    shop(False)
+    clock.jump(2)
+    loader = one.store.loader
+    loader._good.clear()
+    assert one.claim() == []
+    assert (list(loader.bad_functions), one.store.poll().due_us) == (["shop_of_the_test:sell"], None)
+    definition = one.job("sale0").definition.replace("shop_of_the_test:sell", "tests.stores.peers:tick")
+    change = "UPDATE {p}jobs SET func = :func, definition = :definition, version = 9 WHERE id = 'sale0'"
+    one.execute(change, func="tests.stores.peers:tick", definition=definition)
+    assert one.store.poll().due_us is not None
+    assert [run.run_id for run in one.claim()] == [runs["sale0"].run_id]
+    one.store.mending.mend()
+    assert list(loader.bad_functions) == ["shop_of_the_test:sell"] * others
 
 
 @pytest.mark.parametrize("coalesce", [True, False])
@@ -505,6 +553,25 @@ def test_never_more_instances_than_allowed_whatever_races_for_them(peer, clock):
     assert begun >= 8
 
 
+@pytest.mark.parametrize(("overlap", "outcome"), [("queue", "skipped"), ("replace", "cancelled")])
+def test_a_fire_that_waits_holds_its_place_while_another_process_has_it_locked(peer, clock, overlap, outcome):
+    a, b = peer(), peer()
+    a.add("job", stoppable, overlap=overlap, max_queue=1)
+    clock.jump(10)
+    a.claim()
+    clock.jump(10)
+    assert [record.outcome for record in a.round().waiting] == ["queued"]
+    clock.jump(10)
+    with ThreadPoolExecutor(1) as pool, b.store.database.engine.connect() as conn:
+        lock = b.store.database.dialect.skip
+        assert len(conn.exec_driver_sql(f"SELECT * FROM {b.prefix}live WHERE owner IS NULL{lock}").all()) == 1
+        round_ = pool.submit(a.round)
+        wait([round_], timeout=0.3)
+        conn.rollback()
+    assert [record.outcome for record in round_.result().records] == [outcome]
+    assert len([row for row in a.live() if row.owner is None]) == 1
+
+
 # Runs by hand
 
 
@@ -642,6 +709,28 @@ def test_a_late_finisher_is_told_and_does_not_overwrite(peer, clock):
     assert a.finish(run) == [run.run_id]
     assert b.runs() == before
     assert [row.outcome for row in before] == ["failed"]
+
+
+@pytest.mark.parametrize("overlap", ["skip", "replace"])
+def test_no_retry_follows_a_run_that_was_asked_to_stop_and_failed_before_it_knew(peer, clock, overlap):
+    a, b = peer(), peer()
+    a.add("job", stoppable, overlap=overlap, retry={"attempts": 3, "delay": 5})
+    clock.jump(10)
+    [run] = a.claim()
+    if overlap == "replace":
+        clock.jump(10)
+        b.round()
+    else:
+        assert b.store.cancel(run.run_id, b.worker) is True
+    done = a.round(a.end(run, "failed", final=False, retry_at=at(25)), limit=0)
+    [retry] = done.waiting
+    [record] = done.records
+    assert (record.run_id, record.outcome, record.final, record.attempt) == (retry.run_id, "cancelled", True, 2)
+    rows = [row for row in a.runs() if row.fire_id == run.fire_id]
+    assert [(row.outcome, row.final, row.cause) for row in rows] == [
+        ("failed", 0, "schedule"), ("cancelled", 1, "retry"),
+    ]  # fmt: skip
+    assert [row.cause for row in a.live()] == ["schedule"] * (overlap == "replace")
 
 
 def test_what_ended_in_time_is_written_down_beside_what_came_too_late(peer, clock):

@@ -112,6 +112,16 @@ def test_with_rerun_they_start_again_elsewhere_as_the_next_attempt(peer, clock):
     ]
 
 
+def test_a_run_that_was_asked_to_stop_is_not_run_again_when_its_process_dies(peer, clock):
+    a, b = peer(), peer()
+    a.add("once", trigger="date", run_date=at(5), on_crash="rerun")
+    clock.jump(5)
+    [run] = a.claim()
+    assert b.store.cancel(run.run_id, b.worker) is True
+    assert reap(b, a) == [("once", "lost", 1, True)]
+    assert b.live() == []
+
+
 def test_a_run_that_takes_its_process_down_each_time_is_given_up(peer, clock):
     watcher, doomed = peer(), peer()
     watcher.add("once", trigger="date", run_date=at(5), on_crash="rerun")

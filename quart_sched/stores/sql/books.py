@@ -15,6 +15,7 @@ from ...model.planning import Plan, take_up_behind
 from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
 from .changes import Entry, write_down
 from .dialects import Dialect
+from .loader import for_run
 from .overlap import Overlap
 from .rows import LIVE_COLUMNS, RUN_COLUMNS, clean, live_row, run_row
 from .workers import Session
@@ -76,7 +77,7 @@ class Books:
             for fire in plan.fires:
                 if fire not in fires:
                     self._account(row, "skipped", None, fire, 1, why)
-        runs = [Run(job, fire, "schedule") for fire in fires]
+        runs = [Run(for_run(job), fire, "schedule") for fire in fires]
         for run in runs:
             enter = partial(
                 live_row, row, run.run_id, sched_us=micros(run.scheduled_at), cause="schedule",

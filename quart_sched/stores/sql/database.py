@@ -35,6 +35,10 @@ _ATTEMPTS = 10
 _CONNECT_TIMEOUT = 5
 _LOCK_TIMEOUT = 5
 """Seconds to wait for what others have locked."""
+_SCHEMA_TIMEOUT = 60
+"""Seconds to wait for another process that is at the tables themselves."""
+_ANSWER_TIMEOUT = 90
+"""Seconds after which a server that has not answered is taken for gone: more than any lock is waited for."""
 
 
 class DatabaseFailure(Exception):
@@ -101,7 +105,9 @@ class Database:
             keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
             options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
         else:
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4"}
+            # Its driver knows no keepalives that would find a server gone.
+            timeouts = {"read_timeout": _ANSWER_TIMEOUT, "write_timeout": _ANSWER_TIMEOUT}
+            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", **timeouts}
             options["isolation_level"] = "READ COMMITTED"
         return options
 
@@ -249,8 +255,10 @@ class Database:
         try:
             with self._connected() as conn:
                 try:
-                    if conn.scalar(text("SELECT GET_LOCK(:name, 60)"), name) != 1:
-                        raise DatabaseFailure("another process holds the lock on the schema for more than 60 s")
+                    if conn.scalar(text(f"SELECT GET_LOCK(:name, {_SCHEMA_TIMEOUT})"), name) != 1:
+                        raise DatabaseFailure(
+                            f"another process holds the lock on the schema for more than {_SCHEMA_TIMEOUT} s"
+                        )
                     return self._make(conn)
                 finally:
                     if not conn.invalidated:
@@ -279,10 +287,19 @@ class Database:
         return self.transact(self._version_in, write=False)
 
     def _version_in(self, conn: Connection) -> int | None:
+        self._check_encoding(conn)
         if not self.engine.dialect.has_table(conn, f"{self.prefix}meta"):
             return None
         version: int | None = conn.scalar(text(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'"))
         return version
+
+    def _check_encoding(self, conn: Connection) -> None:
+        """Refuse a database that cannot hold every text: one run's output would keep all others from being written."""
+        if self.dialect.name == "postgresql" and (encoding := conn.scalar(text("SHOW server_encoding"))) != "UTF8":
+            raise SchemaProblem(
+                f"{self.url} is in the encoding {encoding}; expected UTF8, as of "
+                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
 
     def _check(self, version: int) -> None:
         if version > schema.VERSION:

@@ -17,6 +17,8 @@ Row = Sequence[Any]
 
 _RETRY_P = {"40001", "40P01", "55P03"}
 _RETRY_M = {1020, 1205, 1213}
+_LARGEST = 1_000_000
+"""Characters of the rows that go into one statement with MySQL, where there are several: its packets are limited."""
 
 
 class Dialect:
@@ -205,7 +207,13 @@ class MySQL(Dialect):
             statement = (
                 f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}"
             )
-            self.execute(conn, statement, {"rows": json.dumps([list(row) for row in rows])})
+            packed = json.dumps([list(row) for row in rows])
+            if len(packed) > _LARGEST and len(rows) > 1:
+                half = len(rows) // 2
+                for part in (rows[:half], rows[half:]):
+                    self.update(conn, table, key, columns, part, also)
+                return
+            self.execute(conn, statement, {"rows": packed})
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK."""

@@ -11,11 +11,14 @@ from sqlalchemy import Connection
 
 from ...model.instants import micros, moment
 from ...model.runs import RunRecord, new_run_id
+from .cancellations import cancel_waiting
 from .dialects import Dialect
 from .lanes import advance
 from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .statements import text
 from .workers import Session
+
+_ASKED_TO_STOP = ("RunCancelled", "The attempt before it was asked to stop")
 
 
 @dataclass(slots=True)
@@ -23,11 +26,13 @@ class Ended:
     """What came of endings.
 
     `late` are runs whose end came after they had been recorded as lost; `retries` are the next attempts, which wait for
-    their time; `advanced` tells that runs which waited for others of their lane have become due.
+    their time; `cancelled` are the records of those that will not be made; `advanced` tells that runs which waited for
+    others of their lane have become due.
     """
 
     late: list[str] = field(default_factory=list)
     retries: list[RunRecord] = field(default_factory=list)
+    cancelled: list[RunRecord] = field(default_factory=list)
     advanced: bool = False
 
 
@@ -43,7 +48,7 @@ def finish(
     ids = dialect.pack(sorted(records))
     again = any(record.retry_at is not None for record in endings)
     query = (
-        f"SELECT {', '.join(LIVE_COLUMNS) if again else 'run_id, version, func, lane'} "
+        f"SELECT {', '.join((*LIVE_COLUMNS, 'cancel_us')) if again else 'run_id, version, func, lane'} "
         f"FROM {dialect.joined('live', 'run_id', 'ids')} owner = :me AND state <> '{LEAVING}' "
         f"ORDER BY run_id{dialect.lock}"
     )
@@ -69,9 +74,17 @@ def finish(
             jobs = dialect.pack(sorted({record.job_id for record in endings}))
             dialect.execute(conn, query, {"now": now, "jobs": jobs})
         if again:
-            retries = [_retry_row(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
+            tried = [(row, at) for row in own if (at := records[row.run_id].retry_at) is not None]
+            retries = [_retry_row(row, at) for row, at in tried]
             dialect.insert(conn, "live", LIVE_COLUMNS, retries)
             ended.retries = [_waiting(dict(zip(LIVE_COLUMNS, values, strict=True))) for values in retries]
+            # Somebody was promised that these would stop, and they ended before they knew.
+            pairs = zip(tried, ended.retries, strict=True)
+            asked = [retry.run_id for (row, _), retry in pairs if row.cancel_us is not None]
+            if asked:
+                query = f"SELECT * FROM {dialect.joined('live', 'run_id', 'ids')} 1 = 1"
+                given_up = conn.execute(text(query), {"ids": dialect.pack(asked)}).all()
+                ended.cancelled = cancel_waiting(conn, dialect, given_up, me.worker, me.id, now, _ASKED_TO_STOP)
         if lanes := {row.lane for row in own if row.lane and records[row.run_id].retry_at is None}:
             ended.advanced = advance(conn, dialect, lanes, now)
     missing = records.keys() - {row.run_id for row in own}

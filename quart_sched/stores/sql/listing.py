@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from ...model.instants import moment
 from ...model.jobs import ScheduledJob
 from ...model.listing import JobEntry
 from .database import Database
-from .loader import JOB_COLUMNS, JobLoader
+from .loader import JOB_COLUMNS, JobLoader, keys_of
 
 _MOVING = "id, incarnation, version, next_us, func, paused_us, orphan_us, broken_us"
 
@@ -88,9 +87,6 @@ def _same_text(known: _Known | None, row: Any) -> bool:
 
 
 def _parsed(row: Any) -> tuple[str, tuple[str, ...]]:
-    try:
-        stored = json.loads(row.definition)
-    except (ValueError, RecursionError):
-        stored = {}  # broken, and shown as such by the loader
+    stored = keys_of(row.definition)  # a broken one is shown as such by the loader
     name, tags = stored.get("name"), stored.get("tags")
-    return str(name or row.id), tuple(map(str, tags or ()))
+    return str(name or row.id), tuple(map(str, tags)) if isinstance(tags, list) else ()

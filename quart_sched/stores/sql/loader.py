@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import json
+from collections.abc import Collection, Container, Iterable
+from copy import deepcopy
 from datetime import tzinfo
 from typing import Any
+
+from apscheduler.job import Job
 
 from ...errors import InvalidDefinition
 from ...model import state
 from ...model.functions import resolve
 from ...model.instants import moment
-from ...model.jobs import ScheduledJob
+from ...model.jobs import ScheduledJob, copy_with
+from ...model.policies import PARSERS, Policy
 from ...model.unrestorable import Unrestorable
 
 _CACHE_LIMIT = 100_000
@@ -18,8 +23,35 @@ JOB_COLUMNS = (
     "id, incarnation, next_us, func, definition, version, last_us, held_us, paused_us, paused_by, orphan_us, "
     "broken_us, broken_reason, ended_us, source, modified, trig_hash, decl_hash"
 )
+_HOLDERS = (list, dict, tuple)
+"""Arguments that can be changed, or hold what can."""
 CLAIM_COLUMNS = "id, incarnation, next_us, func, version, last_us"
 """What a claim needs to know of a job that is loaded already."""
+
+
+def keys_of(definition: str) -> dict[str, Any]:
+    """Return what a definition says without loading its job; one that is damaged says nothing."""
+    try:
+        found = json.loads(definition)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def policy_in(definition: str, keys: Collection[str] = PARSERS) -> Policy | None:
+    """Return the policy in a definition, as far as its `keys` go; None where it is damaged, or of newer code."""
+    given = keys_of(definition)
+    try:
+        return Policy.parse({key: given[key] for key in keys if key in given}) if given else None
+    except InvalidDefinition:
+        return None
+
+
+def for_run(job: Job) -> Job:
+    """Return the job as a run gets it, which may change the arguments of its own, and none that later runs get."""
+    if any(isinstance(value, _HOLDERS) for value in (*job.args, *job.kwargs.values())):
+        return copy_with(job, args=deepcopy(job.args), kwargs=deepcopy(job.kwargs))
+    return job
 
 
 class JobLoader:

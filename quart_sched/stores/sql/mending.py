@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from typing import Any
 
 from sqlalchemy import Connection
@@ -47,7 +47,7 @@ class Mending:
         Returns the id and reason of each job that was marked. With `starting`, jobs whose trigger raised get another
         chance as well: the code may be new.
         """
-        functions, jobs = list(self._loader.bad_functions), self._dialect.pack(self._loader.bad_jobs)
+        functions, jobs = self._still_used(self._loader.bad_functions), self._dialect.pack(self._loader.bad_jobs)
         self._loader.forget_failures()
         select = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE"
         broken = self._database.query(f"{select} broken_us IS NOT NULL AND ended_us IS NULL")
@@ -68,6 +68,13 @@ class Mending:
             self._seen = {}
             return []
         return self._database.transact(lambda conn: self._mend(conn, released))
+
+    def _still_used(self, functions: Collection[str]) -> set[str]:
+        """Return those of the functions that any job has by now."""
+        if not functions:
+            return set()
+        query = f"SELECT DISTINCT func FROM {self._p}jobs WHERE {self._dialect.within('func', 'functions')}"
+        return {row.func for row in self._database.query(query, functions=self._dialect.pack(functions))}
 
     def unclaimed(self, before: int) -> dict[str, list[str]]:
         """Return the jobs, by reason, that this process cannot load and that are due since `before` (microseconds)."""

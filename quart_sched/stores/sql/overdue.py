@@ -18,8 +18,9 @@ from sqlalchemy.exc import IntegrityError
 
 from ...model.instants import micros, moment
 from ...model.overdue import REMEMBERED, UNEXPECTED, Overdue, allowance
-from ...model.policies import Policy
+from ...model.policies import DEFAULT
 from .database import Database
+from .loader import policy_in
 from .rows import LEAVING
 from .statements import text
 from .workers import Session
@@ -27,7 +28,7 @@ from .workers import Session
 _TURN = "overdue"
 _SECOND = 1_000_000
 _TELLING = 60 * _SECOND
-"""Microseconds after which another process tells the hooks, if the one that was to has not said that it did."""
+"""Microseconds after which another process tells the hooks, if the one that was to has not said that it has or does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,15 @@ class OverdueBooks:
         self._alias = alias
         self._time = time
 
-    def look(self, me: Session, grace: float, term: float, told: Collection[str]) -> Findings:
+    def look(
+        self, me: Session, grace: float, term: float, told: Collection[str], telling: Collection[str] = ()
+    ) -> Findings:
         """Return what is overdue; find it out, if no other process has done so within `term` seconds.
 
-        `told` are jobs whose hooks this process has called since.
+        `told` are jobs whose hooks this process has called since, `telling` those that it is still calling.
         """
-        if told:
-            self._database.transact(lambda conn: self._note_told(conn, told))
+        if told or telling:
+            self._database.transact(lambda conn: self._note(conn, told, telling))
         turn, now, marks = self._database.transact(self._read, write=False)
         until = now + int(term * _SECOND)
         # A turn that lies too far ahead is that of a clock that has been put back since.
@@ -117,8 +120,10 @@ class OverdueBooks:
             self._dialect.delete(conn, "meta", "k", [mark.k for mark in marks.values()])
         return Findings(shown, to_tell)
 
-    def _note_told(self, conn: Connection, job_ids: Collection[str]) -> None:
-        self._dialect.update(conn, "meta", "k", ("n",), [(_key(job_id), 1) for job_id in sorted(job_ids)])
+    def _note(self, conn: Connection, told: Collection[str], telling: Collection[str]) -> None:
+        now = self._time(conn.scalar(text(f"SELECT {self._dialect.now}")))
+        self._dialect.update(conn, "meta", "k", ("n",), [(_key(job_id), 1) for job_id in sorted(told)])
+        self._dialect.update(conn, "meta", "k", ("at_us",), [(_key(job_id), now) for job_id in sorted(telling)])
 
     def _shown(self, rows: Iterable[Any]) -> dict[str, Overdue]:
         shown = {}
@@ -149,8 +154,7 @@ class OverdueBooks:
         return {overdue.job_id: overdue for overdue in found if overdue is not None}
 
     def _judge(self, conn: Connection, job: Any, now: int, grace: float) -> Overdue | None:
-        given = json.loads(job.definition)
-        policy = Policy.parse({key: given[key] for key in ("overdue_after", "timeout") if key in given})
+        policy = policy_in(job.definition, ("overdue_after", "timeout")) or DEFAULT
         success = self._last_success(conn, job.id)
         usual = None
         if success is not None and success.started_us is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -73,30 +72,43 @@ def make_places(conn: Connection, dialect: Dialect, me: Session, now: int, full:
     waitable = [job_id for job_id, job in full.items() if job.policy.overlap != "skip"]
     if not waitable:
         return places
+    # Unlocked, and so with those that others have locked: nobody can begin one without its job, which is locked here.
+    query = f"SELECT run_id, job_id FROM {dialect.joined('live', 'job_id', 'ids')} owner IS NULL AND cause = 'schedule'"
+    waiting: dict[str, list[str]] = {job_id: [] for job_id in waitable}
+    for row in conn.execute(text(query), {"ids": dialect.pack(sorted(waitable))}):
+        waiting[row.job_id].append(row.run_id)
+    for job_id, run_ids in waiting.items():
+        policy = full[job_id].policy
+        places.free[job_id] = 1 if policy.overlap == "replace" else max(0, policy.max_queue - len(run_ids))
+    replacing = [full[job_id] for job_id in waitable if full[job_id].policy.overlap == "replace"]
+    if replacing:
+        _stop_oldest(conn, dialect, me, now, replacing, places)
+    if replaced := [run_id for job in replacing for run_id in waiting[job.id]]:
+        # Whoever has locked one of them is soon done with it.
+        query = f"SELECT * FROM {dialect.joined('live', 'run_id', 'ids')} owner IS NULL ORDER BY run_id{dialect.lock}"
+        rows = conn.execute(text(query), {"ids": dialect.pack(sorted(replaced))}).all()
+        error = ("RunCancelled", "A later fire of its job took its place")
+        places.given_up = cancel_waiting(conn, dialect, rows, me.worker, me.id, now, error)
+    return places
+
+
+def _stop_oldest(
+    conn: Connection, dialect: Dialect, me: Session, now: int, jobs: Sequence[ScheduledJob], places: Places
+) -> None:
+    """Ask the oldest run of each of these jobs to stop, unless one is about to end."""
     query = (
-        f"SELECT * FROM {dialect.joined('live', 'job_id', 'ids')} state <> '{LEAVING}' "
-        f"ORDER BY sched_us, run_id{dialect.skip}"
+        f"SELECT * FROM {dialect.joined('live', 'job_id', 'ids')} owner IS NOT NULL AND cancel_us IS NULL "
+        f"AND state <> '{LEAVING}' ORDER BY sched_us, run_id{dialect.skip}"
     )
-    rows = conn.execute(text(query), {"ids": dialect.pack(sorted(waitable))}).all()
-    replaced: list[Any] = []
+    rows = conn.execute(text(query), {"ids": dialect.pack(sorted(job.id for job in jobs))}).all()
     stopped: list[tuple[str, int]] = []
-    for job_id in waitable:
-        job = full[job_id]
-        waiting = [row for row in rows if row.job_id == job_id and row.owner is None and row.cause == "schedule"]
-        if job.policy.overlap == "queue":
-            places.free[job_id] = max(0, job.policy.max_queue - len(waiting))
-            continue
-        places.free[job_id] = 1
-        replaced += waiting
-        running = [row for row in rows if row.job_id == job_id and row.owner is not None and row.cancel_us is None]
+    for job in jobs:
+        running = [row for row in rows if row.job_id == job.id]
         ahead = len({row.batch_id for row in running}) - job.max_instances + 1
         oldest = list(dict.fromkeys(row.batch_id for row in running))[: max(0, ahead)]
         making_way = [row for row in running if row.batch_id in oldest]
         stopped += [(row.run_id, now) for row in making_way]
         places.stopped += [row.run_id for row in making_way if row.owner == me.id]
-    error = ("RunCancelled", "A later fire of its job took its place")
-    places.given_up = cancel_waiting(conn, dialect, replaced, me.worker, me.id, now, error)
     dialect.update(conn, "live", "run_id", ("cancel_us",), stopped)
     if stopped:
         dialect.notify(conn)
-    return places

@@ -23,7 +23,7 @@ from ...model.planning import take_up_behind
 from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
-from .loader import JOB_COLUMNS
+from .loader import JOB_COLUMNS, policy_in
 from .rows import LIVE_COLUMNS, live_row
 from .statements import text
 from .workers import Session, SessionLost
@@ -147,12 +147,22 @@ def _stored(conn: Connection, dialect: Dialect, declared: Iterable[str]) -> dict
     return stored
 
 
-def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, lease: int) -> None:
+def run_on_start(
+    conn: Connection, dialect: Dialect, me: Session, now: int, lease: int, start_runs: dict[str, str]
+) -> None:
     """Let the jobs that want it run once, if no other process has been at work within `lease` microseconds.
 
     To be called after `reconcile`, in the same transaction: of processes that start together the first one does it.
+    What is in `start_runs`, the runs by job, may have been entered already; what is new is added to them.
     """
     p = dialect.prefix
+    entered: set[str] = set()
+    if start_runs:
+        # In this order, as a run that ends moves from the one to the other.
+        for table in ("live", "runs"):
+            query = f"SELECT run_id FROM {dialect.joined(table, 'run_id', 'ids')} 1 = 1"
+            ids = dialect.pack(sorted(start_runs.values()))
+            entered |= {row.run_id for row in conn.execute(text(query), {"ids": ids})}
     others = f"SELECT id FROM {p}workers WHERE id <> :me AND gone_us IS NULL AND decl IS NOT NULL AND seen_us > :fresh"
     if conn.execute(text(others), {"me": me.id, "fresh": now - lease}).first() is not None:
         return
@@ -162,13 +172,15 @@ def run_on_start(conn: Connection, dialect: Dialect, me: Session, now: int, leas
     )
     rows = []
     for row in conn.execute(text(query), {"wish": '%"run_on_start":true%'}).all():
-        state = json.loads(row.definition)
-        if state.get("run_on_start") is not True:
-            continue  # It stands in an argument.
-        on_crash = state["on_crash"]
-        rows.append(
-            live_row(row, new_run_id(), sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
-        )
+        policy = policy_in(row.definition)
+        if policy is None or not policy.run_on_start:
+            continue  # It is damaged, or the words stand in an argument.
+        run_id = start_runs.setdefault(row.id, new_run_id())
+        if run_id not in entered:
+            on_crash = policy.on_crash
+            rows.append(
+                live_row(row, run_id, sched_us=now, cause="start", on_crash=on_crash, state="queued", due_us=now)
+            )
     dialect.insert(conn, "live", LIVE_COLUMNS, rows)
 
 

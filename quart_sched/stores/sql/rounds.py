@@ -25,7 +25,7 @@ from .books import Books, Claimed
 from .cancellations import cancel_removed
 from .dialects import Dialect
 from .endings import finish, give_back
-from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader
+from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader, for_run
 from .overlap import Overlap, make_places, under_way
 from .rows import moment_of
 from .workers import Session, Workers
@@ -59,12 +59,12 @@ class Work:
 class Round:
     """What came of a round.
 
-    `records` are fires that are accounted for without a run; `broken` are the ids and reasons of jobs whose trigger
-    raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that have to be
-    tried before their jobs can be claimed; `met` tells that there was something to write down or to claim; `waiting`
-    are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others of their
-    lane have become due; the runs `replaced` are this process's and are to stop; `next_us` is when a job is due next,
-    where some were due, no more are, and nothing waits.
+    `records` are fires and retries that are accounted for without a run; `broken` are the ids and reasons of jobs whose
+    trigger raised; `late` are runs whose end came after they had been recorded as lost; `unknown` are functions that
+    have to be tried before their jobs can be claimed; `met` tells that there was something to write down or to claim;
+    `waiting` are new runs that wait for their time or for a place; `advanced` tells that runs which waited for others
+    of their lane have become due; the runs `replaced` are this process's and are to stop; `next_us` is when a job is
+    due next, where some were due, no more are, and nothing waits.
     """
 
     now: datetime
@@ -121,6 +121,7 @@ class Rounds:
         if work.endings:
             ended = finish(conn, self._dialect, me, work.endings, us, waiting=work.waiting)
             result.late, result.waiting, result.advanced = ended.late, ended.retries, ended.advanced
+            result.records += ended.cancelled
             result.more = ended.advanced
         if work.returned:
             give_back(conn, self._dialect, me, work.returned, us)
@@ -151,12 +152,12 @@ class Rounds:
             return 0
         result.met = True
         waiting.sort(key=lambda row: (row.due_us, row.sched_us))
-        jobs = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
+        jobs, untried = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
         busy = under_way(conn, self._dialect, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
-            if job is None and row.func in result.unknown:
+            if row.job_id in untried:
                 continue
             if job is None or job.incarnation != row.incarnation:
                 stranded.append(row)
@@ -166,7 +167,7 @@ class Rounds:
                 put_off.append((row.run_id, now + _LATER))
                 continue
             try:
-                overridden = Overrides.load(row.overrides).apply(job)
+                overridden = for_run(Overrides.load(row.overrides).apply(job))
             except InvalidDefinition:
                 # Of a kind that newer code knows, whose processes will take it.
                 put_off.append((row.run_id, now + _LATER))
@@ -185,12 +186,13 @@ class Rounds:
 
     def _lock_jobs(
         self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
-    ) -> dict[str, ScheduledJob]:
+    ) -> tuple[dict[str, ScheduledJob], set[str]]:
+        """Return the jobs, locked, and the ids of those whose function has to be tried first."""
         query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
         rows = self._dialect.execute(conn, query, {"ids": self._dialect.pack(sorted(ids))}).all()
         jobs = {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
         self._loader.forget(row.id for row in rows if row.ended_us is not None)
-        return jobs
+        return jobs, {row.id for row in rows if row.func in result.unknown}
 
     # What is due
 
@@ -270,15 +272,21 @@ class Rounds:
         return f"SELECT MIN(next_us) FROM {self._p}jobs WHERE next_us IS NOT NULL{condition}"
 
     def loadable(self, key: str) -> tuple[str, dict[str, Any]]:
-        """Return a condition that leaves out what this process cannot load, so that it does not fill the batch."""
+        """Return a condition that leaves out what this process cannot load, so that it does not fill the batch.
+
+        `key` is where the id of a job stands: "id" in `jobs`, "job_id" in `live`.
+        """
         condition, values = "", {}
-        for column, name, bad in (
-            ("func", "functions", self._loader.bad_functions),
-            (key, "jobs", self._loader.bad_jobs),
-        ):
-            if bad:
-                condition += f" AND NOT ({self._dialect.within(column, name)})"
-                values[name] = self._dialect.pack(bad)
+        if bad := self._loader.bad_functions:
+            unloadable = self._dialect.within("func", "functions")
+            if key == "job_id":
+                # The function that counts is the one that the job has by now.
+                unloadable = f"EXISTS (SELECT 1 FROM {self._p}jobs WHERE id = job_id AND {unloadable})"
+            condition += f" AND NOT ({unloadable})"
+            values["functions"] = self._dialect.pack(bad)
+        if bad := self._loader.bad_jobs:
+            condition += f" AND NOT ({self._dialect.within(key, 'jobs')})"
+            values["jobs"] = self._dialect.pack(bad)
         return condition, values
 
     def _load(self, row: Any, result: Round, usable: Container[str]) -> ScheduledJob | None:

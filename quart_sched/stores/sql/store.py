@@ -230,16 +230,19 @@ class SqlStore(BaseJobStore):
         return self.database.transact(lambda conn: self._workers.living(conn, self._now(conn)), write=False)
 
     def reconcile(
-        self, me: Session, declared: Sequence[Declaration], prune: Prune, *, starting: bool = False
+        self, me: Session, declared: Sequence[Declaration], prune: Prune, *, start_runs: dict[str, str] | None = None
     ) -> Reconciled:
-        """Bring the declared jobs in; with `starting`, let those run that want that. Raises SessionLost."""
+        """Bring the declared jobs in; let those run that want that at a start, for which there are `start_runs`.
+
+        Those are the runs by job, and are kept by whoever repeats a start whose answer was lost. Raises SessionLost.
+        """
 
         def run(conn: Connection) -> tuple[Reconciled, int]:
             now = self._now(conn)
             changes = Changes(conn, self._dialect, self.loader, now, writing=True)
             done = reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced)
-            if starting:
-                run_on_start(conn, self._dialect, me, now, int(self._scheduler.lease * 1e6))
+            if start_runs is not None:
+                run_on_start(conn, self._dialect, me, now, int(self._scheduler.lease * 1e6), start_runs)
             return done, now
 
         token = current_actor.set("deploy")
@@ -356,6 +359,8 @@ class SqlStore(BaseJobStore):
 
         False where no such run is under way. `worker` (host:pid) is who asks.
         """
+        if clean(run_id, 36) != run_id:
+            return False
         return self.database.transact(lambda conn: cancel(conn, self._dialect, run_id, worker, self._now(conn)))
 
     def listen(self) -> Wakeups | None:

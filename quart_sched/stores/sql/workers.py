@@ -155,6 +155,7 @@ class Workers:
             if row.state == LEAVING:
                 continue  # It is on record.
             again = row.on_crash == "rerun" and row.crashes + 1 < CRASH_LIMIT and row.incarnation in known
+            again = again and row.cancel_us is None
             if again:
                 reruns.append((row.run_id, row.crashes))
             record = self._lost(row, worker, final=not again, now=now)

@@ -1,0 +1,24 @@
+"""Many rows in one call, which each kind of database takes in its own way."""
+
+from __future__ import annotations
+
+import pytest
+
+from quart_sched.model.state import MAX_DEFINITION
+
+pytestmark = pytest.mark.integration  # there is a database in each
+
+
+def test_rows_that_are_too_many_for_one_packet_are_changed_all_the_same(peer):
+    one = peer()
+    for job_id in "abc":
+        one.add(job_id)
+    # Each of these characters becomes four on its way to MySQL, which takes 16 MB at once.
+    large = '"' * MAX_DEFINITION
+    database = one.store.database
+    rows = [("a", large), ("b", large), ("c", "{}")]
+    database.transact(
+        lambda conn: database.dialect.update(conn, "jobs", "id", ("definition",), rows, also="version = version + 1")
+    )
+    found = one.query("SELECT id, LENGTH(definition) AS size, version FROM {p}jobs ORDER BY id")
+    assert found == [("a", len(large), 2), ("b", len(large), 2), ("c", 2, 2)]
