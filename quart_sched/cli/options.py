@@ -78,7 +78,7 @@ def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]
 async def _backend(ctx: click.Context, url: str | None, timeout: float) -> AsyncIterator[Backend]:
     group = ctx.parent
     address = url if url is not None or group is None else group.params.get("url")
-    if address:
+    if address is not None:  # an empty one is refused: it was meant to be a server's, and must not mean this app
         remote = Remote(address, timeout=timeout)
         try:
             yield remote

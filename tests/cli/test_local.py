@@ -212,6 +212,19 @@ def test_nothing_is_deployed_by_looking(run, store):
     assert run("show", "new").exit_code == 1
 
 
+@pytest.mark.parametrize("command", [("--url", "", "pause", "--all"), ("pause", "--all", "--url=")], ids=" ".join)
+def test_an_empty_address_is_not_taken_for_this_app(run, store, command):
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: --url is ''; expected an address as http://127.0.0.1:5000/scheduler\n"
+    with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("SELECT * FROM qs_meta WHERE k = 'paused' AND n = 1").fetchall() == []
+
+
+def test_an_empty_variable_for_the_address_is_none(run):
+    assert run("pause", "a", env={"QUART_SCHED_URL": ""}).stdout == "Job a is paused\n"
+
+
 # Runs
 
 
