@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..engine.threads import StoreThread
-from ..errors import SchedulerError
+from ..errors import RunNotFound, SchedulerError
 from .backends import Wire
 from .messages import Refused
 
@@ -71,7 +71,10 @@ class Remote:
         return await self._object("GET", path, outcome=outcome, limit=limit)
 
     async def record(self, run_id: str) -> Wire:
-        return await self._object("GET", f"/runs/{_part(run_id)}")
+        status, found = await self._answer("GET", f"/runs/{_part(run_id)}")
+        if status == 404 and _message(found) is not None:
+            raise RunNotFound(run_id)
+        return self._object_of(self._accepted(status, found))
 
     @asynccontextmanager
     async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:
@@ -107,14 +110,18 @@ class Remote:
     # The parts of them
 
     async def _object(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Wire:
-        answer = await self._ask(method, path, body, **query)
+        return self._object_of(await self._ask(method, path, body, **query))
+
+    def _object_of(self, answer: Any) -> Wire:
         if not isinstance(answer, dict):
             raise ServerProblem(self._strange())
         return answer
 
     async def _ask(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Any:
         """Return the JSON of the answer, None where it has no content. Raises ServerProblem."""
-        status, data = await self._answer(method, path, body, **query)
+        return self._accepted(*await self._answer(method, path, body, **query))
+
+    def _accepted(self, status: int, data: Any) -> Any:
         if status < 300 and not isinstance(data, bytes):
             return data
         raise ServerProblem(self._refusal(status, data))
@@ -152,8 +159,8 @@ class Remote:
             raise ServerProblem(f"Cannot reach {self._url}: {said}. Is the server running?") from None
 
     def _refusal(self, status: int, data: Any) -> str:
-        message = data.get("error_message") if isinstance(data, dict) else None
-        if not isinstance(message, str):
+        message = _message(data)
+        if message is None:
             return self._strange(status)
         hint = " (401): give credentials in QUART_SCHED_USER and QUART_SCHED_PASSWORD, or QUART_SCHED_TOKEN"
         return message + (hint if status == 401 else "")
@@ -164,6 +171,12 @@ class Remote:
             f"{self._url} answers {status} {name}, not as the scheduler's API does; expected its address, "
             "as http://127.0.0.1:5000/scheduler, of an app with SCHEDULER_API_ENABLED = True"
         )
+
+
+def _message(data: Any) -> str | None:
+    """Return what an answer of the API says that went wrong, None where it is no such answer."""
+    message = data.get("error_message") if isinstance(data, dict) else None
+    return message if isinstance(message, str) else None
 
 
 def _part(text: str) -> str:

@@ -323,6 +323,15 @@ def test_the_fires_are_waited_for_in_their_order(server, outcome, status):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("outcome", "status"), [("succeeded", 3), ("failed", 1)])
+def test_a_fire_whose_record_the_server_has_not_kept_is_told(server, outcome, status):
+    answers = iter([(200, backfilled("r1", "r2")), GONE, (200, record(outcome, run_id="r2", attempts=("r2",)))])
+    server.answer = lambda handler: handler.reply(*next(answers))
+    result = invoke("backfill", "a", "--from", "2026-03-01", "--json", "--url", server.url)
+    assert result.exit_code == status
+    assert json.loads(result.stdout)["outcomes"] == {"unknown": 1, outcome: 1}
+
+
 def test_a_backfill_need_not_be_waited_for(server):
     server.answer = (200, backfilled("r1"))
     result = invoke("backfill", "a", "--from", "2026-03-01", "--no-wait", "--json", "--url", server.url)
@@ -429,6 +438,22 @@ def test_a_run_is_waited_for_through_its_attempts(server, outcome, status):
     assert (result.exit_code, result.stdout) == (status, f"Run r2 of job a: {outcome}\n")
     paths = [path.removeprefix("/scheduler") for _, path, _ in server.requests]
     assert paths == ["/jobs/a/run?wait=0", "/runs/r1", "/runs/r1", "/runs/r2", "/runs/r2"]
+
+
+GONE = (404, {"error_message": "Run r1 not found"})
+
+
+@pytest.mark.parametrize("before", [[], [(200, record("running", final=False))]], ids=["at once", "later"])
+def test_a_run_that_the_server_has_not_kept_on_record_has_not_failed(server, before):
+    start = (202, {"run_id": "r1", "job_id": "a"})
+    answers = iter([start, *before, GONE, start, GONE])
+    server.answer = lambda handler: handler.reply(*next(answers))
+    result = invoke("run", "a", "--wait", "60", "--url", server.url)
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        3, "Run r1 of job a is not on record (any more), so that it is not known how it ended\n", ""
+    )  # fmt: skip
+    as_json = invoke("run", "a", "--wait", "60", "--json", "--url", server.url)
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (3, {"run_id": "r1", "job_id": "a", "outcome": None})
 
 
 def test_arguments_are_sent_as_they_were_given(server):
