@@ -65,7 +65,7 @@ async def run(
 
     With --url the server runs it, and goes on when this command does not wait for its end, or not any more. Without, it
     runs in this process, within the app's start-up and shutdown; this waits for its end, and after --wait seconds, or
-    at Ctrl-C, the run is cancelled.
+    at Ctrl-C or SIGTERM, the run is cancelled.
 
     Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, or how it ended is not
     on record, else with 1.
