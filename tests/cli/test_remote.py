@@ -213,6 +213,27 @@ def test_another_server_than_ours_is_told_by_its_answer(server, answer):
     assert result.stderr.count("\n") == 1
 
 
+FLASK_JOB = {"id": "a", "name": "a", "func": "app:a", "trigger": "cron", "next_run_time": "2026-03-02T03:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (("list",), [FLASK_JOB]), (("list",), ["a"]), (("show", "a"), FLASK_JOB), (("pause", "a"), FLASK_JOB),
+        (("resume", "a"), FLASK_JOB), (("remove", "a", "--yes"), FLASK_JOB), (("run", "a"), FLASK_JOB),
+        (("run", "a", "--wait", "1"), FLASK_JOB), (("backfill", "a", "--from", "2026-03-01"), FLASK_JOB),
+        (("next", "a"), FLASK_JOB), (("runs",), FLASK_JOB), (("explain", "a", "2026-03-01"), FLASK_JOB),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_an_api_with_the_same_paths_is_told_by_what_it_lacks(server, command, answer):
+    server.answer = (200, answer)
+    result = invoke(*command, "--url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {server.url} answers 200 OK, not as quart_sched's API does; expected ")
+    assert [method for method, *_ in server.requests if method == "DELETE"] == []
+
+
 def test_a_server_that_is_down_is_told():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
