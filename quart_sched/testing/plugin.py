@@ -67,9 +67,16 @@ def _virtual_time_target(request: pytest.FixtureRequest) -> APScheduler:
     except pytest.FixtureLookupError as error:
         if error.argname != "app":
             raise
-        app = None
-    scheduler = getattr(app, "extensions", {}).get("apscheduler")
-    return scheduler if isinstance(scheduler, APScheduler) else APScheduler()
+        return APScheduler()
+    # What Quart's `app.test_app()` gives has the app inside.
+    scheduler = getattr(getattr(app, "app", app), "extensions", {}).get("apscheduler")
+    if not isinstance(scheduler, APScheduler):
+        pytest.fail(
+            f"The fixture app gives {app!r}, which has no scheduler of quart_sched; let it call scheduler.init_app, or "
+            "have the test enter `async with scheduler.virtual_time() as clock` itself",
+            pytrace=False,
+        )
+    return scheduler
 
 
 @asynccontextmanager
