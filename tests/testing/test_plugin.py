@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -183,6 +185,23 @@ def test_a_test_that_is_not_asynchronous_is_told_so(pytester):
     result.stdout.fnmatch_lines(
         ["*The fixture virtual_scheduler is for asynchronous tests: make the test an `async def`*"]
     )
+
+
+def test_an_older_pytest_asyncio_harms_nothing_and_is_told(pytester, monkeypatch):
+    folder = pytester.mkdir("old") / "pytest_asyncio-0.25.3.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-asyncio\nVersion: 0.25.3\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder.parent), *filter(None, sys.path)]))
+    pytester.makepyfile("""
+        async def test_another():
+            pass
+
+        async def test_it(virtual_scheduler):
+            pass
+    """)
+    result = pytester.runpytest_subprocess(*ASYNCIO, "-o", "asyncio_mode=auto")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*virtual_scheduler needs pytest-asyncio 0.26 or newer; this is 0.25.3*"])
 
 
 def test_a_test_that_hangs_on_virtual_time_is_told_so(pytester):
