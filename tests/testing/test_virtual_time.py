@@ -334,6 +334,21 @@ async def test_time_does_not_run_away_from_a_job_that_waits_for_something_real(s
     assert told(clock.fires) == [("job", 5, 5, 5, "succeeded")], clock.fires[0].traceback
 
 
+async def test_a_job_can_wait_for_a_run_that_takes_virtual_time(scheduler):
+    async def job() -> None:
+        await (await scheduler.aio.run_job("other"))
+        handle = await scheduler.aio.run_job("other")
+        await asyncio.gather(handle.wait(), asyncio.wait_for(handle, 60))
+
+    scheduler.add_job("other", sleeps, trigger="interval", days=1)
+    scheduler.add_job("job", job, trigger="date", run_date=START)
+    async with scheduler.virtual_time(start=START, patience=2) as clock:
+        await clock.advance(minutes=1)
+    assert told(clock.fires) == [
+        ("other", 0, 0, 20, "succeeded"), ("job", 0, 0, 40, "succeeded"), ("other", 20, 20, 40, "succeeded")
+    ]  # fmt: skip
+
+
 async def test_what_a_job_leaves_behind_in_the_background_does_not_hold_time(scheduler):
     kept = []
 
