@@ -59,6 +59,8 @@ class Metrics:
         """The sum of all processes, as it was seen last."""
         self._since: Numbers = {}
         """What this process has added to it since."""
+        self._session = ""
+        """The id under which this process has added last."""
         self._others: list[dict[str, Any]] = []
         self._additions = 0
         self._jobs: dict[str, str] = {}
@@ -211,7 +213,8 @@ class Metrics:
                 await self._send(slot, read=False, again=True)
             if slot.session is not None:
                 self._additions += 1
-                self._sending = Addition(slot.session.id, self._additions, self._pending.take(), self._gauges())
+                self._session = slot.session.id
+                self._sending = Addition(self._session, self._additions, self._pending.take(), self._gauges())
             return await self._send(slot, read=read)
 
     async def _send(self, slot: Slot, *, read: bool, again: bool = False) -> Sums | None:
@@ -231,7 +234,8 @@ class Metrics:
             self._since = add_up([self._since, addition.numbers])
             self._sending = None
         if sums is not None:
-            self._sums, self._since, self._others = sums.numbers, {}, sums.gauges
+            self._sums, self._since = sums.numbers, {}
+            self._others = [gauges for session, gauges in sums.gauges.items() if session != self._session]
         return sums
 
     def _gauges(self) -> dict[str, Any]:
@@ -248,9 +252,8 @@ class Metrics:
             numbers = add_up([self._total.numbers])
         else:
             numbers = await self._sum_up(slot, due)
-        mine = self._gauges()
-        others = [gauges for gauges in self._others if gauges["worker"] != mine["worker"]]
-        render = partial(_render, numbers, [mine, *others], due, accept)
+        workers = _by_name([self._gauges(), *self._others])
+        render = partial(_render, numbers, workers, due, accept)
         # Some thousand lines take as many microseconds each.
         text: tuple[bytes, str] = await self._scheduler.call(render, blocking=True)
         return text
@@ -276,6 +279,18 @@ class Metrics:
             return 0
         with slot.lock:
             return len(store.peek_due(self._scheduler.clock.now()))
+
+
+def _by_name(workers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each worker once: containers may share a host name and a pid, and no series may be there twice."""
+    found: dict[str, dict[str, Any]] = {}
+    for gauges in workers:
+        name = gauges["worker"]
+        if (known := found.setdefault(name, gauges)) is not gauges:
+            # Each has runs of its own, and all watch the same jobs.
+            running, overdue = known["running"] + gauges["running"], max(known["overdue"], gauges["overdue"])
+            found[name] = {"worker": name, "running": running, "overdue": overdue}
+    return list(found.values())
 
 
 def _render(numbers: Numbers, workers: list[dict[str, Any]], due: dict[str, int], accept: str) -> tuple[bytes, str]:

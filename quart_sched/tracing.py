@@ -116,9 +116,17 @@ def _note_error(span: Span, error: BaseException) -> None:
         span.set_attribute("quart_sched.run.outcome", "cancelled")
         return
     span.set_attribute("quart_sched.run.outcome", "timed_out" if isinstance(error, RunTimedOut) else "failed")
-    span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."))
-    span.record_exception(error)
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    span.set_attribute("error.type", kind)
+    try:
+        message = str(error)
+    except Exception as failure:
+        # The class is the user's own, and what the job raised has to come through all the same.
+        message = f"its __str__ raised {type(failure).__name__}"
+        span.add_event("exception", {"exception.type": kind, "exception.message": message})
+    else:
+        span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
 
 
 def _nanos(at: datetime) -> int:

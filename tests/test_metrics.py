@@ -22,7 +22,7 @@ from quart import Quart
 from quart_sched import APScheduler, Scheduler
 from quart_sched.auth import HTTPBearerAuth
 from quart_sched.errors import ConfigError
-from quart_sched.metrics import MOST_JOBS
+from quart_sched.metrics import DURATION, LATENESS, MOST_JOBS, STORE, _families
 from quart_sched.model.tallies import OTHER, Tally, add_up, fold, run_key, split_run_key
 from tests.conftest import eventually
 from tests.stores.cluster import Process
@@ -59,11 +59,14 @@ async def scrape(client: Any, **headers: str) -> Samples:
     assert response.status_code == 200
     text = await response.get_data(as_text=True)
     families = parse_openmetrics(text) if "openmetrics" in response.content_type else parse(text)
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
+    samples = [
+        ((sample.name, frozenset(sample.labels.items())), sample.value)
         for family in families
         for sample in family.samples
-    }
+    ]
+    found = dict(samples)
+    assert len(found) == len(samples), "no series may be there twice"
+    return found
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
@@ -214,6 +217,22 @@ async def test_counts_outlive_a_second_init_app_and_end_with_another_app(schedul
         assert labels(await scrape(client), "runs_total") == []
 
 
+def test_the_readme_lists_them_with_their_labels():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| Name, behind `quart_sched_` |")[2].partition("\n\n")[0]
+    told = [row.removeprefix("| ").rsplit(" | ", 1)[0] for row in table.splitlines()[2:]]
+    numbers: Any = {name: {"a": [1]} for name in ("runs", "pump_errors", "stall")}
+    for name, bounds in (("duration", DURATION), ("lateness", LATENESS), ("store", STORE)):
+        numbers[name] = {"a": [1] * (len(bounds) + 2)}
+    workers = [{"worker": "w", "running": 1, "overdue": 1}]
+    shown = []
+    for family in _families(numbers, workers, {"default": 1}):
+        name = family.name.removeprefix("quart_sched_") + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
+        shown.append(f"`{name}` | {family.type} | {labels}")
+    assert told == shown
+
+
 # Who may see them, and when they are there
 
 
@@ -356,18 +375,37 @@ async def test_gauges_of_all_living_processes_are_shown(cluster):
     second = await cluster.start(declare, **METERED)
     await cluster.advance(6)
 
-    async def running() -> dict[str, float]:
-        samples = await scrape(second.client)
-        return {one["worker"]: value(samples, "running", **one) for one in labels(samples, "running")}
-
-    deadline = time.monotonic() + 5
     mine = second.scheduler.scheduler.runner.worker
-    while await running() != {"elsewhere:1": 1, mine: 0}:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await shows_running(second, {"elsewhere:1": 1, mine: 0})
     gate.set()
     await cluster.stop(first)
-    assert await running() == {mine: 0}
+    await shows_running(second, {mine: 0})
+
+
+async def shows_running(process: Process, expected: dict[str, float]) -> None:
+    """Wait until the process knows how the others stand."""
+    deadline = time.monotonic() + 5
+    found: dict[str, float] = {}
+    while found != expected:
+        assert time.monotonic() < deadline, found
+        samples = await scrape(process.client)
+        found = {one["worker"]: value(samples, "running", **one) for one in labels(samples, "running")}
+        await asyncio.sleep(0.01)
+
+
+async def test_processes_of_one_name_share_a_series(cluster):
+    def declare(scheduler: APScheduler) -> None:
+        scheduler.add_job("waits", waits, trigger="interval", days=1, max_instances=2)
+
+    first, second, third = [await cluster.start(declare, **METERED) for _ in range(3)]
+    third.scheduler.scheduler.runner.accounts.worker = "elsewhere:1"  # and the others have the same name
+    for process in (first, second):
+        await process.aio.run_job("waits")
+    await cluster.advance(6)
+    name = first.scheduler.scheduler.runner.worker
+    for process in cluster.processes:
+        await shows_running(process, {name: 2, "elsewhere:1": 0})
+    gate.set()
 
 
 async def test_what_is_due_in_a_shared_store_and_how_long_it_took_is_shown(cluster):

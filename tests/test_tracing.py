@@ -64,6 +64,19 @@ async def fails() -> None:
     raise LookupError("not there")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def fails_unspeakably() -> None:
+    raise Unspeakable
+
+
+def fails_unspeakably_far_away() -> None:
+    raise Unspeakable
+
+
 async def hangs() -> None:
     await asyncio.Event().wait()
 
@@ -116,6 +129,24 @@ async def test_a_failure_is_recorded_with_its_exception(scheduler, app, serve, c
     [event] = first.events
     assert event.name == "exception"
     assert event.attributes["exception.message"] == "not there"
+
+
+@pytest.mark.parametrize(
+    ("func", "executor"),
+    [(fails_unspeakably, "default"), pytest.param(fails_unspeakably_far_away, "pool", marks=pytest.mark.integration)],
+)
+async def test_an_error_without_a_text_stays_what_the_job_raised(app, serve, spans, func, executor):
+    scheduler = APScheduler(Scheduler())
+    scheduler.add_job("job", func, trigger="interval", hours=1, executor=executor, misfire_grace_time=None)
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS={"pool": {"type": "processpool"}}, **TRACED):
+        record = await (await scheduler.aio.run_job("job")).wait()
+    assert (record.outcome, record.error_type) == ("failed", "Unspeakable")
+    [span] = spans.runs
+    assert span.status.description == "Unspeakable: its __str__ raised RuntimeError"
+    assert span.attributes["error.type"] == f"{__name__}.Unspeakable"
+    [event] = span.events
+    assert (event.name, event.attributes["exception.type"]) == ("exception", f"{__name__}.Unspeakable")
+    assert event.attributes["exception.message"] == "its __str__ raised RuntimeError"
 
 
 async def test_a_timeout_is_an_error_and_a_cancelled_run_is_none(scheduler, app, serve, clock, spans):

@@ -28,7 +28,7 @@ class Backend(Protocol):
         """Return what runs and has run, newest first."""
 
     async def record(self, run_id: str) -> Wire:
-        """Return a run with what it put out."""
+        """Return a run with what it put out. Raises RunNotFound where it is not on record."""
 
     def running(self, job_id: str, arguments: Wire) -> AbstractAsyncContextManager[str]:
         """Run a job now: yields the run's id. A run in this process is cancelled when the block is left before.

@@ -13,7 +13,10 @@ import click
 from . import tables
 from .backends import Backend, Wire
 from .options import on_scheduler
-from .runs import follow
+from .runs import UNFINISHED, follow
+
+_UNKNOWN = "unknown"
+"""Stands for the outcome of a run that is not on record."""
 
 
 @click.command("backfill")
@@ -31,7 +34,7 @@ async def backfill(backend: Backend, *, as_json: bool, job_id: str, no_wait: boo
     With --url, and with an SQL store, they run where the job's other fires do, and go on when this command does not
     wait for them any more. Else they run in this process.
 
-    Exits with 1 where one of them did not succeed.
+    Exits with 1 where one of them did not succeed, and with 3 where how one ended is not on record.
     """
     given = {key: value for key, value in request.items() if value is not None}
     async with backend.filling(job_id, given) as found:
@@ -44,14 +47,14 @@ async def backfill(backend: Backend, *, as_json: bool, job_id: str, no_wait: boo
             for run_id in run_ids:
                 records.append(await follow(backend, run_id))
                 next(advance)
-    outcomes = Counter(record["outcome"] for record in records)
+    outcomes = Counter(_UNKNOWN if record is None else record["outcome"] for record in records)
     if as_json:
         tables.echo_json(found | {"outcomes": dict(outcomes)})
     else:
         told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
         tables.echo(f"{_fires(run_ids)}: {told}; {found['left_out']} left out")
     if set(outcomes) != {"succeeded"}:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(UNFINISHED if set(outcomes) <= {"succeeded", _UNKNOWN} else 1)
 
 
 def _print(found: Wire, as_json: bool) -> None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 
 from ..engine import deployment
-from ..errors import JobNotFound, RunOver, SchedulerError
+from ..engine.history import Histories
+from ..engine.history_ring import HistoryRing
+from ..errors import JobNotFound, RunNotFound, RunOver, SchedulerError
 from ..model import overdue
 from ..model.actor import current_actor
+from ..model.events import RunEnded
 from ..model.jobs import from_wire, to_wire
 from ..stores.slot import Slot
 from ..web import runs
@@ -21,6 +24,10 @@ from .messages import note
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
+
+
+_RECORDS = 100_000
+"""Records that are kept of what this process itself runs."""
 
 
 class NotHere(SchedulerError):
@@ -48,6 +55,7 @@ class Local:
             for slot in local._slots.values():
                 if slot.shared:
                     await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
+            local._remember()
             yield local
         finally:
             await local._scheduler.close()
@@ -84,7 +92,7 @@ class Local:
             try:
                 yield handle.run_id
             finally:
-                with suppress(RunOver):
+                with suppress(RunOver, RunNotFound):
                     await self._aio.cancel_run(handle.run_id)
 
     @asynccontextmanager
@@ -138,6 +146,12 @@ class Local:
         return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
     # The parts of them
+
+    def _remember(self) -> None:
+        """Keep what becomes of the runs of this process, however few records the app's own history keeps."""
+        ring = HistoryRing(_RECORDS, keeps=lambda alias: alias not in self._slots or not self._slots[alias].shared)
+        self._scheduler.stream.subscribe(ring, RunEnded, first=True)
+        self._scheduler.histories = Histories([*self._scheduler.histories.sources, ring])
 
     async def _find(self, job_id: str) -> Job:
         job = await self._aio.get_job(job_id)

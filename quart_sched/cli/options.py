@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import Any
 
@@ -55,7 +56,10 @@ def _no_constant(name: str) -> Any:
 
 
 def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Call the coroutine function `command` with a Backend and `as_json`, and tell in one line what goes wrong."""
+    """Call the coroutine function `command` with a Backend and `as_json`, and tell in one line what goes wrong.
+
+    SIGTERM cancels it, so that a run in this process ends as with Ctrl-C, cancelled and on record.
+    """
 
     @_url_option
     @_timeout_option
@@ -63,22 +67,42 @@ def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]
     @wraps(command)
     def run(url: str | None, timeout: float, as_json: bool, **options: Any) -> None:
         ctx = click.get_current_context()
+        terminated = asyncio.Event()
 
         async def call() -> None:
+            with suppress(NotImplementedError, RuntimeError):  # on Windows, and in another thread than the main one
+                _on_sigterm(terminated)
             async with _backend(ctx, url, timeout) as backend:
                 await command(backend, as_json=as_json, **options)
 
-        with told():
-            asyncio.run(call())
+        try:
+            with told():
+                asyncio.run(call())
+        except asyncio.CancelledError:
+            if not terminated.is_set():
+                raise
+            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
 
     return run
+
+
+def _on_sigterm(terminated: asyncio.Event) -> None:
+    """Have the first SIGTERM set the event and cancel this task; others do not cut short what follows."""
+    task = asyncio.current_task()
+
+    def terminate() -> None:
+        if task is not None and not terminated.is_set():
+            terminated.set()
+            task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
 
 
 @asynccontextmanager
 async def _backend(ctx: click.Context, url: str | None, timeout: float) -> AsyncIterator[Backend]:
     group = ctx.parent
     address = url if url is not None or group is None else group.params.get("url")
-    if address:
+    if address is not None:  # an empty one is refused: it was meant to be a server's, and must not mean this app
         remote = Remote(address, timeout=timeout)
         try:
             yield remote

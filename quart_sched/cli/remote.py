@@ -9,16 +9,22 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..engine.threads import StoreThread
-from ..errors import SchedulerError
+from ..errors import RunNotFound, SchedulerError
 from .backends import Wire
 from .messages import Refused
+
+# What the commands need of an answer, which another API under the same paths, as Flask-APScheduler's, may lack.
+_JOB = ("id", "state", "trigger_description")
+_NEXT = ("items", "paused", "state", "reason")
+_RECORD = ("run_id", "outcome", "final", "attempts", "duration", "error")
+_BACKFILL = ("items", "left_out", "dry_run")
 
 
 class ServerProblem(SchedulerError):
@@ -58,35 +64,38 @@ class Remote:
         found = await self._ask("GET", "/jobs")
         if not isinstance(found, list):
             raise ServerProblem(self._strange())
-        return found
+        return [self._with(_JOB, job) for job in found]
 
     async def job(self, job_id: str) -> Wire:
-        return await self._object("GET", f"/jobs/{_part(job_id)}")
+        return self._with(_JOB, await self._ask("GET", f"/jobs/{_part(job_id)}"))
 
     async def next_fires(self, job_id: str, count: int) -> Wire:
-        return await self._object("GET", f"/jobs/{_part(job_id)}/next", count=count)
+        return self._with(_NEXT, await self._ask("GET", f"/jobs/{_part(job_id)}/next", count=count))
 
     async def runs(self, job_id: str | None, outcome: str | None, limit: int) -> Wire:
         path = "/runs" if job_id is None else f"/jobs/{_part(job_id)}/runs"
-        return await self._object("GET", path, outcome=outcome, limit=limit)
+        return self._with(("items",), await self._ask("GET", path, outcome=outcome, limit=limit))
 
     async def record(self, run_id: str) -> Wire:
-        return await self._object("GET", f"/runs/{_part(run_id)}")
+        status, found = await self._answer("GET", f"/runs/{_part(run_id)}")
+        if status == 404 and _message(found) is not None:
+            raise RunNotFound(run_id)
+        return self._with(_RECORD, self._accepted(status, found))
 
     @asynccontextmanager
     async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:
-        started = await self._object("POST", f"/jobs/{_part(job_id)}/run", arguments or None, wait=0)
-        yield started["run_id"]
+        started = await self._ask("POST", f"/jobs/{_part(job_id)}/run", arguments or None, wait=0)
+        yield self._with(("run_id",), started)["run_id"]
 
     @asynccontextmanager
     async def filling(self, job_id: str, request: Wire) -> AsyncIterator[Wire]:
-        yield await self._object("POST", f"/jobs/{_part(job_id)}/backfill", request)
+        yield self._with(_BACKFILL, await self._ask("POST", f"/jobs/{_part(job_id)}/backfill", request))
 
     async def pause(self, job_id: str) -> Wire:
-        return await self._object("POST", f"/jobs/{_part(job_id)}/pause")
+        return self._with(_JOB, await self._ask("POST", f"/jobs/{_part(job_id)}/pause"))
 
     async def resume(self, job_id: str) -> Wire:
-        return await self._object("POST", f"/jobs/{_part(job_id)}/resume")
+        return self._with(_JOB, await self._ask("POST", f"/jobs/{_part(job_id)}/resume"))
 
     async def remove(self, job_id: str) -> None:
         await self._ask("DELETE", f"/jobs/{_part(job_id)}")
@@ -95,7 +104,7 @@ class Remote:
         await self._ask("POST", "/pause" if paused else "/resume")
 
     async def explain(self, job_id: str, at: str) -> Wire:
-        return await self._object("GET", f"/jobs/{_part(job_id)}/explain", at=at)
+        return self._with(("description",), await self._ask("GET", f"/jobs/{_part(job_id)}/explain", at=at))
 
     async def health(self) -> Wire:
         status, found = await self._answer("GET", "/health/ready")
@@ -106,15 +115,17 @@ class Remote:
 
     # The parts of them
 
-    async def _object(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Wire:
-        answer = await self._ask(method, path, body, **query)
-        if not isinstance(answer, dict):
+    def _with(self, keys: Sequence[str], answer: Any) -> Wire:
+        """Return an object that has these keys. Raises ServerProblem for what another API answers with."""
+        if not isinstance(answer, dict) or not answer.keys() >= set(keys):
             raise ServerProblem(self._strange())
         return answer
 
     async def _ask(self, method: str, path: str, body: Wire | None = None, **query: Any) -> Any:
         """Return the JSON of the answer, None where it has no content. Raises ServerProblem."""
-        status, data = await self._answer(method, path, body, **query)
+        return self._accepted(*await self._answer(method, path, body, **query))
+
+    def _accepted(self, status: int, data: Any) -> Any:
         if status < 300 and not isinstance(data, bytes):
             return data
         raise ServerProblem(self._refusal(status, data))
@@ -152,8 +163,8 @@ class Remote:
             raise ServerProblem(f"Cannot reach {self._url}: {said}. Is the server running?") from None
 
     def _refusal(self, status: int, data: Any) -> str:
-        message = data.get("error_message") if isinstance(data, dict) else None
-        if not isinstance(message, str):
+        message = _message(data)
+        if message is None:
             return self._strange(status)
         hint = " (401): give credentials in QUART_SCHED_USER and QUART_SCHED_PASSWORD, or QUART_SCHED_TOKEN"
         return message + (hint if status == 401 else "")
@@ -161,9 +172,15 @@ class Remote:
     def _strange(self, status: int = 200) -> str:
         name = http.client.responses.get(status, "")
         return (
-            f"{self._url} answers {status} {name}, not as the scheduler's API does; expected its address, "
+            f"{self._url} answers {status} {name}, not as quart_sched's API does; expected its address, "
             "as http://127.0.0.1:5000/scheduler, of an app with SCHEDULER_API_ENABLED = True"
         )
+
+
+def _message(data: Any) -> str | None:
+    """Return what an answer of the API says that went wrong, None where it is no such answer."""
+    message = data.get("error_message") if isinstance(data, dict) else None
+    return message if isinstance(message, str) else None
 
 
 def _part(text: str) -> str:

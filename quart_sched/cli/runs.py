@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..errors import RunNotFound
 from ..model.runs import LONGEST_PAGE, OUTCOMES, STATES
 from . import tables
 from .backends import Backend, Wire
@@ -18,7 +19,7 @@ from .messages import line
 from .options import json_of, on_scheduler
 
 UNFINISHED = 3
-"""Exit code where a run had not ended when the wait was over."""
+"""Exit code where a run had not ended when the wait was over, or how it ended is not on record."""
 _LOOKS = (0.05, 1.0)
 """Seconds between looks at a run: at first, and at most."""
 
@@ -64,9 +65,10 @@ async def run(
 
     With --url the server runs it, and goes on when this command does not wait for its end, or not any more. Without, it
     runs in this process, within the app's start-up and shutdown; this waits for its end, and after --wait seconds, or
-    at Ctrl-C, the run is cancelled.
+    at Ctrl-C or SIGTERM, the run is cancelled.
 
-    Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, else with 1.
+    Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, or how it ended is not
+    on record, else with 1.
     """
     arguments = {key: value for key, value in (("args", args), ("kwargs", kwargs)) if value is not None}
     async with backend.running(job_id, arguments) as run_id:
@@ -76,6 +78,11 @@ async def run(
             return
         with _spinner(f"{job_id} runs") as turn:
             record = await follow(backend, run_id, wait, turn)
+    if record is None:
+        gone = {"run_id": run_id, "job_id": job_id, "outcome": None}
+        text = f"Run {run_id} of job {job_id} is not on record (any more), so that it is not known how it ended"
+        tables.echo_json(gone) if as_json else tables.echo(line(text))
+        raise click.exceptions.Exit(UNFINISHED)
     ended_in_time = record["final"]
     if not ended_in_time and backend.ends_runs:
         record = await backend.record(record["run_id"])  # it was cancelled meanwhile
@@ -92,13 +99,21 @@ async def run(
         raise click.exceptions.Exit(1 if ended_in_time else UNFINISHED)
 
 
-async def follow(backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None) -> Wire:
-    """Return the run's record when its fire is over, retries included, or as it stands after `wait` seconds."""
+async def follow(
+    backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None
+) -> Wire | None:
+    """Return the run's record when its fire is over, retries included, or as it stands after `wait` seconds.
+
+    None: it is not on record, as with a server that keeps few records, or none.
+    """
     loop = asyncio.get_running_loop()
     deadline = None if wait is None else loop.time() + wait
     pause, longest = _LOOKS
     while True:
-        record = await backend.record(run_id)
+        try:
+            record = await backend.record(run_id)
+        except RunNotFound:
+            return None
         left = longest if deadline is None else deadline - loop.time()
         if record["final"] or left <= 0:
             return record

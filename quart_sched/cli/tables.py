@@ -34,7 +34,7 @@ _COLOURS = {
 
 def echo(text: str) -> None:
     """Print `text` as far as the output can show it, in colour on a terminal alone."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = _encoding()
     click.echo(text.encode(encoding, "replace").decode(encoding), color=False if os.environ.get("NO_COLOR") else None)
 
 
@@ -42,7 +42,20 @@ def echo_json(data: Any) -> None:
     """Print what the REST API answers with, and nothing that would steer a terminal."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     plain = all(char.isprintable() or char == "\n" for char in text)
-    echo(text if plain else json.dumps(data, indent=2))
+    # What cannot be shown is escaped, for those who read it must get what was there.
+    echo(text if plain and _can_show(text) else json.dumps(data, indent=2))
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(_encoding())
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], below: Sequence[str] = ()) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 log = logging.getLogger("quart_sched")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_DEADLY = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+"""What ends a worker that does not handle it; SIGHUP comes to all when a terminal or a session is closed."""
 _LOOK = 0.1
 """Seconds between looks at Hypercorn's shutdown event, which several processes share and no loop can await."""
 
@@ -25,8 +27,8 @@ class Guard:
 
     - A server that handles SIGTERM or SIGINT itself keeps its handler; ours is called first, so that firing stops
       before the server waits for its open requests.
-    - In a spawned worker whose SIGTERM would end it at once (Hypercorn's), and when its master is gone, the scheduler
-      drains first. Then the process dies of SIGTERM, as it would have without us.
+    - In a spawned worker whose SIGTERM would end it at once (Hypercorn's), at SIGHUP too, and when its master is gone,
+      the scheduler drains first. Then the process dies of the signal, as it would have without us.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Guard:
         self._hold = hold
         self._drained = drained
         self._chained: dict[signal.Signals, Any] = {}
-        self._own_sigterm = False
+        self._own: list[signal.Signals] = []
         self._sentinel: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._dying: asyncio.Task[None] | None = None
@@ -60,10 +62,11 @@ class Guard:
         if parent is None:
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._loop.add_signal_handler(signal.SIGTERM, self._die)
-            self._own_sigterm = True
+            self._own = [number for number in _DEADLY if signal.getsignal(number) is signal.SIG_DFL]
+            for number in self._own:
+                self._loop.add_signal_handler(number, self._die, number)
             self._sentinel = parent.sentinel
-            self._loop.add_reader(self._sentinel, self._die)
+            self._loop.add_reader(self._sentinel, self._die, signal.SIGTERM)
         self._look()
 
     def remove(self) -> None:
@@ -72,9 +75,10 @@ class Guard:
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)
         self._chained.clear()
-        if self._own_sigterm and self._dying is None:
-            self._loop.remove_signal_handler(signal.SIGTERM)
-            self._own_sigterm = False
+        if self._dying is None:
+            for number in self._own:
+                self._loop.remove_signal_handler(number)
+            self._own = []
         if self._sentinel is not None:
             self._loop.remove_reader(self._sentinel)
             self._sentinel = None
@@ -96,7 +100,7 @@ class Guard:
         else:
             self._timer = self._loop.call_later(_LOOK, self._look)
 
-    def _die(self) -> None:
+    def _die(self, number: signal.Signals) -> None:
         if self._sentinel is not None:
             self._loop.remove_reader(self._sentinel)
             self._sentinel = None
@@ -107,17 +111,17 @@ class Guard:
             # has ended, and again as it exits itself: the drain, which has its deadline, goes on all the same.
             return
         self._hold()
-        self._dying = self._loop.create_task(self._drain_and_die())
+        self._dying = self._loop.create_task(self._drain_and_die(number))
 
-    async def _drain_and_die(self) -> None:
+    async def _drain_and_die(self, number: signal.Signals) -> None:
         self._shutdown.set()
         try:
             await asyncio.shield(self._drained)
         except Exception:
             log.exception("The scheduler could not be drained")
         finally:
-            self._loop.remove_signal_handler(signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._loop.remove_signal_handler(number)
+            os.kill(os.getpid(), number)
 
 
 def worker_arguments() -> dict[str, Any]:

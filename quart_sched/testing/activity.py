@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 from weakref import WeakSet
@@ -13,7 +13,7 @@ from ..engine.executors import ForeignExecutor
 from ..engine.scheduler import Scheduler
 from ..errors import SchedulerError
 from .loop import VirtualEventLoop
-from .waits import Wait, codes, is_awaited, is_ours, look, place, waiter
+from .waits import Wait, awaited, codes, is_awaited, is_ours, look, place, waiter
 
 _DRAINS = {"Scheduler._drain", "Scheduler.close", "ClusterPump.close", "HistoryWriter.close"}
 _HANDLES = {"RunHandle.wait", "RunHandle._result"}
@@ -26,9 +26,9 @@ class VirtualTimeError(SchedulerError):
 
 
 class Activity:
-    """Looks at tasks and threads. `blocked` are the runs whose threads wait for virtual time."""
+    """Looks at tasks and threads. `blocked` has the run of each thread that waits for virtual time."""
 
-    def __init__(self, schedulers: list[Scheduler], loop: asyncio.AbstractEventLoop, blocked: Container[str]) -> None:
+    def __init__(self, schedulers: list[Scheduler], loop: asyncio.AbstractEventLoop, blocked: Sequence[str]) -> None:
         self._schedulers = schedulers
         self._loop = loop
         self._blocked = blocked
@@ -92,18 +92,21 @@ class Activity:
 
     def _busy_task(self) -> str:
         judged: dict[asyncio.Task[Any], tuple[asyncio.Future[Any], Wait]] = {}
-        found = ""
+        found: dict[str | None, list[asyncio.Task[Any]]] = {}
         for task in asyncio.all_tasks(self._loop):
             if (future := waiter(task)) is None:
                 continue
-            # What a task waits for does not change as long as it waits.
+            # What a task waits for does not change as long as it waits, but that a part of it may have come.
             before = self._judged.get(task)
-            wait = before[1] if before is not None and before[0] is future else self._look(task, codes(task))
+            known = before is not None and before[0] is future and before[1] is not Wait.WORLD
+            wait = before[1] if before is not None and known else self._look(task, codes(task))
             judged[task] = (future, wait)
-            if wait is Wait.WORLD and not found and self._counts(task, codes(task)):
-                found = place(task)
+            if wait is Wait.WORLD and self._counts(task, codes(task)):
+                found.setdefault(self._run_of(task), []).append(task)
         self._judged = judged
-        return found
+        # Those that ask a thread which waits for virtual time wait for it too.
+        busy = (tasks[0] for run_id, tasks in found.items() if len(tasks) > self._blocked.count(run_id))
+        return next(map(place, busy), "")
 
     def _look(self, task: asyncio.Task[Any], chain: list[CodeType]) -> Wait:
         if chain and is_ours(chain[-1]) and chain[-1].co_qualname in (_ADVANCE, _IN_THREAD):
@@ -117,15 +120,38 @@ class Activity:
         return any(is_ours(code) for code in (chain[:1] + chain[-1:])) or self._is_child(task)
 
     def _is_child(self, task: asyncio.Task[Any]) -> bool:
-        """Tell whether a job waits for the task. What a job has left behind in the background is not waited for."""
+        """Tell whether a job waits for the task, or for a signal that may be its.
+
+        What a job has left behind in the background is not waited for.
+        """
         if not isinstance(self._loop, VirtualEventLoop):
             return task not in self._before and is_awaited(task)
         creators, child = self._loop.creators, False
         while task in creators:
             creator = creators[task]
-            if not is_awaited(task) or (creator is not None and creator.done()):
-                return False
             if creator is None:
-                return True
+                return is_awaited(task)
+            if creator.done() or not (is_awaited(task) or self._awaits_signal(creator)):
+                return False
             task, child = creator, True
         return child
+
+    def _awaits_signal(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether the task waits, directly or through others, for what any of its children may have to give."""
+        seen, ahead = set(), [task]
+        while ahead:
+            if (one := ahead.pop()) not in seen:
+                seen.add(one)
+                chain = codes(one)
+                if self._look(one, chain) is Wait.SIGNAL:
+                    return True
+                ahead += [other for other in awaited(one, chain) if isinstance(other, asyncio.Task)]
+        return False
+
+    def _run_of(self, task: asyncio.Task[Any]) -> str | None:
+        """Return the run in which the task was begun, where it is a coroutine's that is under way."""
+        creators = self._loop.creators if isinstance(self._loop, VirtualEventLoop) else {}
+        while (creator := creators.get(task)) is not None:
+            task = creator
+        batches = (batch for scheduler in self._schedulers for batch in scheduler.runner.under_way.all())
+        return next((batch.current.run_id for batch in batches if batch.task is task), None)

@@ -74,7 +74,7 @@ class VirtualClock(Clock):
         self._monotonic = max(clock.monotonic() for clock in clocks)
         self._loop_start = 0.0
         self._timers = Timers()
-        self._blocked: set[str] = set()
+        self._blocked: list[str] = []
         self._activity = Activity(schedulers, loop, self._blocked)
         self._advance: _Advance | None = None
         self._over = False
@@ -239,12 +239,12 @@ class VirtualClock(Clock):
         woken, run_id = threading.Event(), current_run.run_id if current_run else ""
 
         def wake() -> None:
-            self._blocked.discard(run_id)
+            self._blocked.remove(run_id)
             woken.set()
 
         self._timers.enter(self._us, seconds, wake, in_thread=True)
         # Behind the timer: until here the thread counts as busy, and time stands still.
-        self._blocked.add(run_id)
+        self._blocked.append(run_id)
         self._loop.call_soon_threadsafe(lambda: None)
         woken.wait()
         if self._over:

@@ -115,6 +115,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
             for handle in adopted._scheduled:
                 # From now on time is what it would be without what was virtual.
                 handle._when -= adopted._ahead
+            adopted._ahead = 0.0
             adopted.__class__ = asyncio.SelectorEventLoop
             adopted._selector = selector
             del adopted.watch, adopted.creators

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +13,19 @@ if TYPE_CHECKING:
     from quart_sched import APScheduler
     from quart_sched.testing import VirtualClock
 
+_OLDEST = (0, 26)
+"""The first pytest-asyncio that tells in which loop a test is going to run."""
+_asyncio_fixture: Any = None
 try:
     import pytest_asyncio
+
+    _asyncio_version = version("pytest-asyncio")
 except ImportError:  # the tests run with anyio's plugin
-    _asyncio_fixture: Any = None
+    _asyncio_version = ""
 else:
-    _asyncio_fixture = pytest_asyncio.fixture
+    # pytest imports this in every project, so that one with an older version must not fail here.
+    if tuple(map(int, _asyncio_version.split(".")[:2])) >= _OLDEST:
+        _asyncio_fixture = pytest_asyncio.fixture
 
 _SCOPES = ("function", "class", "module", "package", "session")
 
@@ -38,7 +46,13 @@ def virtual_scheduler(request: pytest.FixtureRequest) -> APScheduler:
     """
     if "anyio_backend" in request.fixturenames:
         entered = "_virtual_time_anyio"
-    elif _asyncio_fixture is not None and (marker := request.node.get_closest_marker("asyncio")) is not None:
+    elif _asyncio_version and (marker := request.node.get_closest_marker("asyncio")) is not None:
+        if _asyncio_fixture is None:
+            oldest = ".".join(map(str, _OLDEST))
+            pytest.fail(
+                f"The fixture virtual_scheduler needs pytest-asyncio {oldest} or newer; this is {_asyncio_version}",
+                pytrace=False,
+            )
         scope = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope")
         entered = f"_virtual_time_{scope or request.config.getini('asyncio_default_test_loop_scope')}"
     else:
@@ -67,9 +81,16 @@ def _virtual_time_target(request: pytest.FixtureRequest) -> APScheduler:
     except pytest.FixtureLookupError as error:
         if error.argname != "app":
             raise
-        app = None
-    scheduler = getattr(app, "extensions", {}).get("apscheduler")
-    return scheduler if isinstance(scheduler, APScheduler) else APScheduler()
+        return APScheduler()
+    # What Quart's `app.test_app()` gives has the app inside.
+    scheduler = getattr(getattr(app, "app", app), "extensions", {}).get("apscheduler")
+    if not isinstance(scheduler, APScheduler):
+        pytest.fail(
+            f"The fixture app gives {app!r}, which has no scheduler of quart_sched; let it call scheduler.init_app, or "
+            "have the test enter `async with scheduler.virtual_time() as clock` itself",
+            pytrace=False,
+        )
+    return scheduler
 
 
 @asynccontextmanager

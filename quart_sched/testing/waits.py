@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
@@ -13,10 +13,12 @@ from typing import Any
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _ASYNCIO = f"{Path(asyncio.__file__).parent}{os.sep}"
-_AMONG_TASKS = {f"{_ASYNCIO}{name}.py" for name in ("locks", "queues", "taskgroups", "tasks")}
-"""Modules in which a task waits for what another one does."""
+_TASKS = f"{_ASYNCIO}tasks.py"
+_AMONG_TASKS = {f"{_ASYNCIO}{name}.py" for name in ("taskgroups", "tasks")}
+_SIGNALS = {f"{_ASYNCIO}{name}.py" for name in ("locks", "queues")}
+_SHIELD = "shield.<locals>._outer_done_callback"
 _ANYIO = str(Path("anyio", "_backends", "_asyncio.py"))
-_ANYIO_AMONG_TASKS = {"TaskGroup", "Lock", "Semaphore", "CapacityLimiter", "Condition", "Event"}
+_ANYIO_SIGNALS = {"Lock", "Semaphore", "CapacityLimiter", "Condition", "Event"}
 
 
 class Wait(Enum):
@@ -25,6 +27,9 @@ class Wait(Enum):
     NOTHING = auto()
     TIME = auto()
     TASKS = auto()
+    """Certain other tasks."""
+    SIGNAL = auto()
+    """Whatever task gives it: a lock, a queue, an event."""
     WORLD = auto()
 
 
@@ -83,17 +88,18 @@ def look(task: asyncio.Task[Any], chain: list[CodeType], *, files: bool, virtual
         return Wait.TIME
     if files:
         return Wait.WORLD
-    if isinstance(future, asyncio.Task) or type(future).__name__ == "_GatheringFuture" or _is_shield(future):
-        return Wait.TASKS
+    if waited_for := list(awaited(task, chain)):
+        outside = any(not (one.done() or isinstance(one, asyncio.Task)) for one in waited_for)
+        return Wait.WORLD if outside and not _serves_us(chain) else Wait.TASKS
     if not chain:
         return Wait.WORLD
     code = chain[-1]
     if code is asyncio.sleep.__code__:
         return Wait.WORLD
-    if code.co_filename in _AMONG_TASKS:
-        return Wait.TASKS
     anyio_class = code.co_qualname.partition(".")[0] if code.co_filename.endswith(_ANYIO) else ""
-    return Wait.TASKS if anyio_class in _ANYIO_AMONG_TASKS else Wait.WORLD
+    if code.co_filename in _AMONG_TASKS or anyio_class == "TaskGroup":
+        return Wait.TASKS
+    return Wait.SIGNAL if code.co_filename in _SIGNALS or anyio_class in _ANYIO_SIGNALS else Wait.WORLD
 
 
 def _sleeps(chain: list[CodeType], virtual_sleep: bool) -> bool:
@@ -104,9 +110,56 @@ def _sleeps(chain: list[CodeType], virtual_sleep: bool) -> bool:
     return any(code.co_qualname == "VirtualClock.wait" and is_ours(code) for code in chain)
 
 
-def _is_shield(future: asyncio.Future[Any]) -> bool:
-    callbacks = getattr(future, "_callbacks", None) or ()
-    return any(getattr(callback, "__qualname__", "").startswith("shield.") for callback, _ in callbacks)
+def awaited(task: asyncio.Task[Any], chain: list[CodeType]) -> Iterator[asyncio.Future[Any]]:
+    """Yield the task that `task` waits for, or what its gather, shield, wait, wait_for or as_completed waits for."""
+    future = waiter(task)
+    if future is not None:
+        yield from _leaves([future] if isinstance(future, asyncio.Task) else _parts(future) or _waited_for(task, chain))
+
+
+def _leaves(futures: Iterable[asyncio.Future[Any]]) -> Iterator[asyncio.Future[Any]]:
+    for future in futures:
+        parts = _parts(future)
+        yield from _leaves(parts) if parts else (future,)
+
+
+def _parts(future: Any) -> list[asyncio.Future[Any]]:
+    """Return the futures that a gather or a shield stands for; none where it is another future."""
+    if type(future).__name__ == "_GatheringFuture":
+        return list(future._children)
+    callbacks = [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
+    shields = [callback for callback in callbacks if getattr(callback, "__qualname__", "") == _SHIELD]
+    held = [cell.cell_contents for callback in shields for cell in callback.__closure__]
+    return [inner for inner in held if isinstance(inner, asyncio.Future)]
+
+
+def _waited_for(task: asyncio.Task[Any], chain: list[CodeType]) -> list[asyncio.Future[Any]]:
+    """Return the futures for which asyncio's own wait, wait_for or as_completed waits, where the task is in one."""
+    if not any(code.co_filename == _TASKS for code in chain[-2:]):
+        return []
+    way = [frame for frame in frames(task) if code_of(frame) is not None]
+    if chain[-1].co_filename == _TASKS:
+        given = _locals(way[-1])
+        return list(given.get("fs", ())) or [one for one in (given.get("fut"),) if isinstance(one, asyncio.Future)]
+    # It takes what is completed out of a queue. The rest is with an iterator, which the loop over it holds.
+    iterators = [given for frame in way for given in (_locals(frame).get("self"), *gc.get_referents(frame))]
+    for iterator in iterators:
+        if code_of(iterator) is getattr(asyncio.as_completed, "__code__", None):
+            return list(_locals(iterator).get("todo", ()))
+        if type(iterator).__name__ == "_AsCompletedIterator":  # since Python 3.13
+            return list(iterator._todo)
+    return []
+
+
+def _locals(coroutine: Any) -> Any:
+    names = (getattr(coroutine, name, None) for name in ("cr_frame", "gi_frame", "ag_frame"))
+    return next((frame.f_locals for frame in names if frame is not None), {})
+
+
+def _serves_us(chain: list[CodeType]) -> bool:
+    """Tell whether this package waits: its futures are those of runs, which are looked at by themselves."""
+    callers = [code for code in chain if not code.co_filename.startswith(_ASYNCIO)]
+    return bool(callers) and is_ours(callers[-1])
 
 
 def is_awaited(task: asyncio.Task[Any]) -> bool:

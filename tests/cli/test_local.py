@@ -212,6 +212,19 @@ def test_nothing_is_deployed_by_looking(run, store):
     assert run("show", "new").exit_code == 1
 
 
+@pytest.mark.parametrize("command", [("--url", "", "pause", "--all"), ("pause", "--all", "--url=")], ids=" ".join)
+def test_an_empty_address_is_not_taken_for_this_app(run, store, command):
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: --url is ''; expected an address as http://127.0.0.1:5000/scheduler\n"
+    with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("SELECT * FROM qs_meta WHERE k = 'paused' AND n = 1").fetchall() == []
+
+
+def test_an_empty_variable_for_the_address_is_none(run):
+    assert run("pause", "a", env={"QUART_SCHED_URL": ""}).stdout == "Job a is paused\n"
+
+
 # Runs
 
 
@@ -279,11 +292,26 @@ def test_a_run_in_memory_that_is_not_waited_for_any_longer_is_cancelled(memory):
     assert "of job endless: cancelled, as it had not ended after 0.2 s" in result.stdout
 
 
-def test_a_run_is_followed_through_its_retries():
+FEW = pytest.mark.parametrize("kept", [0, 1, 10_000])
+
+
+@FEW
+@pytest.mark.parametrize(
+    ("args", "outcome", "code"),
+    [(("a",), "succeeded", 0), (("b",), "failed", 1), (("endless", "--wait", "0.2"), "cancelled", 3)],
+)
+def test_a_run_is_told_of_however_few_records_the_app_keeps(kept, args, outcome, code):
+    app, _ = build({"type": "memory"}, declare, SCHEDULER_HISTORY_SIZE=kept)
+    result = invoke(app, "run", *args, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["outcome"]) == (code, outcome)
+
+
+@FEW
+def test_a_run_is_followed_through_its_retries(kept):
     def retrying(scheduler: APScheduler) -> None:
         scheduler.add_job("again", fails, trigger="cron", hour=3, retry={"attempts": 3, "delay": 0.01})
 
-    app, _ = build({"type": "memory"}, retrying)
+    app, _ = build({"type": "memory"}, retrying, SCHEDULER_HISTORY_SIZE=kept)
     result = invoke(app, "run", "again", "--json")
     assert result.exit_code == 1
     record = json.loads(result.stdout)
@@ -398,6 +426,13 @@ def test_a_backfill_is_that_of_the_verb(request, monkeypatch, kind):
     assert (result.exit_code, result.stdout) == (0, "1 fire: 1 succeeded; 0 left out\n")
     assert given == [("a", "2026-03-01", None, {"dry_run": False, "concurrency": 1, "rerun": True})]
     assert ran == [("tests.cli.commands",)]
+
+
+@FEW
+def test_a_backfill_is_told_of_however_few_records_the_app_keeps(kept):
+    app, _ = build({"type": "memory"}, declare, SCHEDULER_HISTORY_SIZE=kept)
+    result = invoke(app, "backfill", "a", "--from", "2026-03-01", "--to", "2026-03-06")
+    assert (result.exit_code, result.stdout) == (0, "5 fires: 5 succeeded; 0 left out\n")
 
 
 def test_a_backfill_that_nobody_runs_yet_says_so(run, monkeypatch):

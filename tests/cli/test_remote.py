@@ -213,6 +213,27 @@ def test_another_server_than_ours_is_told_by_its_answer(server, answer):
     assert result.stderr.count("\n") == 1
 
 
+FLASK_JOB = {"id": "a", "name": "a", "func": "app:a", "trigger": "cron", "next_run_time": "2026-03-02T03:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (("list",), [FLASK_JOB]), (("list",), ["a"]), (("show", "a"), FLASK_JOB), (("pause", "a"), FLASK_JOB),
+        (("resume", "a"), FLASK_JOB), (("remove", "a", "--yes"), FLASK_JOB), (("run", "a"), FLASK_JOB),
+        (("run", "a", "--wait", "1"), FLASK_JOB), (("backfill", "a", "--from", "2026-03-01"), FLASK_JOB),
+        (("next", "a"), FLASK_JOB), (("runs",), FLASK_JOB), (("explain", "a", "2026-03-01"), FLASK_JOB),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_an_api_with_the_same_paths_is_told_by_what_it_lacks(server, command, answer):
+    server.answer = (200, answer)
+    result = invoke(*command, "--url", server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {server.url} answers 200 OK, not as quart_sched's API does; expected ")
+    assert [method for method, *_ in server.requests if method == "DELETE"] == []
+
+
 def test_a_server_that_is_down_is_told():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -323,6 +344,15 @@ def test_the_fires_are_waited_for_in_their_order(server, outcome, status):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("outcome", "status"), [("succeeded", 3), ("failed", 1)])
+def test_a_fire_whose_record_the_server_has_not_kept_is_told(server, outcome, status):
+    answers = iter([(200, backfilled("r1", "r2")), GONE, (200, record(outcome, run_id="r2", attempts=("r2",)))])
+    server.answer = lambda handler: handler.reply(*next(answers))
+    result = invoke("backfill", "a", "--from", "2026-03-01", "--json", "--url", server.url)
+    assert result.exit_code == status
+    assert json.loads(result.stdout)["outcomes"] == {"unknown": 1, outcome: 1}
+
+
 def test_a_backfill_need_not_be_waited_for(server):
     server.answer = (200, backfilled("r1"))
     result = invoke("backfill", "a", "--from", "2026-03-01", "--no-wait", "--json", "--url", server.url)
@@ -429,6 +459,22 @@ def test_a_run_is_waited_for_through_its_attempts(server, outcome, status):
     assert (result.exit_code, result.stdout) == (status, f"Run r2 of job a: {outcome}\n")
     paths = [path.removeprefix("/scheduler") for _, path, _ in server.requests]
     assert paths == ["/jobs/a/run?wait=0", "/runs/r1", "/runs/r1", "/runs/r2", "/runs/r2"]
+
+
+GONE = (404, {"error_message": "Run r1 not found"})
+
+
+@pytest.mark.parametrize("before", [[], [(200, record("running", final=False))]], ids=["at once", "later"])
+def test_a_run_that_the_server_has_not_kept_on_record_has_not_failed(server, before):
+    start = (202, {"run_id": "r1", "job_id": "a"})
+    answers = iter([start, *before, GONE, start, GONE])
+    server.answer = lambda handler: handler.reply(*next(answers))
+    result = invoke("run", "a", "--wait", "60", "--url", server.url)
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        3, "Run r1 of job a is not on record (any more), so that it is not known how it ended\n", ""
+    )  # fmt: skip
+    as_json = invoke("run", "a", "--wait", "60", "--json", "--url", server.url)
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (3, {"run_id": "r1", "job_id": "a", "outcome": None})
 
 
 def test_arguments_are_sent_as_they_were_given(server):

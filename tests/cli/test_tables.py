@@ -90,6 +90,15 @@ def test_an_output_that_cannot_show_a_character_gets_another(monkeypatch):
     assert raw.getvalue() == b"JOB\n??\n"
 
 
+def test_json_keeps_what_the_output_cannot_show(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="iso-8859-1"))
+    for name in ("日本", "é"):
+        tables.echo_json([name])
+    sys.stdout.flush()
+    assert raw.getvalue().decode("iso-8859-1").split() == ["[", '"\\u65e5\\u672c"', "]", "[", '"é"', "]"]
+
+
 def test_colour_is_for_terminals_and_for_who_wants_it(monkeypatch):
     shown: list[bool | None] = []
     monkeypatch.setattr(click, "echo", lambda text, color: shown.append(color))

@@ -52,14 +52,20 @@ def test_on_a_terminal_states_have_colours_unless_nobody_wants_them(folder):
     assert "\x1b" not in on_terminal(folder, "list", NO_COLOR="1")[1]
 
 
-def test_ctrl_c_cancels_a_run_here(folder):
+@pytest.mark.parametrize(
+    ("numbers", "code", "told"),
+    [([signal.SIGINT], 1, "\nAborted!\n"), ([signal.SIGTERM], 143, ""), ([signal.SIGTERM] * 3, 143, "")],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM again and again"],
+)
+def test_a_signal_cancels_a_run_here(folder, numbers, code, told):
     worker = folder.worker(LONG="60")  # It brings the jobs in.
     process = folder.start("-m", "quart", "scheduler", "run", "long", log="run.log", LONG="60")
     until(lambda: folder.notes("begin"), lambda: folder.text("run.log"))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 1
-    assert "Aborted!" in folder.text("run.log")
-    assert "Traceback" not in folder.text("run.log")
+    for number in numbers:
+        process.send_signal(number)
+    assert process.wait(20) == code
+    assert folder.text("run.log") == told
+    assert folder.notes("after_serving") == [f"{process.pid} after_serving"]
     _, out, _ = folder.quart("runs", "long", "--json")
     assert [run["outcome"] for run in json.loads(out)["items"]] == ["cancelled"]
     worker.send_signal(signal.SIGTERM)

@@ -26,8 +26,8 @@ def kills(monkeypatch):
 
 @pytest.fixture
 def sigterm():
-    """Restore the process's own SIGTERM and SIGINT handling."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Restore the process's own handling of signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -38,7 +38,8 @@ def worker(monkeypatch, sigterm):
     """Let this process look like a spawned worker; `master_dies()` closes what it knows of its master."""
     reader, writer = os.pipe()
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(sentinel=reader))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     open_ends = [writer]
 
     def master_dies() -> None:
@@ -133,10 +134,11 @@ def test_outside_of_the_main_thread_nothing_is_installed(sigterm):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-async def test_sigterm_makes_a_worker_drain_and_then_die_of_it(worker, kills):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_makes_a_worker_drain_and_then_die_of_it(worker, kills, number):
     parts = Parts()
     parts.guard.install()
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     await turns()
     assert parts.shutdown.is_set()
     assert parts.holds == 1
@@ -145,9 +147,18 @@ async def test_sigterm_makes_a_worker_drain_and_then_die_of_it(worker, kills):
     await turns()
     parts.drained.set_result(None)
     await turns()
-    assert kills == [(os.getpid(), signal.SIGTERM)]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert kills == [(os.getpid(), number)]
+    assert signal.getsignal(number) is signal.SIG_DFL
     parts.guard.remove()
+
+
+async def test_a_worker_that_is_to_outlive_its_terminal_does(worker):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    parts = Parts()
+    parts.guard.install()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    parts.guard.remove()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 async def test_the_masters_death_makes_a_worker_drain_and_die(worker, kills):
@@ -190,9 +201,10 @@ async def test_in_a_shutdown_in_good_order_sigterm_does_not_cut_the_drain_short(
 async def test_a_worker_gets_its_default_back(worker):
     parts = Parts()
     parts.guard.install()
-    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    assert all(signal.getsignal(number) is not signal.SIG_DFL for number in numbers)
     parts.guard.remove()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert all(signal.getsignal(number) is signal.SIG_DFL for number in numbers)
     worker()
     await turns()
     assert not parts.shutdown.is_set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -122,6 +124,44 @@ def test_without_an_app_fixture_it_is_a_new_scheduler(pytester):
     outcomes(pytester, *ASYNCIO, "-o", "asyncio_mode=auto").assert_outcomes(passed=1)
 
 
+def test_the_scheduler_of_an_app_that_is_served_is_found(run):
+    run.makepyfile("""
+        import pytest
+        import pytest_asyncio
+        from conftest import create_app
+
+        @pytest_asyncio.fixture(name="app")
+        async def _app():
+            app = create_app()
+            async with app.test_app() as test_app:
+                yield test_app
+
+        @pytest.mark.virtual_time(start="2026-03-28")
+        async def test_the_report_goes_out(app, virtual_scheduler, virtual_clock):
+            assert app.app.extensions["apscheduler"] is virtual_scheduler
+            await virtual_clock.advance(days=1)
+            assert app.app.reports == ["2026-03-28T06:00:30+00:00"]
+    """)
+    outcomes(run, *ASYNCIO, "-o", "asyncio_mode=auto").assert_outcomes(passed=1)
+
+
+def test_an_app_fixture_without_a_scheduler_is_told(pytester):
+    pytester.makepyfile("""
+        import pytest
+        from quart import Quart
+
+        @pytest.fixture
+        def app():
+            return Quart("shop")
+
+        async def test_it(virtual_scheduler):
+            pass
+    """)
+    result = outcomes(pytester, *ASYNCIO, "-o", "asyncio_mode=auto")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*The fixture app gives <Quart 'shop'>, which has no scheduler of quart_sched; *"])
+
+
 def test_an_app_fixture_that_cannot_be_made_is_not_passed_over(pytester):
     pytester.makepyfile("""
         import pytest
@@ -145,6 +185,23 @@ def test_a_test_that_is_not_asynchronous_is_told_so(pytester):
     result.stdout.fnmatch_lines(
         ["*The fixture virtual_scheduler is for asynchronous tests: make the test an `async def`*"]
     )
+
+
+def test_an_older_pytest_asyncio_harms_nothing_and_is_told(pytester, monkeypatch):
+    folder = pytester.mkdir("old") / "pytest_asyncio-0.25.3.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-asyncio\nVersion: 0.25.3\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder.parent), *filter(None, sys.path)]))
+    pytester.makepyfile("""
+        async def test_another():
+            pass
+
+        async def test_it(virtual_scheduler):
+            pass
+    """)
+    result = pytester.runpytest_subprocess(*ASYNCIO, "-o", "asyncio_mode=auto")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*virtual_scheduler needs pytest-asyncio 0.26 or newer; this is 0.25.3*"])
 
 
 def test_a_test_that_hangs_on_virtual_time_is_told_so(pytester):

@@ -128,6 +128,25 @@ async def test_a_running_loop_is_adopted_for_a_while():
     await asyncio.wait_for(called.wait(), 5)
 
 
+async def test_a_loop_that_is_adopted_again_begins_at_the_real_time():
+    loop: Any = asyncio.get_running_loop()
+    called: list[str] = []
+
+    async def pass_a_day() -> None:
+        with VirtualEventLoop.adopt(loop):
+            steps(loop)
+            await asyncio.sleep(86400)
+            loop.thaw()
+
+    await pass_a_day()
+    between = loop.call_later(3600, called.append, "too early")
+    with VirtualEventLoop.adopt(loop):
+        assert abs(loop.time() - time.monotonic()) < 60
+        await asyncio.sleep(0.01)
+    assert called == []
+    between.cancel()
+
+
 async def test_a_loop_of_another_kind_is_not_adopted():
     class Other(asyncio.SelectorEventLoop):
         pass

@@ -268,6 +268,44 @@ async def asks_in_a_child() -> None:
     await asyncio.gather(asyncio.sleep(0), asyncio.create_task(asks_a_thread()))
 
 
+def call_a_thread() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.05)
+
+
+async def gathers_calls() -> None:
+    await asyncio.gather(call_a_thread(), call_a_thread())
+
+
+async def waits_for_a_call() -> None:
+    await asyncio.wait_for(asyncio.shield(call_a_thread()), 1)
+
+
+async def waits_for_several_calls() -> None:
+    await asyncio.wait([call_a_thread(), asyncio.create_task(asyncio.sleep(1))], return_when="FIRST_COMPLETED")
+
+
+async def takes_calls_as_completed() -> None:
+    for completed in asyncio.as_completed([call_a_thread(), call_a_thread()]):
+        await completed
+
+
+async def has_workers() -> None:
+    queue: asyncio.Queue[float] = asyncio.Queue()
+
+    async def work() -> None:
+        while True:
+            await asyncio.to_thread(time.sleep, await queue.get())
+            queue.task_done()
+
+    workers = [asyncio.create_task(work()) for _ in range(2)]
+    for _ in range(4):
+        queue.put_nowait(0.02)
+    await asyncio.wait_for(queue.join(), 1)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -278,6 +316,11 @@ async def asks_in_a_child() -> None:
         asks_a_server,
         asks_a_server_by_anyio,
         asks_in_a_child,
+        gathers_calls,
+        waits_for_a_call,
+        waits_for_several_calls,
+        takes_calls_as_completed,
+        has_workers,
     ],
 )
 async def test_time_does_not_run_away_from_a_job_that_waits_for_something_real(scheduler, ask):
@@ -289,6 +332,21 @@ async def test_time_does_not_run_away_from_a_job_that_waits_for_something_real(s
     async with scheduler.virtual_time(start=START) as clock:
         await clock.advance(hours=1)
     assert told(clock.fires) == [("job", 5, 5, 5, "succeeded")], clock.fires[0].traceback
+
+
+async def test_a_job_can_wait_for_a_run_that_takes_virtual_time(scheduler):
+    async def job() -> None:
+        await (await scheduler.aio.run_job("other"))
+        handle = await scheduler.aio.run_job("other")
+        await asyncio.gather(handle.wait(), asyncio.wait_for(handle, 60))
+
+    scheduler.add_job("other", sleeps, trigger="interval", days=1)
+    scheduler.add_job("job", job, trigger="date", run_date=START)
+    async with scheduler.virtual_time(start=START, patience=2) as clock:
+        await clock.advance(minutes=1)
+    assert told(clock.fires) == [
+        ("other", 0, 0, 20, "succeeded"), ("job", 0, 0, 40, "succeeded"), ("other", 20, 20, 40, "succeeded")
+    ]  # fmt: skip
 
 
 async def test_what_a_job_leaves_behind_in_the_background_does_not_hold_time(scheduler):
@@ -352,6 +410,26 @@ async def test_a_thread_can_wait_for_virtual_time(scheduler):
         assert told(clock.fires) == [("job", 0, 0, 30, "succeeded")]
         with pytest.raises(VirtualTimeError, match="called on the event loop"):
             scheduler.clock.block(1)
+
+
+async def test_a_thread_of_a_coroutines_can_wait_for_virtual_time(scheduler):
+    async def job() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(scheduler.clock.block, 30))
+            # It is real, and done before any time passes.
+            took = group.create_task(take(lambda: time.sleep(0.05)))
+        assert took.result() == 0
+        await asyncio.to_thread(scheduler.clock.block, 10)
+
+    async def take(work: Any) -> float:
+        begin = scheduler.clock.now()
+        await asyncio.to_thread(work)
+        return (scheduler.clock.now() - begin).total_seconds()
+
+    scheduler.add_job("job", job, trigger="date", run_date=START)
+    async with scheduler.virtual_time(start=START, patience=2) as clock:
+        await clock.advance(minutes=1)
+    assert told(clock.fires) == [("job", 0, 0, 40, "succeeded")], clock.fires[0].traceback
 
 
 async def test_jobs_queue_for_a_thread_that_waits_for_virtual_time(scheduler):

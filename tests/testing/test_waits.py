@@ -102,23 +102,64 @@ async def bare_future() -> None:
     await asyncio.get_running_loop().create_future()
 
 
+def thread_call() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)
+
+
+async def gather_calls() -> None:
+    await asyncio.gather(sleep(), asyncio.gather(asyncio.shield(thread_call())))
+
+
+async def shield_call() -> None:
+    await asyncio.shield(thread_call())
+
+
+async def wait_for_call() -> None:
+    await asyncio.wait_for(thread_call(), 10)
+
+
+async def wait_for_calls() -> None:
+    await asyncio.wait([thread_call(), asyncio.create_task(sleep())])
+
+
+async def wait_for_tasks() -> None:
+    await asyncio.wait([asyncio.create_task(sleep())], timeout=10)
+
+
+async def calls_as_completed() -> None:
+    for completed in asyncio.as_completed([thread_call(), sleep()]):
+        await completed
+
+
+async def tasks_as_completed() -> None:
+    for completed in asyncio.as_completed([sleep(), sleep()]):
+        await completed
+
+
 @pytest.mark.parametrize(
     ("coroutine", "wait"),
     [
         (sleep, Wait.TIME),
         (iterate, Wait.TIME),
         (enter, Wait.TIME),
-        (await_handle, Wait.TASKS),
+        (await_handle, Wait.SIGNAL),
         (await_task, Wait.TASKS),
         (gather, Wait.TASKS),
         (shield, Wait.TASKS),
-        (take_from_queue, Wait.TASKS),
+        (take_from_queue, Wait.SIGNAL),
         (in_group, Wait.TASKS),
         (in_anyio_group, Wait.TASKS),
         (lock_with_anyio, Wait.TASKS),
+        (wait_for_tasks, Wait.TASKS),
+        (tasks_as_completed, Wait.TASKS),
         (in_thread, Wait.WORLD),
         (in_anyio_thread, Wait.WORLD),
         (bare_future, Wait.WORLD),
+        (gather_calls, Wait.WORLD),
+        (shield_call, Wait.WORLD),
+        (wait_for_call, Wait.WORLD),
+        (wait_for_calls, Wait.WORLD),
+        (calls_as_completed, Wait.WORLD),
     ],
 )
 async def test_what_a_task_waits_for(coroutine: Callable[[], Coroutine[Any, Any, None]], wait: Wait) -> None:
@@ -133,6 +174,22 @@ async def test_what_a_task_waits_for(coroutine: Callable[[], Coroutine[Any, Any,
     assert look(task, codes(task), files=True, virtual_sleep=True) is (Wait.TIME if wait is Wait.TIME else Wait.WORLD)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_a_gather_waits_for_still_counts_alone() -> None:
+    call = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(await_both(call))
+    await asyncio.sleep(0)
+    assert look(task, codes(task), files=False, virtual_sleep=True) is Wait.WORLD
+    call.set_result(None)
+    await asyncio.sleep(0)
+    assert look(task, codes(task), files=False, virtual_sleep=True) is Wait.TASKS
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def await_both(call: asyncio.Future[None]) -> None:
+    await asyncio.gather(call, sleep())
 
 
 async def test_a_task_that_is_over_waits_for_nothing() -> None:

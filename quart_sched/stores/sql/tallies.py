@@ -36,10 +36,13 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What all processes counted, how the living ones stand, and how many jobs are due and not claimed."""
+    """What all processes counted, how the living ones stand, and how many jobs are due and not claimed.
+
+    `gauges` has them by the ids of their sessions.
+    """
 
     numbers: Numbers
-    gauges: list[Gauges]
+    gauges: dict[str, Gauges]
     due: int
 
 
@@ -88,7 +91,7 @@ class SqlTallies:
         gauges = {worker_id: part["gauges"] for worker_id, part in parts if worker_id in living}
         due = f"SELECT COUNT(*) FROM {self._p}jobs WHERE next_us <= :now"
         numbers = add_up(part["numbers"] for _, part in parts)
-        return Sums(numbers, list(gauges.values()), conn.scalar(text(due), {"now": self._now(conn)}) or 0)
+        return Sums(numbers, gauges, conn.scalar(text(due), {"now": self._now(conn)}) or 0)
 
     def _rows(self, conn: Connection, before: int | None = None) -> list[Any]:
         where = "" if before is None else " WHERE at_us < :before"
