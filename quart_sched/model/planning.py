@@ -16,7 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from .calendar_intervals import fire_behind, first_from
 from .combining import EarliestOrTrigger
-from .cron_times import next_match
+from .cron_search import next_cron_fire
 
 if TYPE_CHECKING:
     from .runs import Outcome
@@ -32,10 +32,6 @@ _SLACK = 4
 _LOOKS = 500
 """Looks back after which a trigger is taken for one that cannot be taken up; a cron trigger needs fifty at most."""
 _TICK = timedelta(microseconds=1)
-
-_CRON_HORIZON = timedelta(days=50 * 365)
-_LAST_BOUNDED = 9948
-"""The last year of which that horizon lies within the calendar."""
 
 
 class TriggerStuck(Exception):
@@ -74,26 +70,21 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
     """Return the first fire of a schedule that is taken up at `now`.
 
     A calendar interval begins at its start date even where that is past, against its own documentation; here its past
-    fires are left out. A date in the past stays what it is: a fire that was missed. A cron expression is searched for
-    50 years: for one that never comes true, APScheduler searches eight thousand, which takes it a second.
+    fires are left out. A date in the past stays what it is: a fire that was missed.
     """
     if isinstance(trigger, CalendarIntervalTrigger):
         return first_from(trigger, now)
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
         return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
-    fire: datetime | None = None
     if type(trigger) is CronTrigger:
-        begin = now if trigger.start_date is None else max(now, trigger.start_date)
         # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
-        fire = next_match(trigger, begin.astimezone(UTC) - _TICK)
-    return fire or _bounded(trigger, now).get_next_fire_time(None, now)
+        return next_cron_fire(trigger, now.astimezone(UTC) - _TICK)
+    fire: datetime | None = trigger.get_next_fire_time(None, now)
+    return fire
 
 
 def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
-    """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises.
-
-    Where APScheduler would search to the end of the calendar or beyond it gives up, as `first_fire` does.
-    """
+    """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises."""
     following: datetime | None = None
     kind = type(trigger)
     if kind is IntervalTrigger and trigger.interval_length > 0:
@@ -104,10 +95,10 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
         following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
     elif isinstance(trigger, CalendarIntervalTrigger):
         following = fire_behind(trigger, fire, now)
+    elif kind is CronTrigger:
+        following = next_cron_fire(trigger, fire)
     else:
-        if kind is CronTrigger and fire < now:
-            following = next_match(trigger, fire)
-        following = following or _bounded(trigger, fire).get_next_fire_time(fire, now)
+        following = trigger.get_next_fire_time(fire, now)
     if following is not None and following.timestamp() <= fire.timestamp():
         raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
     return following
@@ -120,15 +111,6 @@ def _earliest(trigger: BaseTrigger, fires: Iterable[datetime | None], now: datet
     earliest = min((fire for fire in fires if fire is not None), key=key, default=None)
     jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, now)
     return jittered
-
-
-def _bounded(trigger: BaseTrigger, begin: datetime) -> BaseTrigger:
-    """Return the trigger, or a cron trigger that is to be searched from `begin` on with an end."""
-    if type(trigger) is not CronTrigger or trigger.end_date is not None or begin.year > _LAST_BOUNDED:
-        return trigger
-    bounded: BaseTrigger = object.__new__(CronTrigger)
-    bounded.__setstate__(trigger.__getstate__() | {"end_date": begin + _CRON_HORIZON})
-    return bounded
 
 
 def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
