@@ -44,7 +44,7 @@ def _searched(trigger: CronTrigger, after: datetime) -> datetime | None:
     """Return the first fire without its jitter."""
     zone, end = trigger.timezone, trigger.end_date
     after = after.astimezone(UTC)
-    if end is None and after.year <= _LAST_BOUNDED:
+    if after.year <= _LAST_BOUNDED and (end is None or end > after + _HORIZON):
         end = after + _HORIZON
     local = after.astimezone(zone)
     found: datetime | None
@@ -52,7 +52,7 @@ def _searched(trigger: CronTrigger, after: datetime) -> datetime | None:
         found = _copy(trigger, end_date=end).get_next_fire_time(None, after + _TICK)
         return found
     # On a wall whose clock is never changed.
-    last = None if end is None else end.astimezone(UTC).astimezone(zone).replace(tzinfo=UTC, fold=0)
+    last = None if end is None else end.astimezone(zone).replace(tzinfo=UTC, fold=0)
     on_wall = _copy(trigger, timezone=UTC, end_date=last)
     wall = on_wall.get_next_fire_time(None, local.replace(tzinfo=UTC, fold=0, microsecond=0) + _SECOND)
     fire = None if wall is None else wall.replace(tzinfo=zone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -105,6 +105,13 @@ def test_a_schedule_does_not_end_before_the_last_fire_that_clocks_going_forward_
     assert days(monthly, "2026-02-20", 9) == ["03-01 00:00", "04-01 00:00"]
     over = CronTrigger(day=1, end_date=datetime(2026, 3, 31, 21, tzinfo=UTC), timezone=BERLIN)
     assert days(over, "2026-03-02", 9) == []
+
+
+@pytest.mark.parametrize("zone", [BERLIN, ZoneInfo("America/New_York"), UTC])
+def test_an_end_that_is_that_of_the_calendar_is_no_matter(zone: tzinfo) -> None:
+    for end in (datetime(9999, 12, 31, 23, 59, 59, tzinfo=zone), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)):
+        monthly = CronTrigger(day=1, end_date=end, timezone=zone)
+        assert days(monthly, "2026-02-20", 2) == ["03-01 00:00", "04-01 00:00"]
 
 
 def test_jitter_comes_on_top_once_and_ends_with_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
