@@ -94,7 +94,7 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     if kind in (OrTrigger, EarliestOrTrigger):
         following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
     elif isinstance(trigger, CalendarIntervalTrigger):
-        following = fire_behind(trigger, fire, now)
+        following = fire_behind(trigger, fire)
     elif kind is CronTrigger:
         following = next_cron_fire(trigger, fire)
     else:

@@ -15,6 +15,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from .calendar_intervals import last_before
 from .clock_changes import ClockChange, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
@@ -196,7 +197,7 @@ def fire_before(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         steps = -((begin - last) // trigger.interval) - 1
         return None if steps < 0 else (begin + steps * trigger.interval).astimezone(trigger.timezone)
     if kind is CalendarIntervalTrigger:
-        return _walked_before(trigger, moment)
+        return last_before(trigger, moment)
     if kind is BoundedAndTrigger and any(type(part) is CalendarIntervalTrigger for part in trigger.triggers):
         return None  # Each look would walk through all of its days.
     for doubling in range(_SPANS):
@@ -221,14 +222,6 @@ def _last_between(trigger: BaseTrigger, fire: datetime, end: datetime) -> dateti
         else:
             fire, begin = later, later.astimezone(UTC)
     return fire
-
-
-def _walked_before(trigger: BaseTrigger, moment: datetime) -> datetime | None:
-    before: datetime | None = None
-    fire: datetime | None = trigger.get_next_fire_time(None, moment)
-    while fire is not None and fire.astimezone(UTC) < moment:
-        before, fire = fire, following(trigger, fire)
-    return before
 
 
 def _within_end(trigger: Any, fire: datetime) -> datetime | None:
