@@ -76,6 +76,8 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
         return first_from(trigger, now)
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
         return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
+    if type(trigger) is IntervalTrigger and trigger.interval_length > 0:
+        return _interval_from(trigger, now.astimezone(UTC))
     if type(trigger) is CronTrigger:
         # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
         return next_cron_fire(trigger, now.astimezone(UTC) - _TICK)
@@ -92,7 +94,7 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
         following = trigger.get_next_fire_time(fire, now)
         return following
     if kind in (OrTrigger, EarliestOrTrigger):
-        following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
+        following = _earliest(trigger, (_fire_of_part(part, fire, now) for part in trigger.triggers), now)
     elif isinstance(trigger, CalendarIntervalTrigger):
         following = fire_behind(trigger, fire)
     elif kind is CronTrigger:
@@ -104,11 +106,30 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     return following
 
 
+def _interval_from(trigger: IntervalTrigger, at: datetime) -> datetime | None:
+    """Return the first fire at `at` or later, whole intervals from the start; exact, where APScheduler has floats."""
+    begin = trigger.start_date.astimezone(UTC)
+    fire = begin + max(0, -((begin - at) // trigger.interval)) * trigger.interval
+    if trigger.end_date is not None and fire > trigger.end_date.astimezone(UTC):
+        return None
+    jittered: datetime | None = trigger._apply_jitter(fire.astimezone(trigger.timezone), trigger.jitter, at)
+    return jittered
+
+
+def _fire_of_part(part: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
+    """Return the first fire behind `fire`, which may be that of another part of the same trigger.
+
+    To APScheduler it is the last one of each part: an interval would begin anew there, and a date be over.
+    """
+    if type(part) in (IntervalTrigger, DateTrigger):
+        return take_up_behind(part, fire)
+    return fire_after(part, fire, now)
+
+
 def _earliest(trigger: BaseTrigger, fires: Iterable[datetime | None], now: datetime) -> datetime | None:
     """Return what an or-trigger makes of the `fires` of its parts."""
-    # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
-    key = None if type(trigger) is OrTrigger else datetime.timestamp
-    earliest = min((fire for fire in fires if fire is not None), key=key, default=None)
+    # Not by the times on the wall, as APScheduler's own, which loses fires in the hour that comes twice.
+    earliest = min((fire for fire in fires if fire is not None), key=datetime.timestamp, default=None)
     jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, now)
     return jittered
 
@@ -243,10 +264,7 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
 def take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
-        fires = [fire for part in trigger.triggers if (fire := take_up(part, at)) is not None]
-        earliest = min(fires, key=datetime.timestamp, default=None)
-        jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)
-        return jittered
+        return _earliest(trigger, (take_up(part, at) for part in trigger.triggers), at)
     fire = first_fire(trigger, at)
     return None if type(trigger) is DateTrigger and fire is not None and fire < at else fire
 

@@ -144,10 +144,7 @@ def looks_at_the_present(trigger: BaseTrigger) -> bool:
     Nobody knows of one of the user's own.
     """
     kind = type(trigger)
-    if kind in (OrTrigger, EarliestOrTrigger):
-        # The fire of any of its parts is the one before for all: an interval begins anew there.
-        return all(looks_at_the_present(part) and type(part) is not IntervalTrigger for part in trigger.triggers)
-    if kind in (AndTrigger, BoundedAndTrigger):
+    if kind in (OrTrigger, EarliestOrTrigger, AndTrigger, BoundedAndTrigger):
         return all(looks_at_the_present(part) for part in trigger.triggers)
     return kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger, DateTrigger)
 
@@ -163,11 +160,6 @@ def fire_from(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         return _earliest(fire_from(part, moment) for part in trigger.triggers)
     if kind is DateTrigger:
         return trigger.run_date if trigger.run_date.astimezone(UTC) >= moment else None
-    if kind is IntervalTrigger:
-        # APScheduler calculates with floats.
-        begin = trigger.start_date.astimezone(UTC)
-        steps = max(0, -((begin - moment) // trigger.interval))
-        return _within_end(trigger, begin + steps * trigger.interval)
     fire = first_fire(trigger, moment)
     if kind is CronTrigger and may_change(trigger.timezone):
         changes = list(changes_between(moment - _SKIPPED, moment, trigger.timezone))
@@ -222,11 +214,6 @@ def _last_between(trigger: BaseTrigger, fire: datetime, end: datetime) -> dateti
         else:
             fire, begin = later, later.astimezone(UTC)
     return fire
-
-
-def _within_end(trigger: Any, fire: datetime) -> datetime | None:
-    over = trigger.end_date is not None and fire > trigger.end_date.astimezone(UTC)
-    return None if over else fire.astimezone(trigger.timezone)
 
 
 def _earliest(fires: Iterable[datetime | None]) -> datetime | None:

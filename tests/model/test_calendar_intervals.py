@@ -90,8 +90,9 @@ def test_near_the_end_of_the_calendar_the_schedule_ends() -> None:
 
 def test_it_ends_there_within_combined_triggers_too() -> None:
     fire = datetime(9990, 1, 1, tzinfo=UTC)
-    later = DateTrigger(fire + timedelta(days=1))
-    assert fire_after(OrTrigger([CENTURIES, later]), fire, fire) is None
+    later = fire + timedelta(days=1)
+    assert fire_after(OrTrigger([CENTURIES, DateTrigger(later)]), fire, fire) == later
+    assert fire_after(OrTrigger([CENTURIES, DateTrigger(later)]), later, later) is None
     assert fire_after(BoundedAndTrigger([CENTURIES, CENTURIES]), fire, fire) is None
     assert first_fire(CENTURIES, fire) is None
     assert first_fire(CENTURIES, datetime(9960, 1, 1, tzinfo=UTC)) == datetime(9970, 1, 1, tzinfo=UTC)
