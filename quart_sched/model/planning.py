@@ -86,19 +86,24 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
 
 
 def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
-    """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises."""
+    """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises.
+
+    An interval counts from the last fire; with jitter from its start, as the jitters would add up otherwise.
+    """
     following: datetime | None = None
     kind = type(trigger)
     if kind is IntervalTrigger and trigger.interval_length > 0:
         # First, since a check by isinstance costs more than this kind of trigger does.
+        if trigger.jitter is not None:
+            return take_up_behind(trigger, fire)
         following = trigger.get_next_fire_time(fire, now)
         return following
     if kind in (OrTrigger, EarliestOrTrigger):
         following = _earliest(trigger, (_fire_of_part(part, fire, now) for part in trigger.triggers), now)
-    elif isinstance(trigger, CalendarIntervalTrigger):
-        following = fire_behind(trigger, fire)
     elif kind is CronTrigger:
         following = next_cron_fire(trigger, fire)
+    elif isinstance(trigger, CalendarIntervalTrigger):
+        following = fire_behind(trigger, fire)
     else:
         following = trigger.get_next_fire_time(fire, now)
     if following is not None and following.timestamp() <= fire.timestamp():
@@ -106,14 +111,20 @@ def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime 
     return following
 
 
+def counts_from_last(trigger: BaseTrigger) -> bool:
+    """Tell whether the fires are whole intervals from one another, which need not be so from the start date."""
+    return type(trigger) is IntervalTrigger and trigger.jitter is None
+
+
 def _interval_from(trigger: IntervalTrigger, at: datetime) -> datetime | None:
     """Return the first fire at `at` or later, whole intervals from the start; exact, where APScheduler has floats."""
     begin = trigger.start_date.astimezone(UTC)
     fire = begin + max(0, -((begin - at) // trigger.interval)) * trigger.interval
-    if trigger.end_date is not None and fire > trigger.end_date.astimezone(UTC):
+    end = trigger.end_date
+    if end is not None and fire > end.astimezone(UTC):
         return None
-    jittered: datetime | None = trigger._apply_jitter(fire.astimezone(trigger.timezone), trigger.jitter, at)
-    return jittered
+    jittered: datetime = trigger._apply_jitter(fire.astimezone(trigger.timezone), trigger.jitter, at)
+    return jittered if end is None else min(jittered, end, key=datetime.timestamp)
 
 
 def _fire_of_part(part: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
@@ -152,7 +163,7 @@ def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
         return Plan((first,), (), following)
 
     wanted = 1 if job.coalesce else max_catch_up
-    if type(job.trigger) is IntervalTrigger and not job.trigger.jitter:
+    if counts_from_last(job.trigger):
         return _judge(job, now, wanted, _calculate(job, now, wanted))
     most = _walk_limit(job.trigger, wanted) - 1
     fires, following = _walk(job.trigger, following, now, until=now, most=most)

@@ -27,14 +27,17 @@ _SECOND = timedelta(seconds=1)
 
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
-    """Return a trigger with the same fires and no jitter, which can be asked without any effect on the job's own."""
+    """Return a trigger with the same fires and no jitter, which can be asked without any effect on the job's own.
+
+    An interval keeps a jitter of 0, as without any it would not count from its start.
+    """
     kind = type(trigger)
     if kind in (OrTrigger, EarliestOrTrigger):
         return kind([without_jitter(part) for part in trigger.triggers])
     if kind in (AndTrigger, BoundedAndTrigger):
         return BoundedAndTrigger([without_jitter(part) for part in trigger.triggers])
     if kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger):
-        return _changed(trigger, jitter=None) if trigger.jitter else trigger
+        return _changed(trigger, jitter=0 if kind is IntervalTrigger else None) if trigger.jitter else trigger
     # One of the user's own may count its fires.
     return trigger if kind is DateTrigger else copy.deepcopy(trigger)
 

@@ -476,6 +476,20 @@ def test_what_cannot_be_taken_up_near_the_present_is_worked_off_plan_by_plan(
     assert bool(planned.fires) == (grace is None)
 
 
+def test_jitter_does_not_add_up_from_one_interval_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    trigger = every(60, jitter=7, end_date=NOW + 185 * SECOND)
+    fire, offsets = first_fire(trigger, NOW), []
+    while fire is not None:
+        offsets.append((fire - NOW).total_seconds())
+        fire = fire_after(trigger, fire, fire)
+    # The last one is put off as far as the end, and not dropped.
+    assert offsets == [7, 67, 127, 185]
+    by_hand = NOW + 100 * SECOND
+    assert fire_after(trigger, by_hand, by_hand) == NOW + 127 * SECOND
+    assert fire_after(every(60), by_hand, by_hand) == NOW + 160 * SECOND
+
+
 def test_jitter_is_walked_and_its_gap_bounded() -> None:
     trigger = Counting(every(1, jitter=1))
     planned = plan(make(trigger, NOW, misfire_grace_time=None), NOW + 7 * 86_400 * SECOND, 100)

@@ -45,6 +45,7 @@ TRIGGERS = {
     "yearly": built("crontab", expression="0 9 1 1 *"),
     "leap": built("cron", month=2, day=29),
     "interval": built("interval", hours=7, start_date="2026-01-01T00:00:00"),
+    "interval with jitter": built("interval", hours=7, start_date="2026-01-01T00:00:00", jitter=600),
     "calendar": built("calendarinterval", days=3, hour=2, minute=30, start_date="2026-01-01"),
     "or": combined(
         "or", {"trigger": "crontab", "expression": "30 2 * * *"}, {"trigger": "crontab", "expression": "*/25 * * * *"}
