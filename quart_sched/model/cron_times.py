@@ -1,7 +1,7 @@
 """Cron times: when a cron trigger of APScheduler fires next, looked up in tables instead of searched field by field.
 
-The answer is APScheduler's own, to which the caller turns where there is none: for a schedule with jitter, where the
-next fire is more than a week away, and where the clocks change before it.
+There is none for a schedule with jitter, where the next fire is more than a week away, and at times that the clocks
+skip or show twice.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CronTimes:
 
 
 def next_match(trigger: CronTrigger, after: datetime) -> datetime | None:
-    """Return the first fire after `after`, an aware time; None where APScheduler is to be asked."""
+    """Return the first fire after `after`, an aware time; None where that has to be searched for."""
     if trigger.jitter is not None:
         return None
     zone: tzinfo = trigger.timezone
@@ -83,12 +83,24 @@ def next_match(trigger: CronTrigger, after: datetime) -> datetime | None:
     if found is None:
         return None
     fire = found.replace(tzinfo=zone)
-    if not _is_fixed(zone):
+    if not is_fixed(zone):
         offset = local.utcoffset()
-        # Neither a change of the clocks in between, nor a time that comes twice, or never.
-        if fire.utcoffset() != offset or fire.replace(fold=1).utcoffset() != offset:
+        # The same offset tells of both that no other moment of that name is meant.
+        alike = fire.utcoffset() == offset == fire.replace(fold=1).utcoffset()
+        if not alike and not (comes_once(fire) and comes_once(local)):
             return None
     return None if trigger.end_date is not None and fire > trigger.end_date else fire
+
+
+def comes_once(moment: datetime) -> bool:
+    """Tell whether the clocks of its zone neither skip nor repeat a time."""
+    return moment.utcoffset() == moment.replace(fold=1 - moment.fold).utcoffset()
+
+
+@lru_cache(maxsize=256)
+def is_fixed(zone: tzinfo) -> bool:
+    """Tell whether the clocks of a zone are known never to change."""
+    return zone is UTC or type(zone) is type(UTC) or (isinstance(zone, ZoneInfo) and zone.key in ("UTC", "Etc/UTC"))
 
 
 _by_identity: dict[int, tuple[list[Any], CronTimes]] = {}
@@ -111,11 +123,6 @@ def _times_of(trigger: CronTrigger) -> CronTimes:
 def _times_of_texts(texts: tuple[str, ...]) -> CronTimes:
     names = CronTrigger.FIELD_NAMES
     return CronTimes([CronTrigger.FIELDS_MAP[name](name, text) for name, text in zip(names, texts, strict=True)])
-
-
-@lru_cache(maxsize=256)
-def _is_fixed(zone: tzinfo) -> bool:
-    return zone is UTC or type(zone) is type(UTC) or (isinstance(zone, ZoneInfo) and zone.key in ("UTC", "Etc/UTC"))
 
 
 def _table(field: Any, moments: list[datetime]) -> _Next:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from .circumstances import Circumstances, Hold
 from .clock_changes import ClockChange, change_around
 from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
 from .explanation import Cause, Explanation, Pause, Verdict, window
+from .planning import counts_from_last
 from .runs import BESIDE, STATES, RunRecord, blocking_runs, in_time
 from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter, zone_of
 from .sentences import Teller
@@ -130,6 +130,8 @@ class _Inquiry:
         trigger = evidence.job.trigger if future and evidence.job is not None else self._here.trigger
         self._timetable = None if trigger is None else _Timetable(trigger)
         self._begin, self._end = window(evidence.at, trigger)
+        # Jitter puts a fire off, and so the time without it does not lie behind the moment that is asked about.
+        self._last = self._end - (evidence.at - self._begin)
         self._zone: tzinfo = zone_of(trigger) or evidence.at.tzinfo or UTC
         self._at = evidence.at.astimezone(UTC).astimezone(self._zone)
         self._teller = Teller(self._zone, self._at)
@@ -170,15 +172,15 @@ class _Inquiry:
             return self._local(upcoming)
         if timetable is None:
             return None
-        if type(timetable.trigger) is IntervalTrigger and lapse is not None:
+        if counts_from_last(timetable.trigger) and lapse is not None:
             return self._in_step(lapse.first_scheduled_at or lapse.scheduled_at, timetable.trigger.interval)
         if upcoming is not None and self._begin > upcoming.astimezone(UTC):
-            if type(timetable.trigger) is IntervalTrigger:
+            if counts_from_last(timetable.trigger):
                 return self._in_step(upcoming, timetable.trigger.interval)
             if not timetable.answers:
-                found = timetable.walked(upcoming, self._begin, self._end)
+                found = timetable.walked(upcoming, self._begin, self._last)
                 return None if found is None else self._local(found)
-        found = timetable.within(self._begin, self._end)
+        found = timetable.within(self._begin, self._last)
         return None if found is None else self._local(found)
 
     def _in_step(self, known: datetime, interval: timedelta) -> datetime | None:

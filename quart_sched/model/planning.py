@@ -16,7 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from .calendar_intervals import fire_behind, first_from
 from .combining import EarliestOrTrigger
-from .cron_times import next_match
+from .cron_search import next_cron_fire
 
 if TYPE_CHECKING:
     from .runs import Outcome
@@ -32,10 +32,6 @@ _SLACK = 4
 _LOOKS = 500
 """Looks back after which a trigger is taken for one that cannot be taken up; a cron trigger needs fifty at most."""
 _TICK = timedelta(microseconds=1)
-
-_CRON_HORIZON = timedelta(days=50 * 365)
-_LAST_BOUNDED = 9948
-"""The last year of which that horizon lies within the calendar."""
 
 
 class TriggerStuck(Exception):
@@ -74,61 +70,79 @@ def first_fire(trigger: BaseTrigger, now: datetime) -> datetime | None:
     """Return the first fire of a schedule that is taken up at `now`.
 
     A calendar interval begins at its start date even where that is past, against its own documentation; here its past
-    fires are left out. A date in the past stays what it is: a fire that was missed. A cron expression is searched for
-    50 years: for one that never comes true, APScheduler searches eight thousand, which takes it a second.
+    fires are left out. A date in the past stays what it is: a fire that was missed.
     """
     if isinstance(trigger, CalendarIntervalTrigger):
         return first_from(trigger, now)
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
         return _earliest(trigger, (first_fire(part, now) for part in trigger.triggers), now)
-    fire: datetime | None = None
+    if type(trigger) is IntervalTrigger and trigger.interval_length > 0:
+        return _interval_from(trigger, now.astimezone(UTC))
     if type(trigger) is CronTrigger:
-        begin = now if trigger.start_date is None else max(now, trigger.start_date)
         # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
-        fire = next_match(trigger, begin.astimezone(UTC) - _TICK)
-    return fire or _bounded(trigger, now).get_next_fire_time(None, now)
+        return next_cron_fire(trigger, now.astimezone(UTC) - _TICK)
+    fire: datetime | None = trigger.get_next_fire_time(None, now)
+    return fire
 
 
 def fire_after(trigger: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
     """Return the fire that follows `fire`. Raises TriggerStuck, and whatever the trigger raises.
 
-    Where APScheduler would search to the end of the calendar or beyond it gives up, as `first_fire` does.
+    An interval counts from the last fire; with jitter from its start, as the jitters would add up otherwise.
     """
     following: datetime | None = None
     kind = type(trigger)
     if kind is IntervalTrigger and trigger.interval_length > 0:
         # First, since a check by isinstance costs more than this kind of trigger does.
+        if trigger.jitter is not None:
+            return take_up_behind(trigger, fire)
         following = trigger.get_next_fire_time(fire, now)
         return following
     if kind in (OrTrigger, EarliestOrTrigger):
-        following = _earliest(trigger, (fire_after(part, fire, now) for part in trigger.triggers), now)
+        following = _earliest(trigger, (_fire_of_part(part, fire, now) for part in trigger.triggers), now)
+    elif kind is CronTrigger:
+        following = next_cron_fire(trigger, fire)
     elif isinstance(trigger, CalendarIntervalTrigger):
-        following = fire_behind(trigger, fire, now)
+        following = fire_behind(trigger, fire)
     else:
-        if kind is CronTrigger and fire < now:
-            following = next_match(trigger, fire)
-        following = following or _bounded(trigger, fire).get_next_fire_time(fire, now)
+        following = trigger.get_next_fire_time(fire, now)
     if following is not None and following.timestamp() <= fire.timestamp():
         raise TriggerStuck(f"the trigger returned {following} after {fire}: it does not advance")
     return following
 
 
+def counts_from_last(trigger: BaseTrigger) -> bool:
+    """Tell whether the fires are whole intervals from one another, which need not be so from the start date."""
+    return type(trigger) is IntervalTrigger and trigger.jitter is None
+
+
+def _interval_from(trigger: IntervalTrigger, at: datetime) -> datetime | None:
+    """Return the first fire at `at` or later, whole intervals from the start; exact, where APScheduler has floats."""
+    begin = trigger.start_date.astimezone(UTC)
+    fire = begin + max(0, -((begin - at) // trigger.interval)) * trigger.interval
+    end = trigger.end_date
+    if end is not None and fire > end.astimezone(UTC):
+        return None
+    jittered: datetime = trigger._apply_jitter(fire.astimezone(trigger.timezone), trigger.jitter, at)
+    return jittered if end is None else min(jittered, end, key=datetime.timestamp)
+
+
+def _fire_of_part(part: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
+    """Return the first fire behind `fire`, which may be that of another part of the same trigger.
+
+    To APScheduler it is the last one of each part: an interval would begin anew there, and a date be over.
+    """
+    if type(part) in (IntervalTrigger, DateTrigger):
+        return take_up_behind(part, fire)
+    return fire_after(part, fire, now)
+
+
 def _earliest(trigger: BaseTrigger, fires: Iterable[datetime | None], now: datetime) -> datetime | None:
     """Return what an or-trigger makes of the `fires` of its parts."""
-    # APScheduler's own compares times on the wall, and so loses fires in the hour that comes twice.
-    key = None if type(trigger) is OrTrigger else datetime.timestamp
-    earliest = min((fire for fire in fires if fire is not None), key=key, default=None)
+    # Not by the times on the wall, as APScheduler's own, which loses fires in the hour that comes twice.
+    earliest = min((fire for fire in fires if fire is not None), key=datetime.timestamp, default=None)
     jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, now)
     return jittered
-
-
-def _bounded(trigger: BaseTrigger, begin: datetime) -> BaseTrigger:
-    """Return the trigger, or a cron trigger that is to be searched from `begin` on with an end."""
-    if type(trigger) is not CronTrigger or trigger.end_date is not None or begin.year > _LAST_BOUNDED:
-        return trigger
-    bounded: BaseTrigger = object.__new__(CronTrigger)
-    bounded.__setstate__(trigger.__getstate__() | {"end_date": begin + _CRON_HORIZON})
-    return bounded
 
 
 def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
@@ -149,7 +163,7 @@ def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:
         return Plan((first,), (), following)
 
     wanted = 1 if job.coalesce else max_catch_up
-    if type(job.trigger) is IntervalTrigger and not job.trigger.jitter:
+    if counts_from_last(job.trigger):
         return _judge(job, now, wanted, _calculate(job, now, wanted))
     most = _walk_limit(job.trigger, wanted) - 1
     fires, following = _walk(job.trigger, following, now, until=now, most=most)
@@ -261,10 +275,7 @@ def _look_back(job: Job, walked: list[datetime], following: datetime, now: datet
 def take_up(trigger: BaseTrigger, at: datetime) -> datetime | None:
     """Return the first fire from `at` on; an earlier one, where the trigger does not look at the present."""
     if type(trigger) in (OrTrigger, EarliestOrTrigger):
-        fires = [fire for part in trigger.triggers if (fire := take_up(part, at)) is not None]
-        earliest = min(fires, key=datetime.timestamp, default=None)
-        jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, at)
-        return jittered
+        return _earliest(trigger, (take_up(part, at) for part in trigger.triggers), at)
     fire = first_fire(trigger, at)
     return None if type(trigger) is DateTrigger and fire is not None and fire < at else fire
 

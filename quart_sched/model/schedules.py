@@ -15,6 +15,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from .calendar_intervals import last_before
 from .clock_changes import ClockChange, changes_between
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
@@ -26,14 +27,17 @@ _SECOND = timedelta(seconds=1)
 
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
-    """Return a trigger with the same fires and no jitter, which can be asked without any effect on the job's own."""
+    """Return a trigger with the same fires and no jitter, which can be asked without any effect on the job's own.
+
+    An interval keeps a jitter of 0, as without any it would not count from its start.
+    """
     kind = type(trigger)
     if kind in (OrTrigger, EarliestOrTrigger):
         return kind([without_jitter(part) for part in trigger.triggers])
     if kind in (AndTrigger, BoundedAndTrigger):
         return BoundedAndTrigger([without_jitter(part) for part in trigger.triggers])
     if kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger):
-        return _changed(trigger, jitter=None) if trigger.jitter else trigger
+        return _changed(trigger, jitter=0 if kind is IntervalTrigger else None) if trigger.jitter else trigger
     # One of the user's own may count its fires.
     return trigger if kind is DateTrigger else copy.deepcopy(trigger)
 
@@ -143,10 +147,7 @@ def looks_at_the_present(trigger: BaseTrigger) -> bool:
     Nobody knows of one of the user's own.
     """
     kind = type(trigger)
-    if kind in (OrTrigger, EarliestOrTrigger):
-        # The fire of any of its parts is the one before for all: an interval begins anew there.
-        return all(looks_at_the_present(part) and type(part) is not IntervalTrigger for part in trigger.triggers)
-    if kind in (AndTrigger, BoundedAndTrigger):
+    if kind in (OrTrigger, EarliestOrTrigger, AndTrigger, BoundedAndTrigger):
         return all(looks_at_the_present(part) for part in trigger.triggers)
     return kind in (CronTrigger, CrontabTrigger, IntervalTrigger, CalendarIntervalTrigger, DateTrigger)
 
@@ -162,11 +163,6 @@ def fire_from(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         return _earliest(fire_from(part, moment) for part in trigger.triggers)
     if kind is DateTrigger:
         return trigger.run_date if trigger.run_date.astimezone(UTC) >= moment else None
-    if kind is IntervalTrigger:
-        # APScheduler calculates with floats.
-        begin = trigger.start_date.astimezone(UTC)
-        steps = max(0, -((begin - moment) // trigger.interval))
-        return _within_end(trigger, begin + steps * trigger.interval)
     fire = first_fire(trigger, moment)
     if kind is CronTrigger and may_change(trigger.timezone):
         changes = list(changes_between(moment - _SKIPPED, moment, trigger.timezone))
@@ -196,7 +192,7 @@ def fire_before(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         steps = -((begin - last) // trigger.interval) - 1
         return None if steps < 0 else (begin + steps * trigger.interval).astimezone(trigger.timezone)
     if kind is CalendarIntervalTrigger:
-        return _walked_before(trigger, moment)
+        return last_before(trigger, moment)
     if kind is BoundedAndTrigger and any(type(part) is CalendarIntervalTrigger for part in trigger.triggers):
         return None  # Each look would walk through all of its days.
     for doubling in range(_SPANS):
@@ -221,19 +217,6 @@ def _last_between(trigger: BaseTrigger, fire: datetime, end: datetime) -> dateti
         else:
             fire, begin = later, later.astimezone(UTC)
     return fire
-
-
-def _walked_before(trigger: BaseTrigger, moment: datetime) -> datetime | None:
-    before: datetime | None = None
-    fire: datetime | None = trigger.get_next_fire_time(None, moment)
-    while fire is not None and fire.astimezone(UTC) < moment:
-        before, fire = fire, following(trigger, fire)
-    return before
-
-
-def _within_end(trigger: Any, fire: datetime) -> datetime | None:
-    over = trigger.end_date is not None and fire > trigger.end_date.astimezone(UTC)
-    return None if over else fire.astimezone(trigger.timezone)
 
 
 def _earliest(fires: Iterable[datetime | None]) -> datetime | None:

@@ -250,8 +250,10 @@ def test_jitter_is_left_out_behind_the_fire_that_is_stored(trigger: BaseTrigger)
 
 def test_the_stored_fire_is_shown_as_it_is() -> None:
     stored = NOW + 97 * SECOND
-    items = ask(make(CronTrigger(minute="*/10", timezone=UTC, jitter=300), next_run_time=stored), count=2).items
-    assert [fire.at for fire in items] == [stored, NOW + 10 * MINUTE]
+    every_ten = IntervalTrigger(minutes=10, start_date=NOW, timezone=UTC, jitter=300)
+    for trigger in (CronTrigger(minute="*/10", timezone=UTC, jitter=300), every_ten):
+        items = ask(make(trigger, next_run_time=stored), count=2).items
+        assert [fire.at for fire in items] == [stored, NOW + 10 * MINUTE]
 
 
 def test_a_schedule_that_ends_ends_the_list() -> None:

@@ -23,7 +23,7 @@ from quart_sched import Scheduler
 from quart_sched.model import planning
 from quart_sched.model.combining import EarliestOrTrigger
 from quart_sched.model.crontab import CrontabTrigger
-from quart_sched.model.planning import WALK_LIMIT, Lapse, TriggerStuck, first_fire, plan
+from quart_sched.model.planning import WALK_LIMIT, Lapse, TriggerStuck, fire_after, first_fire, plan
 from quart_sched.model.triggers import BoundedAndTrigger
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -476,6 +476,20 @@ def test_what_cannot_be_taken_up_near_the_present_is_worked_off_plan_by_plan(
     assert bool(planned.fires) == (grace is None)
 
 
+def test_jitter_does_not_add_up_from_one_interval_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    trigger = every(60, jitter=7, end_date=NOW + 185 * SECOND)
+    fire, offsets = first_fire(trigger, NOW), []
+    while fire is not None:
+        offsets.append((fire - NOW).total_seconds())
+        fire = fire_after(trigger, fire, fire)
+    # The last one is put off as far as the end, and not dropped.
+    assert offsets == [7, 67, 127, 185]
+    by_hand = NOW + 100 * SECOND
+    assert fire_after(trigger, by_hand, by_hand) == NOW + 127 * SECOND
+    assert fire_after(every(60), by_hand, by_hand) == NOW + 160 * SECOND
+
+
 def test_jitter_is_walked_and_its_gap_bounded() -> None:
     trigger = Counting(every(1, jitter=1))
     planned = plan(make(trigger, NOW, misfire_grace_time=None), NOW + 7 * 86_400 * SECOND, 100)
@@ -492,15 +506,21 @@ SPRING = datetime(2026, 3, 29, 0, 0, tzinfo=UTC)  # 01:00 in winter time; 02:00 
 
 CRON_10 = CronTrigger(minute="*/10", timezone=BERLIN)
 INTERVAL_10 = IntervalTrigger(minutes=10, start_date=datetime(2026, 1, 1, tzinfo=BERLIN), timezone=BERLIN)
-# Not in autumn: APScheduler's own OrTrigger compares the times on the wall and leaves fires of the first hour out.
 OR_10 = OrTrigger([CronTrigger(minute=0, timezone=BERLIN), CronTrigger(minute="10-50/10", timezone=BERLIN)])
 
 
 @pytest.mark.parametrize("zone", [UTC, BERLIN], ids=["utc", "berlin"])
 @pytest.mark.parametrize(
     ("trigger", "begin"),
-    [(CRON_10, AUTUMN), (CRON_10, SPRING), (INTERVAL_10, AUTUMN), (INTERVAL_10, SPRING), (OR_10, SPRING)],
-    ids=["cron-autumn", "cron-spring", "interval-autumn", "interval-spring", "or-spring"],
+    [
+        (CRON_10, AUTUMN),
+        (CRON_10, SPRING),
+        (INTERVAL_10, AUTUMN),
+        (INTERVAL_10, SPRING),
+        (OR_10, AUTUMN),
+        (OR_10, SPRING),
+    ],
+    ids=["cron-autumn", "cron-spring", "interval-autumn", "interval-spring", "or-autumn", "or-spring"],
 )
 def test_over_a_clock_change_each_moment_is_a_fire_of_its_own(
     trigger: BaseTrigger, begin: datetime, zone: tzinfo
@@ -550,6 +570,47 @@ def test_in_the_hour_that_comes_twice_combined_triggers_are_taken_up_in_real_tim
     job = make(trigger, (AUTUMN - 5 * HOUR).astimezone(BERLIN), misfire_grace_time=600)
     planned = plan(job, AUTUMN + timedelta(minutes=55), 100)
     assert moments(planned.fires) == [(AUTUMN + timedelta(minutes=50)).timestamp()]
+
+
+# Any of several triggers
+
+PARTS: dict[str, BaseTrigger] = {
+    "cron": CronTrigger(hour=9, end_date=NOW + timedelta(days=3), timezone=BERLIN),
+    "cron from a later day on": CronTrigger(hour=10, start_date=NOW + timedelta(days=3), timezone=BERLIN),
+    "crontab": CrontabTrigger("30 */5 * * *", timezone=BERLIN),
+    "calendar": CalendarIntervalTrigger(days=1, hour=17, start_date="2026-03-01", timezone=BERLIN),
+    "another calendar": CalendarIntervalTrigger(days=2, minute=30, start_date="2026-03-01", timezone=BERLIN),
+    "interval": IntervalTrigger(hours=7, start_date=NOW - timedelta(days=1), timezone=UTC),
+    "uneven interval": IntervalTrigger(seconds=7777.7, start_date=NOW - timedelta(days=999), timezone=UTC),
+    "date": DateTrigger(NOW + timedelta(days=1, minutes=7)),
+    "another date": DateTrigger(NOW + timedelta(days=2, minutes=7)),
+    "or": OrTrigger([DateTrigger(NOW + timedelta(days=1)), DateTrigger(NOW + timedelta(days=3))]),
+    "and": BoundedAndTrigger([CronTrigger(hour="*/2", timezone=UTC), CronTrigger(hour="*/3", timezone=UTC)]),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(PARTS)), min_size=2, max_size=4, unique=True), st.booleans())
+def test_any_of_some_triggers_fires_when_each_of_them_does(names: list[str], own: bool) -> None:
+    until = NOW + timedelta(days=5)
+
+    def fires(trigger: BaseTrigger) -> set[datetime]:
+        found, fire = set(), first_fire(trigger, NOW)
+        while fire is not None and fire <= until:
+            found.add(fire.astimezone(UTC))
+            fire = fire_after(trigger, fire, fire.astimezone(UTC) + SECOND)
+        return found
+
+    parts = [PARTS[name] for name in names]
+    assert fires((EarliestOrTrigger if own else OrTrigger)(parts)) == set().union(*map(fires, parts))
+
+
+def test_what_fires_beside_a_trigger_of_the_users_own_is_told_to_it() -> None:
+    own = Listed([NOW + 10 * SECOND, NOW + 30 * SECOND])
+    either = EarliestOrTrigger([own, DateTrigger(NOW + 20 * SECOND)])
+    fires = [first_fire(either, NOW)]
+    while fires[-1] is not None:
+        fires.append(fire_after(either, fires[-1], fires[-1]))
+    assert fires == [NOW + 10 * SECOND, NOW + 20 * SECOND, NOW + 30 * SECOND, None]
 
 
 # Properties

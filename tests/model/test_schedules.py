@@ -10,6 +10,7 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from quart_sched.model.clock_changes import change_around, changes_between
+from quart_sched.model.combining import EarliestOrTrigger
 from quart_sched.model.planning import first_fire
 from quart_sched.model.schedules import (
     fire_before,
@@ -44,9 +45,20 @@ TRIGGERS = {
     "yearly": built("crontab", expression="0 9 1 1 *"),
     "leap": built("cron", month=2, day=29),
     "interval": built("interval", hours=7, start_date="2026-01-01T00:00:00"),
+    "interval with jitter": built("interval", hours=7, start_date="2026-01-01T00:00:00", jitter=600),
     "calendar": built("calendarinterval", days=3, hour=2, minute=30, start_date="2026-01-01"),
     "or": combined(
         "or", {"trigger": "crontab", "expression": "30 2 * * *"}, {"trigger": "crontab", "expression": "*/25 * * * *"}
+    ),
+    "or of all": combined(
+        "or",
+        {"trigger": "interval", "hours": 7, "start_date": "2026-01-01T00:00:00"},
+        {"trigger": "calendarinterval", "days": 1, "hour": 9, "start_date": "2026-01-01"},
+        {"trigger": "calendarinterval", "days": 3, "hour": 17, "start_date": "2026-01-01"},
+        {"trigger": "cron", "hour": 9, "end_date": "2026-03-30T00:00:00"},
+        {"trigger": "cron", "hour": 10, "start_date": "2026-03-30T00:00:00"},
+        {"trigger": "date", "run_date": "2026-03-29T15:00:00"},
+        {"trigger": "date", "run_date": "2026-10-25T15:00:00"},
     ),
     "and": combined("and", {"trigger": "cron", "minute": 30}, {"trigger": "cron", "hour": "*/2", "minute": "*"}),
 }
@@ -108,8 +120,7 @@ class Own(BaseTrigger):
 
 def test_nobody_knows_whether_a_trigger_of_the_users_own_looks_at_the_present() -> None:
     assert not looks_at_the_present(Own())
-    # Each fire of any part sets the interval going anew.
-    assert not looks_at_the_present(combined("or", {"trigger": "interval", "hours": 5}, {"trigger": "cron", "hour": 2}))
+    assert not looks_at_the_present(EarliestOrTrigger([built("cron", hour=2), Own()]))
     assert looks_at_the_present(combined("and", {"trigger": "interval", "hours": 5}, {"trigger": "cron", "hour": "*"}))
     assert all(looks_at_the_present(trigger) for trigger in TRIGGERS.values())
 
