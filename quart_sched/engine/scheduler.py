@@ -89,7 +89,7 @@ class Scheduler(SetUp):
     def _furnish(self, clock: Clock) -> None:
         """Set up what is ours."""
         self.clock = clock
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(clock)
         self.stream = EventStream(self.mailbox)
         self.listeners = Listeners()
         self.history = HistoryRing(10_000)

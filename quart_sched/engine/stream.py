@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apscheduler import events as aps
 
@@ -27,15 +27,23 @@ from ..model.events import (
     SchedulerChanged,
 )
 
+if TYPE_CHECKING:
+    from .clock import Clock
+
 log = logging.getLogger("quart_sched")
 
 Listener = Callable[[aps.SchedulerEvent], Any]
 
 
+_TOGETHER = 0.001
+"""Seconds for which calls are gathered while many come: each wake-up of the loop takes the interpreter from threads."""
+
+
 class Mailbox:
     """Brings calls from any thread to the loop, many with one wake-up, in the order in which they were posted."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._calls: deque[Callable[[], None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: int | None = None
@@ -51,8 +59,9 @@ class Mailbox:
 
     def close(self) -> None:
         """Deliver what is left, and from now on in the posting thread."""
+        self._loop = None
         self._deliver()
-        self._loop = self._owner = None
+        self._owner = None
 
     def is_here(self) -> bool:
         """Tell whether the caller is where calls are delivered, or there is no loop to bring them to."""
@@ -73,7 +82,10 @@ class Mailbox:
                 self._awake = False
 
     def _deliver(self) -> None:
-        self._awake = False
+        if len(self._calls) > 1 and self._loop is not None and self._clock.real:
+            self._loop.call_later(_TOGETHER, self._deliver, context=Context())
+        else:
+            self._awake = False
         while self._calls:
             call = self._calls.popleft()
             try:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from apscheduler import events as aps
 from apscheduler.triggers.date import DateTrigger
 
 from quart_sched import Scheduler
+from quart_sched.engine.clock import Clock
 from quart_sched.engine.stream import EventStream, Listeners, Mailbox, translate
 from quart_sched.model.events import JobChanged, RunEnded, RunSubmitted, SchedulerChanged
 from quart_sched.model.runs import Run, RunRecord
@@ -23,7 +25,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 @pytest.fixture
 async def mailbox():
-    box = Mailbox()
+    box = Mailbox(Clock())
     box.open(asyncio.get_running_loop())
     yield box
     box.close()
@@ -89,14 +91,36 @@ async def test_a_call_that_raises_does_not_hold_up_those_behind_it(mailbox, capl
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_where_many_come_the_loop_is_woken_once_for_all_and_again_when_they_are_through(mailbox, monkeypatch):
+    loop, got, woken = asyncio.get_running_loop(), list[int](), list[int]()
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args, **kw: (woken.append(len(got)), wake(*args, **kw)))
+
+    def post(*numbers: int) -> None:
+        thread = threading.Thread(target=lambda: [mailbox.post(partial(got.append, number)) for number in numbers])
+        thread.start()
+        thread.join()
+
+    post(1)
+    mailbox._calls.append(lambda: post(2, 3))  # while the others are delivered
+    mailbox._calls.append(lambda: loop.call_soon(post, 4))  # and just after
+    while len(got) < 4:
+        await asyncio.sleep(0.001)
+    assert (got, woken) == ([1, 2, 3, 4], [0])
+    await asyncio.sleep(0.005)
+    post(5)
+    await asyncio.sleep(0)
+    assert (got, woken) == ([1, 2, 3, 4, 5], [0, 4])
+
+
 def test_without_a_loop_posts_are_delivered_where_they_are_made():
     got: list[int] = []
-    Mailbox().post(lambda: got.append(threading.get_ident()))
+    Mailbox(Clock()).post(lambda: got.append(threading.get_ident()))
     assert got == [threading.get_ident()]
 
 
 def test_a_loop_that_is_closed_makes_no_error():
-    box = Mailbox()
+    box = Mailbox(Clock())
 
     async def open_box() -> None:
         box.open(asyncio.get_running_loop())
@@ -109,7 +133,7 @@ def test_a_loop_that_is_closed_makes_no_error():
 
 
 def test_what_a_loop_left_behind_that_ended_is_delivered_on_the_next_and_so_is_what_follows():
-    box, got = Mailbox(), list[int]()
+    box, got = Mailbox(Clock()), list[int]()
     for number in range(3):
         loop = asyncio.new_event_loop()
         box.open(loop)
@@ -151,7 +175,7 @@ async def test_closing_delivers_what_is_left(mailbox):
 
 
 async def test_a_mailbox_serves_one_loop_after_the_other():
-    box, got = Mailbox(), list[int]()
+    box, got = Mailbox(Clock()), list[int]()
 
     async def use() -> None:
         box.open(asyncio.get_running_loop())
