@@ -19,8 +19,6 @@ from .triggers import localize
 MOST_FIRES = 1000
 """Fires that one backfill may have."""
 MOST_AT_ONCE = 100
-_MARGIN = timedelta(milliseconds=1)
-"""An interval counts with floats, and may take itself for past a fire that comes at the very moment."""
 
 FIELDS: Mapping[str, Field] = {
     "start": moment.about("The time of the first fire."),
@@ -68,7 +66,7 @@ class BackfillRequest:
         found: list[datetime] = []
         try:
             trigger = without_jitter(trigger)
-            fire = take_up(trigger, self.start - _MARGIN)
+            fire = take_up(trigger, self.start)
             while fire is not None and fire.astimezone(UTC) < self.end and len(found) <= MOST_FIRES:
                 found += [fire] if fire.astimezone(UTC) >= self.start else []
                 fire = following(trigger, fire)

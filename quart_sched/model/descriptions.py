@@ -179,11 +179,13 @@ def _clock(values: Sequence[Collection[int]], written: Sequence[str]) -> str:
     seconds, minutes, hours = values
     stepped = ["/" in text for text in written]
     one_time = len(seconds) == len(minutes) == 1
-    return _time_of_day(
-        _rewritten(seconds, 60, stepped[0]),
-        _rewritten(minutes, 60, stepped[1]),
-        _rewritten(hours, 24, stepped[2], each=one_time),
-    )
+    second, minute = _rewritten(seconds, 60, stepped[0]), _rewritten(minutes, 60, stepped[1])
+    hour = _rewritten(hours, 24, stepped[2], each=one_time)
+    if "," in hour and not one_time:
+        # To cron-descriptor these are times, at which alone the job would fire.
+        spans = [f"between {first:02}:00 and {last:02}:59" for first, last in _spans(sorted(hours))]
+        return f"{_time_of_day(second, minute, '*')}, {_listed(spans)}"
+    return _time_of_day(second, minute, hour)
 
 
 def _rewritten(values: Collection[int], size: int, stepped: bool, *, each: bool = False) -> str:
@@ -269,11 +271,16 @@ def _step(ordered: Sequence[int]) -> int | None:
 
 def _runs(ordered: Sequence[int]) -> list[tuple[int, int]]:
     """Return the numbers as (first, last): three or more in a row together, others one by one."""
-    runs: list[tuple[int, int]] = []
-    for value in ordered:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], value)
-        else:
-            runs.append((value, value))
-    parted = ([(a, a), (b, b)] if b == a + 1 else [(a, b)] for a, b in runs)
+    parted = ([(a, a), (b, b)] if b == a + 1 else [(a, b)] for a, b in _spans(ordered))
     return [run for runs in parted for run in runs]
+
+
+def _spans(ordered: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the numbers as (first, last), those in a row together."""
+    spans: list[tuple[int, int]] = []
+    for value in ordered:
+        if spans and value == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], value)
+        else:
+            spans.append((value, value))
+    return spans

@@ -100,6 +100,20 @@ def test_what_is_put_off_in_spring_remains_so() -> None:
     assert fire_after(daily, fire, fire.astimezone(UTC) + TICK) == datetime(2026, 3, 30, 2, 30, tzinfo=BERLIN)
 
 
+def test_what_is_skipped_between_two_hours_of_a_schedule_is_left_out() -> None:
+    def on_the_wall(trigger: CronTrigger) -> list[str]:
+        fires, fire = [], first_fire(trigger, datetime(2026, 3, 28, 23, tzinfo=UTC))
+        for _ in range(3):
+            assert fire is not None
+            fires.append(fire.astimezone(UTC).astimezone(BERLIN).strftime("%H:%M"))
+            fire = fire_after(trigger, fire, fire.astimezone(UTC) + TICK)
+        return fires
+
+    assert on_the_wall(CronTrigger(hour="1-4", minute=30, timezone=BERLIN)) == ["01:30", "03:30", "04:30"]
+    # Here it is put off.
+    assert on_the_wall(CronTrigger(hour="*/2", timezone=BERLIN)) == ["00:00", "03:00", "04:00"]
+
+
 def test_a_schedule_does_not_end_before_the_last_fire_that_clocks_going_forward_would_hide() -> None:
     monthly = CronTrigger(day=1, end_date=datetime(2026, 4, 15, tzinfo=UTC), timezone=BERLIN)
     assert days(monthly, "2026-02-20", 9) == ["03-01 00:00", "04-01 00:00"]

@@ -61,6 +61,28 @@ def test_a_crontab_in_words(expression: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
+        ("*/10 9,17 * * *", "every 10 minutes, between 09:00 and 09:59 and between 17:00 and 17:59"),
+        ("* 9,17 * * *", "every minute, between 09:00 and 09:59 and between 17:00 and 17:59"),
+        ("*/2 9-10 * * *", "every 2 minutes, between 09:00 and 10:59"),
+        ("0,9 9,11,14 * * *", "at 0 and 9 minutes past the hour, between 09:00 and 09:59, between 11:00 and 11:59 "
+         "and between 14:00 and 14:59"),
+        ("*/10 22-23,0-1 * * *", "every 10 minutes, between 00:00 and 01:59 and between 22:00 and 23:59"),
+        ("0-10 9,17 * * *", "minutes 0 through 10 past the hour, between 09:00 and 09:59 and between 17:00 and 17:59"),
+        ("30 * 9,17 * * *", "at 30 seconds past the minute, between 09:00 and 09:59 and between 17:00 and 17:59"),
+        ("5 9,17 * * *", "at 09:05 and 17:05"),
+    ],
+)  # fmt: skip
+def test_an_hour_in_which_it_fires_more_than_once_is_no_time_of_day(expression: str, expected: str) -> None:
+    assert words("crontab", expression=expression) == f"{expected} (UTC)"
+    names = ("second", "minute", "hour", "day", "month", "day_of_week")
+    parts = expression.split()
+    cron = dict(zip(names, parts if len(parts) == 6 else ["0", *parts], strict=True))
+    assert words("cron", **cron) == f"{expected} (UTC)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
         ("0 0 13 * 5", "on day 13 of the month and also on Friday"),
         ("0 0 13 * 1-5", "on day 13 of the month and also from Monday to Friday"),
         ("0 0 13 * */5", "on day 13 of the month if that is Friday or Sunday"),
