@@ -235,10 +235,10 @@ class Pump:
         """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
         slice_end = time.perf_counter() + SLICE
         for job, plan in round_.claims:
-            self._submit_fires(job, plan)
             if time.perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + SLICE
+            self._submit_fires(job, plan)
         self._tell(round_)
 
     def _submit_fires(self, job: Job, plan: Plan) -> None:

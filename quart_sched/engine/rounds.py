@@ -128,6 +128,9 @@ class Rounds:
         runner = self._scheduler.runner
         slice_end = time.perf_counter() + SLICE
         for claim in done.claimed:
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + SLICE
             try:
                 if runner.draining:
                     self._own.returned |= {run.run_id for run in claim.runs}
@@ -137,9 +140,6 @@ class Rounds:
                 # The others of the batch are claimed already: they must not be lost with this one.
                 self._own.returned |= {run.run_id for run in claim.runs}
                 log.exception('The runs of job "%s" could not be submitted', claim.job.id)
-            if time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = time.perf_counter() + SLICE
 
     def tell(self, done: Round) -> None:
         """Say what else came of a round."""
