@@ -261,6 +261,7 @@ async def test_resuming_a_job_that_is_not_paused_passes_over_no_fire_that_is_due
     one = await store.start()
     options = {"trigger": "interval", "seconds": 10, "misfire_grace_time": None, "coalesce": False}
     await one.aio.add_job("id", job, **options)
+    await store.rest()
     clock.jump(25)
     assert (await one.aio.resume_job("id")).next_run_time == at(clock, 10)
     await store.poll()
