@@ -16,9 +16,10 @@ from ..errors import JobNotFound, RunNotFound, RunOver, SchedulerError
 from ..model import overdue
 from ..model.actor import current_actor
 from ..model.events import RunEnded
-from ..model.jobs import from_wire, to_wire
+from ..model.jobs import from_wire
 from ..stores.slot import Slot
 from ..web import runs
+from ..web.jobs import shown
 from .backends import Wire
 from .messages import note
 
@@ -160,7 +161,7 @@ class Local:
         return job
 
     def _shown(self, job: Job) -> Wire:
-        return to_wire(job, broken=self._scheduler.catalogue.broken_reason(job))
+        return shown(self._front, job)
 
     async def _check_stored(self, job_id: str) -> None:
         """Raise NotHere where a change of the job would be one in this process alone, or to a store of another's."""

@@ -105,6 +105,11 @@ def test_list_has_filters(run, options, expected):
     assert [job["id"] for job in data(run("list", "--json", *options))] == expected
 
 
+def test_a_job_that_waits_for_a_start_shows_the_store_that_it_is_meant_for(memory):
+    shown = data(memory("show", "a", "--json"))
+    assert (shown["state"], shown["jobstore"]) == ("pending", "default")
+
+
 def test_show_tells_all_of_a_job(run):
     text = run("show", "a").stdout
     assert 'tags                 ["x", "y"]' in text
