@@ -35,23 +35,30 @@ def walked(trigger: CalendarIntervalTrigger, at: datetime) -> datetime | None:
     return fire
 
 
-@settings(deadline=None)
-@given(
+def calendar_interval(
+    steps: tuple[int, ...], zone: Any, time: tuple[int, int], start: date, end: date | None
+) -> CalendarIntervalTrigger:
+    years, months, weeks, days = steps
+    return CalendarIntervalTrigger(
+        years=years, months=months, weeks=weeks, days=days, hour=time[0], minute=time[1],
+        start_date=start, end_date=end, timezone=zone,
+    )  # fmt: skip
+
+
+TRIGGERS = st.builds(
+    calendar_interval,
     st.tuples(*(st.integers(0, most) for most in (2, 14, 5, 9))).filter(any),
     st.sampled_from([UTC, BERLIN, ZoneInfo("Asia/Tokyo"), ZoneInfo("America/Los_Angeles"), ZoneInfo("Asia/Amman")]),
     st.sampled_from([(0, 0), (2, 30), (23, 59)]),
     st.dates(START, date(2020, 3, 31)),
     st.none() | st.dates(date(2021, 1, 1), date(2024, 1, 1)),
-    st.datetimes(datetime(2017, 12, 1), datetime(2025, 12, 31)),
 )
-def test_the_first_fire_is_that_of_the_walk_from_the_start(
-    steps: tuple[int, ...], zone: Any, time: tuple[int, int], start: date, end: date | None, at: datetime
-) -> None:
-    years, months, weeks, days = steps
-    trigger = CalendarIntervalTrigger(
-        years=years, months=months, weeks=weeks, days=days, hour=time[0], minute=time[1],
-        start_date=start, end_date=end, timezone=zone,
-    )  # fmt: skip
+MOMENTS = st.datetimes(datetime(2017, 12, 1), datetime(2025, 12, 31))
+
+
+@settings(deadline=None)
+@given(TRIGGERS, MOMENTS)
+def test_the_first_fire_is_that_of_the_walk_from_the_start(trigger: CalendarIntervalTrigger, at: datetime) -> None:
     assert first_fire(trigger, at.replace(tzinfo=UTC)) == walked(trigger, at.replace(tzinfo=UTC))
 
 
@@ -167,22 +174,10 @@ def test_jitter_past_midnight_neither_shifts_the_schedule_nor_repeats_a_day(
 
 
 @settings(deadline=None)
-@given(
-    st.tuples(*(st.integers(0, most) for most in (2, 14, 5, 9))).filter(any),
-    st.sampled_from([UTC, BERLIN, ZoneInfo("America/Los_Angeles"), ZoneInfo("Asia/Amman")]),
-    st.sampled_from([(0, 0), (2, 30), (23, 59)]),
-    st.dates(START, date(2020, 3, 31)),
-    st.none() | st.dates(date(2021, 1, 1), date(2024, 1, 1)),
-    st.datetimes(datetime(2017, 12, 1), datetime(2025, 12, 31)),
-)
+@given(TRIGGERS, MOMENTS)
 def test_the_fires_around_a_moment_are_those_of_the_walk_from_the_start(
-    steps: tuple[int, ...], zone: Any, time: tuple[int, int], start: date, end: date | None, at: datetime
+    trigger: CalendarIntervalTrigger, at: datetime
 ) -> None:
-    years, months, weeks, days = steps
-    trigger = CalendarIntervalTrigger(
-        years=years, months=months, weeks=weeks, days=days, hour=time[0], minute=time[1],
-        start_date=start, end_date=end, timezone=zone,
-    )  # fmt: skip
     moment = at.replace(tzinfo=UTC)
     before, fire = None, trigger.get_next_fire_time(None, moment)
     while fire is not None and fire < moment:
