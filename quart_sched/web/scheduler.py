@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +111,6 @@ async def start_scheduler(front: APScheduler, body: Mapping[str, Any]) -> Respon
 
 async def shutdown_scheduler(front: APScheduler, body: Mapping[str, Any]) -> Response:
     """Answer POST /shutdown."""
-    ending = asyncio.create_task(front.aio.shutdown(wait=body.get("wait", True)))
-    try:
-        await asyncio.shield(ending)
-    except asyncio.CancelledError:
-        # The client has left, and half a shutdown is none: late jobs would run on, and no start could follow.
-        await asyncio.wait([ending])
-        raise
+    # It is carried through where the client leaves.
+    await front.aio.shutdown(wait=body.get("wait", True))
     return Response(status=204)
