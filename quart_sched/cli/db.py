@@ -67,10 +67,11 @@ def db_import(info: ScriptInfo, alias: str, table: str, source_url: str | None, 
     Its jobs are pickles, and reading them runs whatever code the writer of the table put there.
     """
     with _database(info, alias) as database:
+        from ..stores.sql.address import shown
         from ..stores.sql.importer import import_pickled, read_pickled
 
         jobs = read_pickled(database, table, source_url)
-        where = _hidden(source_url) if source_url is not None else database.url
+        where = shown(source_url) if source_url is not None else database.url
         if jobs and not yes:
             ask(
                 f"The table {table} in {where} holds pickled jobs ({len(jobs)}), "
@@ -117,12 +118,6 @@ def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
 def _no_sql(alias: str, store: Any) -> Refused:
     entry = f'{{"{alias}": {{"type": "sqlalchemy", "url": ...}}}}'
     return Refused(f"The store {alias!r} is a {type(store).__name__}; expected SCHEDULER_JOBSTORES = {entry}")
-
-
-def _hidden(url: str) -> str:
-    from sqlalchemy import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def _report(results: Sequence[ImportResult], *, dry_run: bool) -> None:

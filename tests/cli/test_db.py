@@ -320,6 +320,16 @@ def test_who_is_asked_sees_table_and_database_and_may_say_yes(run, file, tmp_pat
     assert query(file, "SELECT id FROM qs_jobs ORDER BY id") == [("a",), ("b",)]
 
 
+def test_who_is_asked_sees_no_password_of_the_database(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(messages, "has_terminal", lambda: True)
+    run("db", "upgrade")
+    fill(tmp_path / "old.db", "a")
+    url = f"sqlite:///file:{tmp_path / 'old.db'}?uri=true&password=s3cret"
+    result = run("db", "import", "--from", url, input="n\n")
+    assert "old.db?password=...&uri=true holds pickled jobs" in result.stderr
+    assert "s3cret" not in result.output
+
+
 def test_a_dry_run_writes_nothing(run, file):
     run("db", "upgrade")
     fill(file, "a")

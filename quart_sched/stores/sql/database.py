@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from ...errors import ConfigError, SchedulerError
 from . import schema
+from .address import EXTRAS, merged_options, parse_url, shown
 from .dialects import DIALECTS, Dialect
 from .statements import text
 
@@ -25,10 +25,7 @@ log = logging.getLogger("quart_sched")
 
 T = TypeVar("T")
 
-_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-_EXTRAS = {"sqlite": "sql", "postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 _OLDEST = {"mysql": (8, 0, 4), "mariadb": (10, 6), "postgresql": (9, 6), "sqlite": (3, 24)}
-_ASYNC = {"aiosqlite", "asyncpg", "psycopg_async", "aiomysql", "asyncmy"}
 _ABOUT_THE_FILE = {8, 10, 11, 13, 14, 26}
 """SQLite's codes READONLY, IOERR, CORRUPT, FULL, CANTOPEN and NOTADB."""
 _ATTEMPTS = 10
@@ -72,15 +69,15 @@ class Database:
         self._lock = threading.Lock()
         self._kept = True
         """Whether connections are kept for the next use, as somebody will close them by `dispose`."""
-        parsed = _parse_url(key, url)
+        parsed = parse_url(key, url)
         kind = parsed.get_backend_name()
         self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
         try:
-            self.engine: Engine = create_engine(parsed, **_merged(key, self._options(kind), engine_options))
+            self.engine: Engine = create_engine(parsed, **merged_options(key, self._options(kind), engine_options))
         except ImportError as error:
-            extra = _EXTRAS[kind]
+            extra = EXTRAS[kind]
             raise ConfigError(
-                f"{key} has the url {_shown(parsed)}, whose driver is not installed ({error}): "
+                f"{key} has the url {shown(parsed)}, whose driver is not installed ({error}): "
                 f"pip install 'quart-sched[{extra}]'"
             ) from error
         except (ArgumentError, TypeError) as error:
@@ -92,7 +89,7 @@ class Database:
     @property
     def url(self) -> str:
         """The address, without its password."""
-        return _shown(self.engine.url)
+        return shown(self.engine.url)
 
     def _options(self, kind: str) -> dict[str, Any]:
         # Nothing to roll back on the way to the pool, as each transaction has been ended by then: with MySQL that would
@@ -314,59 +311,6 @@ class Database:
                 f"{self.url} is {kind} {'.'.join(map(str, found))}; expected at least "
                 f"{'.'.join(map(str, _OLDEST[kind]))}"
             )
-
-
-def _parse_url(key: str, url: Any) -> URL:
-    if not isinstance(url, str | URL):
-        raise ConfigError(f"{key} has an url of type {type(url).__name__}; expected one such as 'sqlite:///jobs.db'")
-    try:
-        parsed = make_url(url)
-        if "@" in (parsed.host or ""):
-            raise ValueError("the password ends there")
-    except (ArgumentError, ValueError):
-        # What cannot be parsed may have a password anywhere.
-        raise ConfigError(
-            f"{key} has an url that cannot be read; expected one such as 'sqlite:///jobs.db', or "
-            "'postgresql+psycopg://user:password@host:5432/database' with @ : / in the password written as %40 %3A %2F"
-        ) from None
-    kind, _, driver = parsed.drivername.partition("+")
-    kind = "postgresql" if kind == "postgres" else kind
-    if kind not in _DRIVERS:
-        raise ConfigError(
-            f"{key} has the url {_shown(parsed)}; expected sqlite://, postgresql+psycopg:// or mysql+pymysql://"
-        )
-    if driver not in ("", _DRIVERS[kind]):
-        threads = ", as the store works in threads of its own and never on the event loop"
-        raise ConfigError(
-            f"{key} has the url {_shown(parsed)}; expected the driver {kind}+{_DRIVERS[kind]}://"
-            f"{threads if driver in _ASYNC else ''}"
-        )
-    name = parsed.database or ""
-    if kind == "sqlite" and (not name or ":memory:" in name or parsed.query.get("mode") == "memory"):
-        raise ConfigError(
-            f"{key} has the url {_shown(parsed)}, a database in memory, which ends with the process; expected a file "
-            'such as sqlite:///jobs.db, or {"type": "memory"}'
-        )
-    return parsed.set(drivername=f"{kind}+{_DRIVERS[kind]}")
-
-
-def _shown(url: URL) -> str:
-    """Return the URL without what is secret in it."""
-    query = {name: "..." if "pass" in name.lower() else value for name, value in url.query.items()}
-    return url.set(query=query).render_as_string(hide_password=True)
-
-
-def _merged(key: str, ours: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the engine: ours, and over them those that the user gave."""
-    if "isolation_level" in given:
-        raise ConfigError(f"{key} has the engine option 'isolation_level', which is not to be chosen: leave it out")
-    connect_args = given.get("connect_args", {})
-    if not isinstance(connect_args, Mapping):
-        raise ConfigError(f"{key} has connect_args of type {type(connect_args).__name__}; expected a dict")
-    merged = {**ours, **given, "connect_args": {**ours["connect_args"], **connect_args}}
-    if "poolclass" in given and "pool_timeout" not in given:
-        merged.pop("pool_timeout", None)  # pools that make no one wait do not take it
-    return merged
 
 
 def _write_ahead(cursor: Any) -> None:

@@ -24,8 +24,9 @@ from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
 from ...model.instants import micros
 from ...model.jobs import JobDefinition, ScheduledJob
+from .address import DRIVERS, shown
 from .changes import NEW_JOB, Changes, Entry, new_row
-from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
+from .database import Database, DatabaseFailure, first_line
 from .loader import JobLoader
 
 TABLE = "apscheduler_jobs"
@@ -87,7 +88,7 @@ def read_pickled(database: Database, table: str = TABLE, source_url: str | None 
         with engine.connect() as conn:
             return _read(conn, table)
     except SQLAlchemyError as error:
-        raise SourceProblem(f"{_shown(engine.url)}: {first_line(error)}") from error
+        raise SourceProblem(f"{shown(engine.url)}: {first_line(error)}") from error
     finally:
         engine.dispose()
 
@@ -97,25 +98,25 @@ def _engine(source_url: str) -> Engine:
     try:
         url = make_url(source_url)
         kind = "postgresql" if url.drivername == "postgres" else url.drivername
-        if kind in _DRIVERS:
-            url = url.set(drivername=f"{kind}+{_DRIVERS[kind]}")
+        if kind in DRIVERS:
+            url = url.set(drivername=f"{kind}+{DRIVERS[kind]}")
         engine = create_engine(url)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"The source's url is none: {first_line(error)}") from None
     except ImportError as error:
-        raise ConfigError(f"The source {_shown(url)} needs a driver that is not installed: {error}") from error
+        raise ConfigError(f"The source {shown(url)} needs a driver that is not installed: {error}") from error
     if engine.dialect.is_async:
-        raise ConfigError(f"The source {_shown(url)} has an asynchronous driver; expected a synchronous one")
+        raise ConfigError(f"The source {shown(url)} has an asynchronous driver; expected a synchronous one")
     file = url.database or ""
     if url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
         # To connect would make an empty one.
-        raise SourceProblem(f"There is no file {file!r}, which {_shown(url)} names")
+        raise SourceProblem(f"There is no file {file!r}, which {shown(url)} names")
     return engine
 
 
 def _read(conn: Connection, table: str) -> list[PickledJob]:
     schema, _, name = table.rpartition(".")
-    where = _shown(conn.engine.url)
+    where = shown(conn.engine.url)
     try:
         columns = {entry["name"] for entry in inspect(conn).get_columns(name, schema=schema or None)}
     except NoSuchTableError:
