@@ -628,7 +628,7 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         await scheduler.aio.add_job("odd", site.count, trigger="cron", hour=3)
         store = scheduler.scheduler.catalogue.slots["default"].store
         store.database.transact(
-            lambda conn: conn.exec_driver_sql("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
+            lambda tx: tx.execute("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
         )
         page = await text(await client.get(f"{UI}/job?id=odd"))
         assert "s-broken" in page

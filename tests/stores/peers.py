@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-
 from quart_sched import Scheduler
 from quart_sched.engine import deployment
 from quart_sched.model.instants import micros
@@ -115,8 +113,7 @@ class Peer:
 
     def execute(self, statement: str, **values: Any) -> None:
         """Change the tables behind everybody's back."""
-        bound = sa.text(statement.format(p=self.prefix))
-        self.store.database.transact(lambda conn: conn.execute(bound, values))
+        self.store.database.transact(lambda tx: tx.execute(statement.format(p=self.prefix), **values))
 
     def live(self, job_id: str | None = None) -> list[Any]:
         """The runs under way or waiting, by fire."""

@@ -19,7 +19,7 @@ from ...errors import ConfigError, SchedulerError
 from . import schema
 from .address import EXTRAS, merged_options, parse_url, shown
 from .dialects import DIALECTS, Dialect
-from .statements import text
+from .transaction import Transaction
 
 log = logging.getLogger("quart_sched")
 
@@ -64,6 +64,8 @@ class Database:
         """
         self.prefix = prefix
         self.create_tables = create_tables
+        self.clock: Any = None
+        """The process's clock, for transactions that go by a time."""
         self.idle_limit = 10.0
         """Seconds after which the database ends a transaction whose process has stopped in the middle."""
         self._lock = threading.Lock()
@@ -129,8 +131,8 @@ class Database:
 
     # Transactions
 
-    def transact(self, op: Callable[[Connection], T], *, write: bool = True) -> T:
-        """Return `op(connection)`, run in a transaction; repeated as a whole where other transactions were in its way.
+    def transact(self, op: Callable[[Transaction], T], *, write: bool = True) -> T:
+        """Return `op(transaction)`; repeated as a whole, in a new transaction, where others were in its way.
 
         `op` may roll back the transaction where it has nothing to write.
 
@@ -149,11 +151,11 @@ class Database:
             time.sleep(random.uniform(0.002, 0.01) * attempt)
         raise AssertionError("unreachable")
 
-    def _once(self, op: Callable[[Connection], T], write: bool) -> T:
+    def _once(self, op: Callable[[Transaction], T], write: bool) -> T:
         with self._connected() as conn:
             conn.execution_options(quart_sched_write=write)
             transaction = conn.begin()
-            result = op(conn)
+            result = op(self._transaction(conn))
             try:
                 if transaction.is_active:
                     transaction.commit()
@@ -164,6 +166,9 @@ class Database:
                     raise
                 raise self._failure(error, unknown=True) from error
             return result
+
+    def _transaction(self, conn: Connection) -> Transaction:
+        return Transaction(conn, self.dialect, self.clock)
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -193,9 +198,9 @@ class Database:
             message += f" ({self.engine.url.database})"
         return DatabaseFailure(message, unknown=unknown)
 
-    def query(self, statement: str, **values: Any) -> list[Any]:
+    def query(self, statement: str, /, **values: Any) -> list[Any]:
         """Return the rows of a statement that only reads."""
-        return self.transact(lambda conn: list(self.dialect.execute(conn, statement, values)), write=False)
+        return self.transact(lambda tx: tx.rows(statement, **values), write=False)
 
     def resume(self) -> None:
         """Keep connections from now on, until they are disposed of."""
@@ -239,43 +244,44 @@ class Database:
         if self.dialect.name == "mysql":
             return self._upgrade_mysql()
 
-        def make(conn: Connection) -> int:
+        def make(tx: Transaction) -> int:
             if self.dialect.name == "postgresql":
-                conn.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": self.prefix + "schema"})
-            return self._make(conn)
+                tx.execute("SELECT pg_advisory_xact_lock(hashtext(:name))", name=self.prefix + "schema")
+            return self._make(tx)
 
         return self.transact(make)
 
     def _upgrade_mysql(self) -> int:
         # Each statement on tables is a transaction of its own there, so that the lock must be the connection's.
-        name = {"name": f"{self.prefix}schema"}
+        name = f"{self.prefix}schema"
         try:
             with self._connected() as conn:
+                tx = self._transaction(conn)
                 try:
-                    if conn.scalar(text(f"SELECT GET_LOCK(:name, {_SCHEMA_TIMEOUT})"), name) != 1:
+                    if tx.scalar("SELECT GET_LOCK(:name, :seconds)", name=name, seconds=_SCHEMA_TIMEOUT) != 1:
                         raise DatabaseFailure(
                             f"another process holds the lock on the schema for more than {_SCHEMA_TIMEOUT} s"
                         )
-                    return self._make(conn)
+                    return self._make(tx)
                 finally:
                     if not conn.invalidated:
-                        conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
+                        tx.execute("SELECT RELEASE_LOCK(:name)", name=name)
                         conn.commit()
         except SQLAlchemyError as error:
             raise self._failure(error) from error
 
-    def _make(self, conn: Connection) -> int:
-        version = self._version_in(conn)
+    def _make(self, tx: Transaction) -> int:
+        version = self._version_in(tx)
         if version is None:
             # Also where an earlier attempt was broken off half-way: the version is written last.
             tables = schema.metadata(self.prefix)
-            tables.create_all(conn)
+            tables.create_all(tx.connection)
             for index in (index for table in tables.sorted_tables for index in table.indexes):
-                index.create(conn, checkfirst=True)
-            conn.execute(text(f"DELETE FROM {self.prefix}meta"))
+                index.create(tx.connection, checkfirst=True)
+            tx.execute(f"DELETE FROM {self.prefix}meta")
             for statement in schema.first_rows(self.prefix):
-                conn.execute(text(statement))
-            conn.commit() if self.dialect.name == "mysql" else None
+                tx.execute(statement)
+            tx.connection.commit() if self.dialect.name == "mysql" else None
             log.info("Made the tables %s* in %s", self.prefix, self.url)
             version = schema.VERSION
         return version
@@ -283,16 +289,16 @@ class Database:
     def _version(self) -> int | None:
         return self.transact(self._version_in, write=False)
 
-    def _version_in(self, conn: Connection) -> int | None:
-        self._check_encoding(conn)
-        if not self.engine.dialect.has_table(conn, f"{self.prefix}meta"):
+    def _version_in(self, tx: Transaction) -> int | None:
+        self._check_encoding(tx)
+        if not self.engine.dialect.has_table(tx.connection, f"{self.prefix}meta"):
             return None
-        version: int | None = conn.scalar(text(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'"))
+        version: int | None = tx.scalar(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'")
         return version
 
-    def _check_encoding(self, conn: Connection) -> None:
+    def _check_encoding(self, tx: Transaction) -> None:
         """Refuse a database that cannot hold every text: one run's output would keep all others from being written."""
-        if self.dialect.name == "postgresql" and (encoding := conn.scalar(text("SHOW server_encoding"))) != "UTF8":
+        if self.dialect.name == "postgresql" and (encoding := tx.scalar("SHOW server_encoding")) != "UTF8":
             raise SchemaProblem(
                 f"{self.url} is in the encoding {encoding}; expected UTF8, as of "
                 "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"

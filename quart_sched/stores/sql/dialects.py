@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import BigInteger, Connection, CursorResult, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from ...model.state import MAX_REF
+
+if TYPE_CHECKING:
+    from .transaction import Transaction
 
 Row = Sequence[Any]
 
@@ -33,10 +36,6 @@ class Dialect:
     """Ends the query by which a claim looks at the pause, so that a pause waits for it."""
     now: ClassVar[str]
     """The time of the database in microseconds; None where the process's own clock is as good."""
-    mark: ClassVar[str] = "?"
-    """The driver's placeholder, for statements that skip SQLAlchemy's, which cost more than the rows themselves."""
-    named: ClassVar[str] = r"%(\1)s"
-    """The driver's placeholder for a value that is given by name."""
 
     def __init__(self, prefix: str, tables: MetaData) -> None:
         self.prefix = prefix
@@ -46,12 +45,9 @@ class Dialect:
         """Return the table with this name before the prefix."""
         return self._tables.tables[self.prefix + name]
 
-    def execute(self, conn: Connection, statement: str, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Execute a statement in which `:name` stands for a value.
-
-        For what a claim needs again and again: SQLAlchemy's `text` costs as much once more.
-        """
-        return conn.exec_driver_sql(_with_marks(statement, self.named), dict(values or {}))
+    def marked(self, statement: str) -> str:
+        """Return a statement, in which `:name` stands for a value and `?` for the next one, as the driver takes it."""
+        return _marked(statement)
 
     def pack(self, values: Iterable[Any]) -> Any:
         """Return the parameter that stands for a list in `within`."""
@@ -69,32 +65,28 @@ class Dialect:
         """Return a FROM clause of the rows of `table` whose `key` is among the packed list."""
         return f"{self.prefix}{table} WHERE {self.within(key, parameter)} AND"
 
-    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
-        """Delete the rows with these keys."""
-        statement = f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}"
-        self.execute(conn, statement, {"keys": self.pack(values)})
+    def delete(self, tx: Transaction, table: str, key: str, keys: Iterable[str]) -> None:
+        """Delete the rows whose `key` is among `keys`."""
+        tx.execute(f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}", keys=self.pack(keys))
 
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert rows, each in the order of `columns`."""
-        if rows:
-            # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
-            values = ", ".join([self.mark] * len(columns))
-            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({values})"
-            conn.exec_driver_sql(statement, [tuple(row) for row in rows])
+    def insert(self, tx: Transaction, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows, of which there is one at least, each in the order of `columns`."""
+        # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
+        marks = ", ".join("?" * len(columns))
+        tx.execute_many(f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+        self, tx: Transaction, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str
     ) -> None:
         """Set `columns` of the rows named by their `key`, which comes first in each row; `also` is set besides."""
-        if rows:
-            sets = ", ".join([f"{column} = {self.mark}" for column in columns] + ([also] if also else []))
-            statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = {self.mark}"
-            conn.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
+        sets = ", ".join([f"{column} = ?" for column in columns] + ([also] if also else []))
+        statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = ?"
+        tx.execute_many(statement, [(*row[1:], row[0]) for row in rows])
 
-    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
+    def hold_pause(self, tx: Transaction, *, exclusive: bool) -> None:
         """Keep a pause (exclusive) and claims apart until the end of the transaction."""
 
-    def notify(self, conn: Connection) -> None:
+    def notify(self, tx: Transaction) -> None:
         """Wake the other processes when this transaction is committed, where the database can."""
 
     def is_retryable(self, error: DBAPIError) -> bool:
@@ -106,9 +98,11 @@ class SQLite(Dialect):
     """One writer at a time: BEGIN IMMEDIATE stands for every lock, and the process's clock for the database's."""
 
     name = "sqlite"
-    named = r":\1"
     lock = skip = ""
     now = "NULL"
+
+    def marked(self, statement: str) -> str:
+        return statement
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """SQLITE_BUSY, SQLITE_LOCKED and their kin."""
@@ -136,35 +130,32 @@ class PostgreSQL(Dialect):
     def listed(self, parameter: str) -> str:
         return f"unnest(CAST(:{parameter} AS text[])) AS packed(v)"
 
-    def _records(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
+    def _records(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, str]:
         # JSON, as the driver takes several times longer to write arrays.
         types = self.table(table).c
         fields = ", ".join(f"{column} {_type(types[column].type)}" for column in columns)
         given = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
-        return f"json_to_recordset(CAST(:rows AS json)) AS given ({fields})", {"rows": given}
+        return f"json_to_recordset(CAST(:rows AS json)) AS given ({fields})", given
 
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        if rows:
-            source, values = self._records(table, columns, rows)
-            names = ", ".join(columns)
-            self.execute(conn, f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}", values)
+    def insert(self, tx: Transaction, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        source, given = self._records(table, columns, rows)
+        names = ", ".join(columns)
+        tx.execute(f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}", rows=given)
 
     def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+        self, tx: Transaction, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str
     ) -> None:
-        if rows:
-            source, values = self._records(table, (key, *columns), rows)
-            sets = ", ".join([f"{column} = given.{column}" for column in columns] + ([also] if also else []))
-            statement = f"UPDATE {self.prefix}{table} AS t SET {sets} FROM {source} WHERE t.{key} = given.{key}"
-            self.execute(conn, statement, values)
+        source, given = self._records(table, (key, *columns), rows)
+        sets = ", ".join([f"{column} = given.{column}" for column in columns] + ([also] if also else []))
+        tx.execute(f"UPDATE {self.prefix}{table} AS t SET {sets} FROM {source} WHERE t.{key} = given.{key}", rows=given)
 
-    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
+    def hold_pause(self, tx: Transaction, *, exclusive: bool) -> None:
         # Not a row lock: readers that share one starve the pauser.
         kind = "" if exclusive else "_shared"
-        self.execute(conn, f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))", {"name": self.prefix + "pause"})
+        tx.execute(f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))", name=self.prefix + "pause")
 
-    def notify(self, conn: Connection) -> None:
-        self.execute(conn, "SELECT pg_notify(:channel, '')", {"channel": self.channel})
+    def notify(self, tx: Transaction) -> None:
+        tx.execute("SELECT pg_notify(:channel, '')", channel=self.channel)
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """serialization_failure, deadlock_detected, lock_not_available."""
@@ -175,7 +166,6 @@ class MySQL(Dialect):
     """Row locks with SKIP LOCKED at READ COMMITTED; JSON_TABLE for many rows, since IN lists made deadlocks."""
 
     name = "mysql"
-    mark = "%s"
     share = " LOCK IN SHARE MODE"
     now = "CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS SIGNED)"
 
@@ -189,31 +179,28 @@ class MySQL(Dialect):
         source = _json_table(parameter, ("v",))
         return f"{source} AS packed STRAIGHT_JOIN {self.prefix}{table} ON {key} = packed.v WHERE"
 
-    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
-        name = self.prefix + table
-        statement = (
-            f"DELETE {name} FROM {_json_table('keys', ('v',))} AS packed STRAIGHT_JOIN {name} ON {key} = packed.v"
-        )
-        self.execute(conn, statement, {"keys": self.pack(values)})
+    def delete(self, tx: Transaction, table: str, key: str, keys: Iterable[str]) -> None:
+        name, source = self.prefix + table, _json_table("keys", ("v",))
+        statement = f"DELETE {name} FROM {source} AS packed STRAIGHT_JOIN {name} ON {key} = packed.v"
+        tx.execute(statement, keys=self.pack(keys))
 
     def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+        self, tx: Transaction, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str
     ) -> None:
-        if rows:
-            types = self.table(table).c
-            numbers = {column for column in columns if isinstance(types[column].type, Integer | BigInteger)}
-            source = _json_table("rows", (key, *columns), numbers)
-            sets = ", ".join([f"t.{column} = given.{column}" for column in columns] + ([also] if also else []))
-            statement = (
-                f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}"
-            )
-            packed = json.dumps([list(row) for row in rows])
-            if len(packed) > _LARGEST and len(rows) > 1:
-                half = len(rows) // 2
-                for part in (rows[:half], rows[half:]):
-                    self.update(conn, table, key, columns, part, also)
-                return
-            self.execute(conn, statement, {"rows": packed})
+        types = self.table(table).c
+        numbers = {column for column in columns if isinstance(types[column].type, Integer | BigInteger)}
+        source = _json_table("rows", (key, *columns), numbers)
+        sets = ", ".join([f"t.{column} = given.{column}" for column in columns] + ([also] if also else []))
+        packed = json.dumps([list(row) for row in rows])
+        if len(packed) > _LARGEST and len(rows) > 1:
+            half = len(rows) // 2
+            for part in (rows[:half], rows[half:]):
+                self.update(tx, table, key, columns, part, also)
+            return
+        tx.execute(
+            f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}",
+            rows=packed,
+        )
 
     def is_retryable(self, error: DBAPIError) -> bool:
         """ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK."""
@@ -223,13 +210,13 @@ class MySQL(Dialect):
 DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
 
 
-_NAME = re.compile(r"(?<![:\w]):(\w+)")
+_MARK = re.compile(r"(?<![:\w]):(\w+)|\?")
 
 
 @lru_cache(maxsize=1024)
-def _with_marks(statement: str, named: str) -> str:
-    """Return a statement with the driver's own placeholders."""
-    return statement if named == SQLite.named else _NAME.sub(named, statement.replace("%", "%%"))
+def _marked(statement: str) -> str:
+    """Return a statement with the marks of psycopg and PyMySQL."""
+    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", statement.replace("%", "%%"))
 
 
 def _type(kind: Any) -> str:
