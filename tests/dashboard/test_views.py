@@ -667,7 +667,7 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         await scheduler.aio.get_jobs()
 
         def fail(*_: Any, **__: Any) -> Any:
-            from quart_sched.stores.sql.database import DatabaseFailure
+            from quart_sched.stores.sql.failures import DatabaseFailure
 
             raise DatabaseFailure("disk I/O error")
 

@@ -75,7 +75,7 @@ class Tables:
             url, prefix = reachable(kind, self._folder), f"t{uuid.uuid4().hex[:10]}_"
             options = {} if kind == "sqlite" else {"poolclass": sa.NullPool}
             database = self._made[kind] = Database("", url, prefix, create_tables=True, engine_options=options)
-            database.open()
+            database.schema.open()
         else:
             database.transact(self._clear)
         url = database.engine.url.render_as_string(hide_password=False)

@@ -15,7 +15,8 @@ from quart_sched.model.instants import micros
 from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.planning import plan
 from quart_sched.model.runs import Outcome, Run, RunRecord
-from quart_sched.stores.sql.database import Database, DatabaseFailure
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.rounds import Round, Work
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import START

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from quart_sched.stores.sql.database import Database, DatabaseFailure
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.history import SqlHistory
 from quart_sched.stores.sql.transaction import Transaction
 from quart_sched.stores.sql.wakeups import Wakeups
@@ -93,7 +94,7 @@ def test_a_connection_that_is_lost_on_its_way_back_is_nobodys_trouble(kind, tmp_
 
 
 def test_a_server_that_does_not_answer_any_more_is_not_waited_for_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("quart_sched.stores.sql.database._ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("quart_sched.stores.sql.mysql._ANSWER_TIMEOUT", 0.2)
     own = database(reachable("mysql", tmp_path), "t_")
     with pytest.raises(DatabaseFailure, match="Lost connection"):
         own.query("SELECT SLEEP(2)")

@@ -31,7 +31,8 @@ from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.policies import Policy
 from quart_sched.model.triggers import spec_of
 from quart_sched.stores.sql import importer
-from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.importer import ImportResult, SourceProblem, import_jobs, import_pickled, read_pickled
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import START

@@ -25,7 +25,7 @@ from quart_sched.errors import InvalidDefinition, OverlapForbidden
 from quart_sched.model.jobs import JobChanges
 from quart_sched.model.runs import Run, new_run_id
 from quart_sched.stores.sql import rounds
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock

@@ -20,7 +20,8 @@ from quart_sched.engine.history_ring import HistoryRing
 from quart_sched.model.events import RunEnded
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id
-from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.history import HistoryUnavailable, SqlHistory
 from quart_sched.stores.sql.rows import LIVE_COLUMNS
 from quart_sched.stores.sql.transaction import Transaction
@@ -96,7 +97,7 @@ def insert_live(database: Database, records: Sequence[RunRecord]) -> None:
         tx.insert("workers", columns, [(a, b, int(c), d, e) for a, b, c, d, e in sessions])
         tx.insert("live", LIVE_COLUMNS, rows)
 
-    database.open()
+    database.schema.open()
     database.transact(write)
 
 
@@ -124,7 +125,7 @@ def tables(connect: Callable[[str], Database]) -> Callable[[str], Database]:
 
     def empty(kind: str) -> Database:
         database = of_kind(kind)
-        database.open()
+        database.schema.open()
         with database.engine.begin() as conn:
             for table in ("runs", "run_output", "live", "workers"):
                 conn.execute(sa.text(f"DELETE FROM {database.prefix}{table}"))

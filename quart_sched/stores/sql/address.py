@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url
@@ -58,6 +59,12 @@ def shown(url: str | URL) -> str:
     url = make_url(url)
     query = {name: "..." if "pass" in name.lower() else value for name, value in url.query.items()}
     return url.set(query=query).render_as_string(hide_password=True)
+
+
+def names_missing_file(url: URL) -> bool:
+    """Tell whether an address names a file of SQLite's that is not there, which to connect would make."""
+    file = url.database or ""
+    return url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).is_file()
 
 
 def merged_options(key: str, ours: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from ...errors import ConfigError, SchedulerError
-from . import schema
+from ...errors import ConfigError
 from .address import EXTRAS, merged_options, parse_url, shown
-from .dialects import DIALECTS, Dialect
+from .dialects import LOCK_TIMEOUT, Dialect
+from .failures import DatabaseFailure, first_line
+from .mysql import MySQL
+from .postgresql import PostgreSQL
+from .schema import Schema
+from .sqlite import SQLite
 from .transaction import Transaction
-
-log = logging.getLogger("quart_sched")
 
 T = TypeVar("T")
 
-_OLDEST = {"mysql": (8, 0, 4), "mariadb": (10, 6), "postgresql": (9, 6), "sqlite": (3, 24)}
-_ABOUT_THE_FILE = {8, 10, 11, 13, 14, 26}
-"""SQLite's codes READONLY, IOERR, CORRUPT, FULL, CANTOPEN and NOTADB."""
+_KINDS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
 _ATTEMPTS = 10
-_CONNECT_TIMEOUT = 5
-_LOCK_TIMEOUT = 5
-"""Seconds to wait for what others have locked."""
-_SCHEMA_TIMEOUT = 60
-"""Seconds to wait for another process that is at the tables themselves."""
-_ANSWER_TIMEOUT = 90
-"""Seconds after which a server that has not answered is taken for gone: more than any lock is waited for."""
-
-
-class DatabaseFailure(Exception):
-    """A statement failed. `unknown` tells that it was a commit, which may have gone through all the same."""
-
-    def __init__(self, message: str, *, unknown: bool = False) -> None:
-        super().__init__(message)
-        self.unknown = unknown
-
-
-class SchemaProblem(SchedulerError):
-    """The tables are missing, or of a version that this code does not know. The message says what to do."""
-
-    status = 503
 
 
 class Database:
@@ -63,7 +39,7 @@ class Database:
         Raises ConfigError, naming `key`.
         """
         self.prefix = prefix
-        self.create_tables = create_tables
+        self.schema = Schema(self, create_tables=create_tables)
         self.clock: Any = None
         """The process's clock, for transactions that go by a time."""
         self.idle_limit = 10.0
@@ -73,9 +49,10 @@ class Database:
         """Whether connections are kept for the next use, as somebody will close them by `dispose`."""
         parsed = parse_url(key, url)
         kind = parsed.get_backend_name()
-        self.dialect: Dialect = DIALECTS[kind](prefix, schema.metadata(prefix))
+        self.dialect: Dialect = _KINDS[kind](prefix, self.schema.tables)
+        options = merged_options(key, self.dialect.engine_options(), engine_options)
         try:
-            self.engine: Engine = create_engine(parsed, **merged_options(key, self._options(kind), engine_options))
+            self.engine: Engine = create_engine(parsed, **options)
         except ImportError as error:
             extra = EXTRAS[kind]
             raise ConfigError(
@@ -84,50 +61,13 @@ class Database:
             ) from error
         except (ArgumentError, TypeError) as error:
             raise ConfigError(f"{key} cannot be made into an engine: {error}") from error
-        event.listen(self.engine, "connect", self._set_up)
-        if kind == "sqlite":
-            event.listen(self.engine, "begin", _begin_sqlite)
+        event.listen(self.engine, "connect", lambda connection, _: self.dialect.set_up(connection, self.idle_limit))
+        self.dialect.adapt(self.engine)
 
     @property
     def url(self) -> str:
         """The address, without its password."""
         return shown(self.engine.url)
-
-    def _options(self, kind: str) -> dict[str, Any]:
-        # Nothing to roll back on the way to the pool, as each transaction has been ended by then: with MySQL that would
-        # be a statement more, and where the connection is lost just then, SQLAlchemy logs a traceback.
-        options: dict[str, Any] = {"pool_reset_on_return": None}
-        if kind == "sqlite":
-            return options | {"connect_args": {"timeout": _LOCK_TIMEOUT, "check_same_thread": False}}
-        options |= {"pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
-        if kind == "postgresql":
-            keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
-        else:
-            # Its driver knows no keepalives that would find a server gone.
-            timeouts = {"read_timeout": _ANSWER_TIMEOUT, "write_timeout": _ANSWER_TIMEOUT}
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", **timeouts}
-            options["isolation_level"] = "READ COMMITTED"
-        return options
-
-    def _set_up(self, connection: Any, _: Any) -> None:
-        """Prepare a new connection."""
-        cursor = connection.cursor()
-        if self.dialect.name == "sqlite":
-            # The driver's own transactions begin late and never with IMMEDIATE.
-            connection.isolation_level = None
-            _write_ahead(cursor)
-            cursor.execute("PRAGMA synchronous = FULL")
-        elif self.dialect.name == "postgresql":
-            limit, lock = int(self.idle_limit * 1000), _LOCK_TIMEOUT * 1000
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {limit}")
-            cursor.execute(f"SET lock_timeout = {lock}")
-            connection.commit()
-        else:
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_TIMEOUT}")
-            if "MariaDB" in connection.server_version:  # MySQL has no such limit
-                cursor.execute(f"SET SESSION idle_transaction_timeout = {max(1, int(self.idle_limit))}")
-        cursor.close()
 
     # Transactions
 
@@ -138,7 +78,7 @@ class Database:
 
         Raises DatabaseFailure for what the database raises, and whatever `op` raises.
         """
-        patience = time.monotonic() + _LOCK_TIMEOUT
+        patience = time.monotonic() + LOCK_TIMEOUT
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(op, write)
@@ -155,7 +95,7 @@ class Database:
         with self._connected() as conn:
             conn.execution_options(quart_sched_write=write)
             transaction = conn.begin()
-            result = op(self._transaction(conn))
+            result = op(Transaction(conn, self.dialect, self.clock))
             try:
                 if transaction.is_active:
                     transaction.commit()
@@ -166,9 +106,6 @@ class Database:
                     raise
                 raise self._failure(error, unknown=True) from error
             return result
-
-    def _transaction(self, conn: Connection) -> Transaction:
-        return Transaction(conn, self.dialect, self.clock)
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -194,7 +131,7 @@ class Database:
     def _failure(self, error: Exception, *, unknown: bool = False) -> DatabaseFailure:
         """Say what went wrong, and with which file where that is what counts."""
         message = first_line(error)
-        if getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF in _ABOUT_THE_FILE:
+        if isinstance(error, DBAPIError) and self.dialect.is_about_file(error):
             message += f" ({self.engine.url.database})"
         return DatabaseFailure(message, unknown=unknown)
 
@@ -211,151 +148,3 @@ class Database:
         with self._lock:
             self._kept = False
             self.engine.dispose()
-
-    # The schema
-
-    def open(self) -> None:
-        """Make sure that the tables are there and of a version that this code knows; make or upgrade them if allowed.
-
-        Safe from many processes at once. Raises SchemaProblem or DatabaseFailure.
-        """
-        version = self._version()
-        if version is None and not self.create_tables:
-            raise SchemaProblem(
-                f"There are no tables {self.prefix}* in {self.url}, and create_tables is False: "
-                "run `quart scheduler db upgrade` with an account that may make them"
-            )
-        if version is None:
-            version = self.upgrade()
-        self._check(version)
-
-    def has_tables(self) -> bool:
-        """Tell whether the tables are there, without making anything. Raises SchemaProblem or DatabaseFailure."""
-        file = self.engine.url.database or ""
-        if self.dialect.name == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
-            return False  # To connect would make an empty one.
-        version = self._version()
-        if version is not None:
-            self._check(version)
-        return version is not None
-
-    def upgrade(self) -> int:
-        """Make the tables, or bring them up to date, whatever `create_tables` says; return their version."""
-        if self.dialect.name == "mysql":
-            return self._upgrade_mysql()
-
-        def make(tx: Transaction) -> int:
-            if self.dialect.name == "postgresql":
-                tx.execute("SELECT pg_advisory_xact_lock(hashtext(:name))", name=self.prefix + "schema")
-            return self._make(tx)
-
-        return self.transact(make)
-
-    def _upgrade_mysql(self) -> int:
-        # Each statement on tables is a transaction of its own there, so that the lock must be the connection's.
-        name = f"{self.prefix}schema"
-        try:
-            with self._connected() as conn:
-                tx = self._transaction(conn)
-                try:
-                    if tx.scalar("SELECT GET_LOCK(:name, :seconds)", name=name, seconds=_SCHEMA_TIMEOUT) != 1:
-                        raise DatabaseFailure(
-                            f"another process holds the lock on the schema for more than {_SCHEMA_TIMEOUT} s"
-                        )
-                    return self._make(tx)
-                finally:
-                    if not conn.invalidated:
-                        tx.execute("SELECT RELEASE_LOCK(:name)", name=name)
-                        conn.commit()
-        except SQLAlchemyError as error:
-            raise self._failure(error) from error
-
-    def _make(self, tx: Transaction) -> int:
-        version = self._version_in(tx)
-        if version is None:
-            # Also where an earlier attempt was broken off half-way: the version is written last.
-            tables = schema.metadata(self.prefix)
-            tables.create_all(tx.connection)
-            for index in (index for table in tables.sorted_tables for index in table.indexes):
-                index.create(tx.connection, checkfirst=True)
-            tx.execute(f"DELETE FROM {self.prefix}meta")
-            for statement in schema.first_rows(self.prefix):
-                tx.execute(statement)
-            tx.connection.commit() if self.dialect.name == "mysql" else None
-            log.info("Made the tables %s* in %s", self.prefix, self.url)
-            version = schema.VERSION
-        return version
-
-    def _version(self) -> int | None:
-        return self.transact(self._version_in, write=False)
-
-    def _version_in(self, tx: Transaction) -> int | None:
-        self._check_encoding(tx)
-        if not self.engine.dialect.has_table(tx.connection, f"{self.prefix}meta"):
-            return None
-        version: int | None = tx.scalar(f"SELECT n FROM {self.prefix}meta WHERE k = 'schema'")
-        return version
-
-    def _check_encoding(self, tx: Transaction) -> None:
-        """Refuse a database that cannot hold every text: one run's output would keep all others from being written."""
-        if self.dialect.name == "postgresql" and (encoding := tx.scalar("SHOW server_encoding")) != "UTF8":
-            raise SchemaProblem(
-                f"{self.url} is in the encoding {encoding}; expected UTF8, as of "
-                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
-            )
-
-    def _check(self, version: int) -> None:
-        if version > schema.VERSION:
-            raise SchemaProblem(
-                f"The tables {self.prefix}* in {self.url} are of version {version}; this quart_sched knows "
-                f"{schema.VERSION}: update quart_sched here"
-            )
-        kind = "mariadb" if getattr(self.engine.dialect, "is_mariadb", False) else self.dialect.name
-        found = self.engine.dialect.server_version_info or ()
-        if found and tuple(found) < _OLDEST[kind]:
-            raise SchemaProblem(
-                f"{self.url} is {kind} {'.'.join(map(str, found))}; expected at least "
-                f"{'.'.join(map(str, _OLDEST[kind]))}"
-            )
-
-
-def _write_ahead(cursor: Any) -> None:
-    """Switch to the write-ahead log; several processes that do so at once get 'locked' whatever the busy timeout."""
-    for attempt in range(50):
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except Exception as error:  # the driver's own class, which is not ours to import here
-            if "locked" not in str(error) or attempt == 49:
-                raise
-            time.sleep(random.uniform(0.005, 0.03))
-
-
-def _begin_sqlite(conn: Connection) -> None:
-    if not conn.get_execution_options().get("quart_sched_write"):
-        conn.exec_driver_sql("BEGIN")
-        return
-    # SQLite's own way of waiting sleeps ever longer, up to 0.1 s, and so finds the short gaps between others'
-    # transactions late.
-    driver: Any = conn.connection.driver_connection
-    (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + patience / 1000
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
-        while time.monotonic() < deadline:
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    break
-            time.sleep(random.uniform(0.0005, 0.002))
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
-    finally:
-        driver.execute(f"PRAGMA busy_timeout = {patience}")
-
-
-def first_line(error: Exception) -> str:
-    """Say what went wrong in one line, without the statement and its values."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -14,7 +14,8 @@ from ...model.instants import micros, moment
 from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
-from .database import Database, DatabaseFailure
+from .database import Database
+from .failures import DatabaseFailure
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN, RUN_COLUMNS, clean, output_rows, record_of, run_row
 from .transaction import Transaction
 
@@ -117,7 +118,9 @@ class SqlHistory:
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
-        where = f"WHERE {self._first_is('r.job_id', 'job_id')} AND r.sched_us >= :begin AND r.cause = 'schedule'"
+        where = (
+            f"WHERE {self._dialect.first_is('r.job_id', 'job_id')} AND r.sched_us >= :begin AND r.cause = 'schedule'"
+        )
         order = "ORDER BY r.job_id, r.sched_us, r.run_id LIMIT :limit"
         values = {"job_id": _id(job_id), "begin": micros(begin), "limit": limit}
         live = f"SELECT {_LIVE} FROM {self._live} {where} AND r.state <> '{LEAVING}' {order}"
@@ -197,30 +200,23 @@ class SqlHistory:
             where.append(f"r.state <> '{LEAVING}'")
         order = "r.sched_us DESC, r.run_id DESC" if query.by_time else "r.run_id DESC"
         if query.job_id is not None:
-            where.append(self._first_is("r.job_id", "job_id"))
+            where.append(self._dialect.first_is("r.job_id", "job_id"))
             order = f"r.job_id DESC, {order}"
             values["job_id"] = query.job_id
         if query.outcome is not None and query.by_time:
             where.append(f"r.{outcome} = :outcome")
         elif query.outcome is not None:
-            where.append(self._first_is(f"r.{outcome}", "outcome"))
+            where.append(self._dialect.first_is(f"r.{outcome}", "outcome"))
             order = f"r.{outcome} DESC, {order}"
         if query.outcome is not None:
             values["outcome"] = query.outcome
         condition = f" WHERE {' AND '.join(where)}" if where else ""
         return tx.rows(f"{select}{condition} ORDER BY {order} LIMIT :limit", limit=query.limit, **values)
 
-    def _first_is(self, column: str, parameter: str) -> str:
-        """Return a condition on the first column of an index whose later ones say where to begin and in what order."""
-        if self._dialect.name == "mysql":
-            # MariaDB begins with the first of all rows with that value, unless this looks like a range.
-            return f"{column} >= :{parameter} AND {column} <= :{parameter}"
-        return f"{column} = :{parameter}"
-
     def _transact(self, op: Callable[[Transaction], T], *, write: bool) -> T:
         try:
             if not self._open:
-                self.database.open()
+                self.database.schema.open()
                 self._open = True
             return self.database.transact(op, write=write)
         except DatabaseFailure as error:

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from apscheduler.triggers.base import BaseTrigger
@@ -23,9 +22,10 @@ from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
 from ...model.jobs import JobDefinition, ScheduledJob
-from .address import DRIVERS, shown
+from .address import DRIVERS, names_missing_file, shown
 from .changes import NEW_JOB, Entry, new_row, write_down
-from .database import Database, DatabaseFailure, first_line
+from .database import Database
+from .failures import DatabaseFailure, first_line
 from .transaction import Transaction
 
 TABLE = "apscheduler_jobs"
@@ -106,10 +106,8 @@ def _engine(source_url: str) -> Engine:
         raise ConfigError(f"The source {shown(url)} needs a driver that is not installed: {error}") from error
     if engine.dialect.is_async:
         raise ConfigError(f"The source {shown(url)} has an asynchronous driver; expected a synchronous one")
-    file = url.database or ""
-    if url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
-        # To connect would make an empty one.
-        raise SourceProblem(f"There is no file {file!r}, which {shown(url)} names")
+    if names_missing_file(url):
+        raise SourceProblem(f"There is no file {url.database!r}, which {shown(url)} names")
     return engine
 
 
@@ -141,7 +139,7 @@ def import_pickled(
     With `dry_run` nothing is written, not even missing tables made. Raises SchemaProblem or DatabaseFailure.
     """
     if not dry_run:
-        database.open()
+        database.schema.open()
     database.clock = scheduler.clock
     declared = scheduler.catalogue.declarations
     present: Known = {job.id: _DECLARED[job.paused] for job in jobs if job.id in declared}

@@ -191,9 +191,8 @@ class Rounds:
         usable: Container[str],
     ) -> None:
         condition, values = self.loadable("id")
-        force = f" FORCE INDEX ({self._p}jobs_next_us)" if self._dialect.name == "mysql" else ""
         query = (
-            f"SELECT {CLAIM_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
+            f"SELECT {CLAIM_COLUMNS} FROM {self._dialect.by_index('jobs', 'next_us')} WHERE next_us <= :now{condition} "
             f"ORDER BY next_us LIMIT :limit{self._dialect.skip}"
         )
         rows = tx.rows(query, now=tx.now, limit=limit, **values)

@@ -38,9 +38,8 @@ def _by_stretch(tx: Transaction, query: StretchQuery) -> list[Stretch]:
 
 
 def _by_job(tx: Transaction, query: StretchQuery) -> list[Stretch]:
-    divide = "DIV" if tx.dialect.name == "mysql" else "/"
     statement = (
-        f"SELECT r.job_id, (r.sched_us - :since) {divide} :width AS bucket, {_COUNTED}, "
+        f"SELECT r.job_id, (r.sched_us - :since) {tx.dialect.divide} :width AS bucket, {_COUNTED}, "
         "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "
         f"MAX(r.run_id) AS run_id FROM {tx.prefix}runs AS r WHERE {tx.dialect.within('r.job_id', 'ids')} "
         "AND r.sched_us >= :since AND r.sched_us < :until GROUP BY r.job_id, bucket, r.outcome"

@@ -20,9 +20,10 @@ from . import workers
 from .audit import Audit
 from .cancellations import cancel
 from .changes import Changes, Entry, write_down
-from .database import Database, DatabaseFailure, SchemaProblem, first_line
+from .database import Database
 from .endings import give_back_strays
 from .events import SqlEvents
+from .failures import DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .housekeeping import Housekeeping
 from .idempotency import run_of
@@ -106,7 +107,7 @@ class SqlStore(BaseJobStore):
         self.tallies = SqlTallies(self.database)
         self.database.resume()
         try:
-            self.database.open()
+            self.database.schema.open()
         except BaseException as error:
             # Nobody closes a store that was not opened.
             self.database.dispose()
@@ -240,7 +241,7 @@ class SqlStore(BaseJobStore):
 
         The store need not have been opened. Raises SchemaProblem or DatabaseFailure.
         """
-        if not self.database.has_tables():
+        if not self.database.schema.is_there():
             return of_nothing(declared)
         self.database.clock = scheduler.clock
         loader = JobLoader(scheduler, alias)
@@ -341,7 +342,7 @@ class SqlStore(BaseJobStore):
 
         Raises DatabaseFailure.
         """
-        channel = getattr(self._dialect, "channel", None)
+        channel = self._dialect.channel
         try:
             return None if channel is None else Wakeups(self.database, channel)
         except Exception as error:  # the driver's own class
