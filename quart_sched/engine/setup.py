@@ -97,7 +97,7 @@ class SetUp(Verbs):
             if settings.history_size:
                 self.stream.subscribe(self.history, RunEnded, first=True)
         self.history.keep(keeps, runs)
-        own: list[Source] = [self.history] if writer is None else [writer, writer.history]
+        own: list[Source] = [self.history] if writer is None else [writer.waiting, writer.history]
         if self.history_writer is not None:
             self.stream.unsubscribe(self.history_writer)
         if writer is not None:
