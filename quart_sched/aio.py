@@ -161,7 +161,7 @@ class AioVerbs:
     async def workers(self) -> list[Worker]:
         """Return the processes that share an SQL store with this one, itself among them. Raises StoreUnavailable."""
         scheduler = self._front.scheduler
-        return await scheduler.call(scheduler.catalogue.workers)
+        return await scheduler.call(scheduler.catalogue.slots.workers)
 
     async def run_job(
         self,

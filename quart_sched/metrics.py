@@ -165,10 +165,8 @@ class Metrics:
     @property
     def _shared(self) -> Slot | None:
         """The store through which processes add up what they count."""
-        for slot in self._scheduler.catalogue.slots.values():
-            if slot.shared:
-                return slot
-        return None
+        shared = self._scheduler.catalogue.slots.shared
+        return shared[0] if shared else None
 
     async def _write(self) -> None:
         """Write down what was counted, with each heartbeat."""

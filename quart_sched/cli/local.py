@@ -53,9 +53,8 @@ class Local:
         current_actor.set("cli")
         local = cls(front)
         try:
-            for slot in local._slots.values():
-                if slot.shared:
-                    await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
+            for slot in local._slots.shared:
+                await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
             local._remember()
             yield local
         finally:
@@ -122,9 +121,9 @@ class Local:
         await self._aio.remove_job(job_id)
 
     async def set_paused(self, paused: bool) -> None:
-        if not any(slot.shared for slot in self._slots.values()):
+        if not self._slots.shared:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
-        await self._scheduler.call(partial(self._scheduler.catalogue.set_paused, paused))
+        await self._scheduler.call(partial(self._slots.set_paused, paused))
 
     async def explain(self, job_id: str, at: str) -> Wire:
         self._warn()
@@ -132,7 +131,7 @@ class Local:
         return wire
 
     async def health(self) -> Wire:
-        if not any(slot.shared for slot in self._slots.values()):
+        if not self._slots.shared:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         workers = [worker for worker in await self._aio.workers() if worker.decl is not None]
         living = [worker for worker in workers if worker.age <= self._scheduler.lease]
@@ -143,14 +142,14 @@ class Local:
             for worker in workers
             if worker not in living
         ]
-        reasons += overdue.told(await self._scheduler.call(self._scheduler.catalogue.overdue))
+        reasons += overdue.told(await self._scheduler.call(self._slots.overdue))
         return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
     # The parts of them
 
     def _remember(self) -> None:
         """Keep what becomes of the runs of this process, however few records the app's own history keeps."""
-        ring = HistoryRing(_RECORDS, keeps=lambda alias: alias not in self._slots or not self._slots[alias].shared)
+        ring = HistoryRing(_RECORDS, keeps=self._slots.is_own)
         self._scheduler.stream.subscribe(ring, RunEnded, first=True)
         self._scheduler.histories = Histories([*self._scheduler.histories.sources, ring])
 

@@ -370,24 +370,24 @@ class Scheduler(SetUp):
     def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self._switch(True, self.call_sync(partial(self.catalogue.set_paused, True)))
+        self._switch(True, self.call_sync(partial(self.catalogue.slots.set_paused, True)))
 
     def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self._switch(False, self.call_sync(partial(self.catalogue.set_paused, False)))
+        self._switch(False, self.call_sync(partial(self.catalogue.slots.set_paused, False)))
 
     async def set_paused(self, paused: bool) -> None:
         """Carry out `pause` or `resume` without holding up the loop."""
         self._check_running()
-        self._switch(paused, await self.call(partial(self.catalogue.set_paused, paused)))
+        self._switch(paused, await self.call(partial(self.catalogue.slots.set_paused, paused)))
 
     def _switch(self, paused: bool, changed: bool) -> None:
         """Take note that it was paused or resumed through this process; safe from any thread.
 
         What a resume ends is the pause of all, or, where that has not `changed`, as there was none, this process's own.
         """
-        shared = {slot.alias for slot in self.catalogue.slots.values() if slot.shared}
+        shared = {slot.alias for slot in self.catalogue.slots.shared}
         # With a shared store it is the store's pause, which another process may end.
         self._paused_here = (self._paused_here and (paused or changed)) or (paused and not shared)
         self._paused_in = shared if paused else set()
@@ -396,8 +396,8 @@ class Scheduler(SetUp):
     @property
     def looks_on(self) -> bool:
         """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
-        shared = any(slot.shared for slot in self.catalogue.slots.values())
-        return shared and self.state == STATE_PAUSED and self._paused_here and not self._paused_in
+        alone = self._paused_here and not self._paused_in
+        return alone and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
 
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""

@@ -91,8 +91,7 @@ class VirtualTime:
             )
         if engine.running and engine._eventloop is not loop:
             raise VirtualTimeError("The scheduler runs in another event loop; enter virtual_time in that one")
-        blocking = any(slot.blocking for slot in engine.catalogue.slots.values())
-        if self._start is not None and engine.running and blocking:
+        if self._start is not None and engine.running and engine.blocking:
             raise VirtualTimeError(
                 "The scheduler runs already, and its job store keeps when jobs fire next, so that it cannot be taken "
                 "to another time; enter virtual_time before it starts, or leave start= out"
