@@ -76,11 +76,11 @@ class Local:
     async def runs(self, job_id: str | None, outcome: str | None, limit: int) -> Wire:
         self._warn()
         if job_id is None:
-            return await runs.page(self._front, outcome=outcome, limit=limit)
+            return await runs.get_runs(self._front, outcome=outcome, limit=limit)
         return await runs.page_of_job(self._front, job_id, outcome=outcome, limit=limit)
 
     async def record(self, run_id: str) -> Wire:
-        return await runs.detail(self._front, run_id)
+        return await runs.get_run(self._front, run_id)
 
     @asynccontextmanager
     async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:

@@ -111,5 +111,4 @@ class ByHand:
         return RepeatedRun(run_id, job_id, self._find, self._scheduler.clock)
 
     async def _find(self, run_id: str) -> RunRecord | None:
-        histories = self._scheduler.histories
-        return await self._scheduler.call(partial(histories.find, run_id), blocking=histories.blocking)
+        return await self._scheduler.read_history(partial(self._scheduler.histories.find, run_id))

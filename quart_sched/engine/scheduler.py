@@ -24,6 +24,7 @@ from ..model.runs import Run
 from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
+from .computing import Computing
 from .drain import drain
 from .executors import ForeignExecutor
 from .history_ring import HistoryRing
@@ -98,6 +99,7 @@ class Scheduler(SetUp):
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
         self.by_hand = ByHand(self)
+        self.computing = Computing(self)
         self.changes = ChangeLog(clock)
         self.ledger = Ledger(self)
         self.live = Live(self)
@@ -169,6 +171,10 @@ class Scheduler(SetUp):
         if not (self.blocking if blocking is None else blocking):
             return op()
         return await asyncio.wrap_future(self._threads.submit(partial(copy_context().run, op)))
+
+    async def read_history(self, op: Callable[[], T]) -> T:
+        """Run `op`, which reads histories, without holding up the loop for I/O."""
+        return await self.call(op, blocking=self.histories.blocking)
 
     # Life cycle
 
