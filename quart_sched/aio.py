@@ -43,7 +43,7 @@ class AioVerbs:
         An app's own start-up functions are not called for it. With `paused`, no job fires until `resume`. On a host
         that is not among the allowed ones this does nothing but say so in the log. Raises AlreadyRunning.
         """
-        if self._front.may_start():
+        if self._front.lifespan.may_start():
             self._scheduler.start(paused)
 
     async def shutdown(self, wait: bool = True, timeout: float | None = None) -> None:
@@ -53,16 +53,16 @@ class AioVerbs:
         the caller is cancelled the shutdown goes on; without a server, another call waits for its end. Raises
         NotRunning.
         """
-        await self._front.stop(wait=wait, timeout=timeout)
+        await self._front.lifespan.stop(wait=wait, timeout=timeout)
 
     async def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
-        if not self._front.note_pause(True):
+        if not self._front.lifespan.note_pause(True):
             await self._scheduler.set_paused(True)
 
     async def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
-        if not self._front.note_pause(False):
+        if not self._front.lifespan.note_pause(False):
             await self._scheduler.set_paused(False)
 
     async def add_job(self, id: str, func: Any, **options: Any) -> Job:

@@ -87,7 +87,7 @@ class Local:
         await self._find(job_id)
         given = from_wire(arguments)
         # What the job needs may be set up by the app's own start-up.
-        async with self._front._lifespan.without_server(start=False):
+        async with self._front.lifespan.without_server(start=False):
             handle = await self._aio.run_job(job_id, **given)
             try:
                 yield handle.run_id
@@ -100,7 +100,7 @@ class Local:
         job = await self._find(job_id)
         start, options = request["start"], {key: value for key, value in request.items() if key != "start"}
         stored = not job.pending and self._slots[job._jobstore_alias].shared
-        async with nullcontext() if stored else self._front._lifespan.without_server(start=False):
+        async with nullcontext() if stored else self._front.lifespan.without_server(start=False):
             if stored and not options.get("dry_run") and (await self.health())["status"] == "failing":
                 note("No process runs the jobs: what is to run waits in the store until one does.")
             found = await self._aio.backfill(job_id, start, **options)

@@ -72,7 +72,7 @@ class VirtualTime:
             self._put(clock, stack)
             for front, engine in zip(self._fronts, self._engines, strict=True):
                 if not engine.running:
-                    engine.start(paused=bool(front._lifespan.requested))
+                    engine.start(paused=bool(front.lifespan.requested))
                     stack.push_async_callback(_stop, front)
             # Nothing runs before the test has its clock.
             self._stack = stack.pop_all()
@@ -154,7 +154,7 @@ class InlineVerbs(AioVerbs):
 async def _stop(front: APScheduler) -> None:
     """Stop what the block started; what runs still is cancelled."""
     if front.running:
-        await front.stop(wait=True, timeout=0.0)
+        await front.lifespan.stop(wait=True, timeout=0.0)
 
 
 def _meet(engine: Scheduler) -> None:
