@@ -171,7 +171,7 @@ class Metrics:
     async def _write(self) -> None:
         """Write down what was counted, with each heartbeat."""
         while True:
-            await self._scheduler.clock.sleep(self._scheduler.heartbeat)
+            await self._scheduler.clock.sleep(self._scheduler.settings.heartbeat)
             try:
                 await self._add()
             except StoreUnavailable:

@@ -134,7 +134,7 @@ class Local:
         if not self._slots.shared:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         workers = [worker for worker in await self._aio.workers() if worker.decl is not None]
-        living = [worker for worker in workers if worker.age <= self._scheduler.lease]
+        living = [worker for worker in workers if worker.age <= self._scheduler.settings.lease]
         if not living:
             return {"status": "failing", "reasons": ["No process runs the jobs"]}
         reasons = [

@@ -30,7 +30,7 @@ async def next_fires(scheduler: Scheduler, job_id: str, count: int | str) -> Nex
             _, job = await scheduler.call(partial(scheduler.catalogue.runnable, job_id), blocking=True)
         except InvalidDefinition as error:
             broken = str(error)
-    now, most = scheduler.clock.now(), scheduler.max_catch_up
+    now, most = scheduler.clock.now(), scheduler.settings.max_catch_up
     return await scheduler.computing.compute(
         partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
     )
@@ -42,7 +42,7 @@ async def forecast_all(scheduler: Scheduler, hours: float | str, limit: int | st
     jobs = await scheduler.call(scheduler.catalogue.all)
     if any(job.pending for job in jobs):
         jobs = await scheduler.call(lambda: list(_as_if_started(scheduler, jobs)), blocking=True)
-    now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+    now, catch_up = scheduler.clock.now(), scheduler.settings.max_catch_up
 
     def compute() -> Forecast:
         sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
@@ -53,7 +53,7 @@ async def forecast_all(scheduler: Scheduler, hours: float | str, limit: int | st
 
 async def outlook(scheduler: Scheduler, jobs: Iterable[Job], hours: float, limit: int) -> dict[str, Forecast]:
     """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id."""
-    now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+    now, catch_up = scheduler.clock.now(), scheduler.settings.max_catch_up
     sound = [job for job in jobs if not job.pending and not scheduler.catalogue.broken_reason(job)]
 
     def compute() -> dict[str, Forecast]:

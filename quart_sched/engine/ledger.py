@@ -165,7 +165,7 @@ class Ledger:
         Raises StoreUnavailable.
         """
         log = self._scheduler.changes
-        horizon = self._scheduler.clock.now() - timedelta(days=self._scheduler.history_days)
+        horizon = self._scheduler.clock.now() - timedelta(days=self._scheduler.settings.history_days)
         for slot in self._scheduler.catalogue.slots.opened_shared():
             if job is not None and not job.pending and job._jobstore_alias != slot.alias:
                 continue

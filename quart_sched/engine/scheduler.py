@@ -303,7 +303,7 @@ class Scheduler(SetUp):
         timeout: float | None,
         caller: Run | None = None,
     ) -> None:
-        deadline = self.clock.monotonic() + (self.shutdown_timeout if timeout is None else timeout)
+        deadline = self.clock.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
         # A claimed fire is submitted before the drain looks; but a store that hangs must not hold the shutdown.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(deadline - self.clock.monotonic(), _STORE_GRACE)):

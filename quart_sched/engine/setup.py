@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -40,19 +40,12 @@ class SetUp(Verbs):
     stream: EventStream
     history_writer: HistoryWriter | None = None
     histories: Histories
+    settings: Settings
+    """What was installed last; that stays while the scheduler runs."""
     own_settings: dict[str, Any]
     """What the scheduler itself was given; it stands under every app's configuration."""
-    poll_interval = 1.0
-    max_catch_up = 100
-    shutdown_timeout = 5.0
-    heartbeat = 5.0
-    lease = 20.0
-    history_days = 30.0
-    overdue_grace: float | None = 60.0
-    prune: Literal["pause", "remove", "keep"] = "pause"
     _own_stores: dict[str, Any]
     _own_executors: dict[str, Any]
-    _settings: Settings
     _configuring = False
 
     def install(self, settings: Settings, *, rebind: bool = False) -> None:
@@ -71,7 +64,7 @@ class SetUp(Verbs):
         writer = self._writer(settings, slots)
         self.catalogue.declarations.check(settings.jobs, executors=made, stores=slots, rebind=rebind)
 
-        self._settings = settings
+        self.settings = settings
         self.catalogue.slots = slots
         known = [getattr(executor, "executor", executor) for executor in self.runner.executors.values()]
         self.runner.executors = made
@@ -81,12 +74,6 @@ class SetUp(Verbs):
                     executor.start(self, alias)
         self.timezone = settings.timezone
         self._job_defaults = dict(settings.job_defaults)
-        self.poll_interval = settings.poll_interval
-        self.max_catch_up = settings.max_catch_up
-        self.shutdown_timeout = settings.shutdown_timeout
-        self.heartbeat, self.lease = settings.heartbeat, settings.lease
-        self.history_days, self.prune = settings.history_days, settings.prune
-        self.overdue_grace = settings.overdue_grace
         self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
         self.runner.under_way.limit = settings.max_runs
         if self.history.size != settings.history_size or rebind:
@@ -177,7 +164,7 @@ class SetUp(Verbs):
             del own[alias]
         else:
             own[alias] = entry
-        self.install(self._settings)
+        self.install(self.settings)
 
     def _configure(self, config: dict[str, Any]) -> None:
         """Read APScheduler's options, as its constructor and `configure` pass them."""
