@@ -32,6 +32,7 @@ from .ledger import ChangeLog, Ledger
 from .live import Live
 from .logs import LogCapture
 from .overdue import OverdueWatch
+from .pauses import Pauses
 from .performer import Performer, the_run
 from .pump import Pump
 from .runner import Runner
@@ -115,8 +116,7 @@ class Scheduler(SetUp):
         self._clusters: dict[str, ClusterPump] = {}
         self._store_thread = StoreThread()
         self._shared_threads = StoreThread("quart-sched-verbs", 4)
-        self._paused_here = False
-        self._paused_in: set[str] = set()
+        self._pauses = Pauses()
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
         """Shutdowns under way, other than the one that is to free everything."""
@@ -209,8 +209,8 @@ class Scheduler(SetUp):
         self.attach(loop)
         self.runner.begin_generation()
         self.held = False
-        self._paused_here = paused
-        self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
+        self._pauses.own = paused
+        self.state = STATE_PAUSED if self._pauses.hold else STATE_RUNNING
         self.catalogue.started = True
         log.info("Scheduler started%s", ", paused" if paused else "")
         self.changes.note("start")
@@ -354,7 +354,7 @@ class Scheduler(SetUp):
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
         await self.live.close(_BOOKS_GRACE)
-        self._paused_in.clear()
+        self._pauses.forget_stores()
         if self.history_writer is not None:
             await self.history_writer.close(_BOOKS_GRACE)
         await self.listeners.drain(timeout=0.5)
@@ -389,36 +389,27 @@ class Scheduler(SetUp):
         self._switch(paused, await self.call(partial(self.catalogue.slots.set_paused, paused)))
 
     def _switch(self, paused: bool, changed: bool) -> None:
-        """Take note that it was paused or resumed through this process; safe from any thread.
-
-        What a resume ends is the pause of all, or, where that has not `changed`, as there was none, this process's own.
-        """
-        shared = {slot.alias for slot in self.catalogue.slots.shared}
-        # With a shared store it is the store's pause, which another process may end.
-        self._paused_here = (self._paused_here and (paused or changed)) or (paused and not shared)
-        self._paused_in = shared if paused else set()
+        """Take note that it was paused or resumed through this process; safe from any thread."""
+        self._pauses.switch(paused, shared=[slot.alias for slot in self.catalogue.slots.shared], changed=changed)
         self._show_state()
 
     @property
     def looks_on(self) -> bool:
         """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
-        alone = self._paused_here and not self._paused_in
-        return alone and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
+        return self._pauses.only_own and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
 
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
-        if paused == (alias in self._paused_in):
-            return
-        (self._paused_in.add if paused else self._paused_in.discard)(alias)
-        self._show_state(elsewhere=True)
+        if self._pauses.hear(alias, paused):
+            self._show_state(elsewhere=True)
 
     def _show_state(self, *, elsewhere: bool = False) -> None:
         if self.state == STATE_STOPPED:
             return
-        if self._paused_here:
+        if self._pauses.own:
             # It may look on from now on, or no more.
             self.mailbox.post(self.watch.begin_anew)
-        before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
+        before, self.state = self.state, STATE_PAUSED if self._pauses.hold else STATE_RUNNING
         if before != self.state:
             paused = self.state == STATE_PAUSED
             log.info("Scheduler %s", "paused" if paused else "resumed")
