@@ -93,7 +93,7 @@ class SqlStore(BaseJobStore):
         """Connect, and make the tables if they are missing. Raises DatabaseFailure."""
         super().start(scheduler, alias)
         self.database.clock = scheduler.clock
-        self.database.idle_limit = max(1.0, scheduler.lease / 2)
+        self.database.idle_limit = max(1.0, scheduler.settings.lease / 2)
         self.loader = JobLoader(scheduler, alias)
         self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
@@ -102,7 +102,7 @@ class SqlStore(BaseJobStore):
         self._polls = Polls(self.database, self._rounds, self.events)
         self.mending = Mending(self.database, self.loader, lambda: scheduler.runner.executors)
         self.house = Housekeeping(self.database)
-        self.audit = Audit(self.database, alias, scheduler.lease)
+        self.audit = Audit(self.database, alias, scheduler.settings.lease)
         self.overdue = OverdueBooks(self.database, alias)
         self.tallies = SqlTallies(self.database)
         self.database.resume()
@@ -224,7 +224,7 @@ class SqlStore(BaseJobStore):
             now = tx.now  # before it waits for others
             done = reconcile(Changes(tx, self.loader, writing=True), me, declared, prune, self._announced)
             if start_runs is not None:
-                run_on_start(tx, me, int(self._scheduler.lease * 1e6), start_runs)
+                run_on_start(tx, me, int(self._scheduler.settings.lease * 1e6), start_runs)
             return done, now
 
         token = current_actor.set("deploy")
