@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -23,6 +23,15 @@ LOCK_TIMEOUT: Final = 5
 """Seconds to wait for what others have locked."""
 
 
+_MARK = re.compile(r"(?<![:\w]):(\w+)|\?")
+
+
+@lru_cache(maxsize=1024)
+def _marked(statement: str) -> str:
+    """Return a statement with the marks of psycopg and PyMySQL."""
+    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", statement.replace("%", "%%"))
+
+
 class Dialect:
     """One kind of database, with the tables of one prefix."""
 
@@ -37,6 +46,8 @@ class Dialect:
     """The time of the database in microseconds; NULL where the process's own clock is as good."""
     divide: ClassVar[str] = "/"
     """Divides whole numbers, without what is left over."""
+    marked: Callable[[str], str] = staticmethod(_marked)
+    """Returns a statement, in which `:name` stands for a value and `?` for the next one, as the driver takes it."""
 
     def __init__(self, prefix: str, tables: MetaData) -> None:
         self.prefix = prefix
@@ -70,10 +81,6 @@ class Dialect:
         return False
 
     # Statements
-
-    def marked(self, statement: str) -> str:
-        """Return a statement, in which `:name` stands for a value and `?` for the next one, as the driver takes it."""
-        return _marked(statement)
 
     def pack(self, values: Iterable[Any]) -> Any:
         """Return the parameter that stands for a list in `within`."""
@@ -140,15 +147,6 @@ class Dialect:
     def narrow_encoding(self, tx: Transaction) -> str | None:
         """Return the encoding of a database that cannot hold every text; None where it can."""
         return None
-
-
-_MARK = re.compile(r"(?<![:\w]):(\w+)|\?")
-
-
-@lru_cache(maxsize=1024)
-def _marked(statement: str) -> str:
-    """Return a statement with the marks of psycopg and PyMySQL."""
-    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", statement.replace("%", "%%"))
 
 
 def is_number(column: Any) -> bool:

@@ -21,6 +21,7 @@ class SQLite(Dialect):
     name = "sqlite"
     lock = skip = ""
     now = "NULL"
+    marked = staticmethod(str)  # as it is
 
     def engine_options(self) -> dict[str, Any]:
         connect_args = {"timeout": LOCK_TIMEOUT, "check_same_thread": False}
@@ -44,9 +45,6 @@ class SQLite(Dialect):
     def is_about_file(self, error: DBAPIError) -> bool:
         """READONLY, IOERR, CORRUPT, FULL, CANTOPEN and NOTADB."""
         return _code(error) in (8, 10, 11, 13, 14, 26)
-
-    def marked(self, statement: str) -> str:
-        return statement
 
     def within(self, column: str, parameter: str) -> str:
         return f"{column} IN (SELECT value FROM json_each(:{parameter}))"

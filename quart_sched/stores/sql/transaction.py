@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
 
 from ...model.instants import micros
 from .dialects import Dialect, Row
@@ -24,6 +24,7 @@ class Transaction:
         """SQLAlchemy's, for what concerns the tables themselves."""
         self.dialect = dialect
         self.prefix = dialect.prefix
+        self._send, self._marked = connection.exec_driver_sql, dialect.marked
         self._clock = clock
         self._now: int | None = None
 
@@ -47,23 +48,23 @@ class Transaction:
 
     def rows(self, statement: str, /, **values: Any) -> list[Any]:
         """Return the rows of a query."""
-        return list(self._run(statement, values))
+        return list(self._send(self._marked(statement), values).all())
 
     def first(self, statement: str, /, **values: Any) -> Any:
         """Return the first row of a query, or None."""
-        return self._run(statement, values).first()
+        return self._send(self._marked(statement), values).first()
 
     def scalar(self, statement: str, /, **values: Any) -> Any:
         """Return the first value of the first row of a query, or None."""
-        return self._run(statement, values).scalar()
+        return self._send(self._marked(statement), values).scalar()
 
     def execute(self, statement: str, /, **values: Any) -> int:
         """Execute a statement; return how many rows it was about."""
-        return self._run(statement, values).rowcount
+        return self._send(self._marked(statement), values).rowcount
 
     def execute_many(self, statement: str, rows: Sequence[Row]) -> None:
         """Execute a statement for each of the rows, whose values the marks `?` in it stand for."""
-        self.connection.exec_driver_sql(self.dialect.marked(statement), [tuple(row) for row in rows])
+        self._send(self._marked(statement), [tuple(row) for row in rows])
 
     def among(
         self, table: str, key: str, keys: Iterable[str], columns: str, also: str = "1 = 1", /, **values: Any
@@ -89,9 +90,6 @@ class Transaction:
     def notify(self) -> None:
         """Wake the other processes when this is committed, where the database can."""
         self.dialect.notify(self)
-
-    def _run(self, statement: str, values: Mapping[str, Any]) -> CursorResult[Any]:
-        return self.connection.exec_driver_sql(self.dialect.marked(statement), values)
 
     # The end
 
