@@ -14,8 +14,8 @@ from ..model.circumstances import Circumstances
 from ..model.explanation import Explanation
 from ..model.inquiry import Evidence
 from ..model.runs import LONGEST_PAGE, RunPage, RunQuery, RunRecord
-from ..model.schedules import zone_of
 from ..model.unrestorable import as_stored
+from ..model.zones import zone_of
 from .computing import Computing
 
 if TYPE_CHECKING:

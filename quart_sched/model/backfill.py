@@ -14,7 +14,7 @@ from ..errors import InvalidDefinition
 from .fields import Field, Schema, flag, listing, moment, nullable, parse_fields, record, ref, whole
 from .planning import take_up
 from .schedules import following, without_jitter
-from .triggers import localize
+from .zones import localize
 
 MOST_FIRES = 1000
 """Fires that one backfill may have."""

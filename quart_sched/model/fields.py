@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
-from .triggers import canonical_zone
+from .zones import canonical_zone
 
 Schema = dict[str, Any]
 """A JSON Schema of the draft 2020-12, that of OpenAPI 3.1."""

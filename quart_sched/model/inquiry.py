@@ -15,8 +15,9 @@ from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
 from .explanation import Cause, Explanation, Pause, Verdict, window
 from .planning import counts_from_last
 from .runs import BESIDE, STATES, RunRecord, blocking_runs, in_time
-from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter, zone_of
+from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter
 from .sentences import Teller
+from .zones import zone_of
 
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)

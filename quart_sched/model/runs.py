@@ -21,7 +21,7 @@ from apscheduler.job import Job
 
 from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, whole, wrong
 from .instants import micros
-from .triggers import localize
+from .zones import localize
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
 """How a fire ended."""

@@ -122,15 +122,6 @@ def normal(fire: datetime) -> datetime:
     return fire.astimezone(UTC).astimezone(fire.tzinfo)
 
 
-def zone_of(trigger: Any) -> tzinfo | None:
-    """Return the zone whose clock a trigger goes by; None where it has none."""
-    parts = getattr(trigger, "triggers", None)
-    if parts:
-        return zone_of(parts[0])
-    zone: tzinfo | None = getattr(trigger, "timezone", None)
-    return zone or getattr(getattr(trigger, "run_date", None), "tzinfo", None)
-
-
 # Around a moment
 
 _SPANS = 26

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .changes import Change
 from .circumstances import Circumstances, Hold
 from .runs import RunRecord
-from .triggers import zone_name
+from .zones import zone_name
 
 if TYPE_CHECKING:
     from .explanation import Explanation, Pause

@@ -24,8 +24,9 @@ from .instants import EPOCH
 from .jobs import UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
 from .trigger_parser import parse_trigger
-from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of, zone_name
+from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of
 from .unrestorable import Unrestorable
+from .zones import zone_name
 
 MAX_ID = 191
 """Characters of the longest id, bounded by what MySQL's indexes hold."""

@@ -16,7 +16,7 @@ from ..engine.scheduler import Scheduler
 from ..model.events import Event, RunEnded, RunSubmitted
 from ..model.fields import moment
 from ..model.runs import RunRecord
-from ..model.triggers import localize
+from ..model.zones import localize
 from .activity import Activity, VirtualTimeError
 from .loop import VirtualEventLoop
 from .timers import Timers

@@ -8,7 +8,7 @@ from ....model.circumstances import Hold
 from ....model.clock_marks import ClockMark
 from ....model.explanation import Explanation
 from ....model.runs import RunRecord
-from ....model.triggers import zone_name
+from ....model.zones import zone_name
 
 _ENDS = {
     "succeeded": "成功结束",
