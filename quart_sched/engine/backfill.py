@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
-from ..model.backfill import jitter_of, remaining
+from ..model.backfill import remaining
 from ..model.events import RunWaits
 from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
+from ..model.schedules import jitter_of
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler

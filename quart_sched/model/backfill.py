@@ -116,12 +116,6 @@ BACKFILL: Schema = record(
 """The JSON Schema of what `Backfill.to_wire` returns."""
 
 
-def jitter_of(trigger: BaseTrigger) -> timedelta:
-    """Return how far from its fire a run may have been due, to either side."""
-    parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
-    return timedelta(seconds=getattr(trigger, "jitter", None) or 0) + max(parts, default=timedelta())
-
-
 def remaining(
     fires: Sequence[datetime], taken: Iterable[datetime], *, jitter: timedelta, upcoming: datetime | None
 ) -> list[datetime]:

@@ -13,7 +13,7 @@ from .circumstances import Hold
 from .clock_changes import change_around
 from .clock_marks import CLOCK_MARK, ClockMark
 from .fields import Schema, listing, moment_of_query, or_null, record, ref
-from .schedules import may_change
+from .schedules import jitter_of, may_change
 
 Verdict = Literal[
     "ran", "waiting", "cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down",
@@ -170,11 +170,6 @@ def moments(at: datetime, zone: tzinfo) -> list[datetime]:
 
 def window(at: datetime, trigger: BaseTrigger | None) -> tuple[datetime, datetime]:
     """Return begin and end, in UTC, of the fires that are meant by `at`: its second, and as far as jitter goes."""
-    slack = timedelta(seconds=_jitter(trigger))
+    slack = jitter_of(trigger)
     begin = at.astimezone(UTC)
     return begin - slack, begin + slack + (_TICK if begin.microsecond else _SECOND)
-
-
-def _jitter(trigger: Any) -> float:
-    parts = getattr(trigger, "triggers", ())
-    return float(getattr(trigger, "jitter", None) or 0) + max(map(_jitter, parts), default=0.0)

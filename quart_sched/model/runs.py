@@ -32,6 +32,8 @@ BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
 """Causes of runs that belong to no fire of the schedule."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
+LAPSED: tuple[Outcome, ...] = ("missed", "coalesced")
+"""What becomes of fires that lapse before they are looked at; those that follow each other share a record."""
 LONGEST_PAGE = 500
 MESSAGE_LIMIT = 10_000
 """Characters that are kept of an error's message."""

@@ -42,6 +42,12 @@ def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
     return trigger if kind is DateTrigger else copy.deepcopy(trigger)
 
 
+def jitter_of(trigger: BaseTrigger | None) -> timedelta:
+    """Return how far from its fire a run may be due, to either side."""
+    parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
+    return timedelta(seconds=getattr(trigger, "jitter", None) or 0) + max(parts, default=timedelta())
+
+
 def _changed(trigger: BaseTrigger, **changes: Any) -> BaseTrigger:
     changed: BaseTrigger = object.__new__(type(trigger))
     changed.__setstate__(trigger.__getstate__() | changes)

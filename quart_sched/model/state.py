@@ -23,6 +23,7 @@ from .functions import JobFunction, main_module_name, resolve
 from .instants import EPOCH
 from .jobs import UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
+from .texts import is_unicode
 from .trigger_parser import parse_trigger
 from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of
 from .unrestorable import Unrestorable
@@ -226,7 +227,7 @@ def check_id(job_id: str) -> None:
     problem = ""
     if len(job_id) > MAX_ID:
         problem = f"at most {MAX_ID} characters"
-    elif "\0" in job_id or not _is_unicode(job_id):
+    elif "\0" in job_id or not is_unicode(job_id):
         problem = "text without NUL characters and halves of surrogate pairs"
     elif job_id != job_id.rstrip():
         problem = "no blanks at its end, which databases overlook"
@@ -331,11 +332,3 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
 def _hash(written: Any) -> str:
     # Unlike in Python, true is not 1 in JSON. The order of keys may come from a set, which has another in each process.
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

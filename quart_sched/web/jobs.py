@@ -18,8 +18,9 @@ from ..model.fields import Field, Schema, listing, record, ref, wrong
 from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
 from ..model.overrides import Overrides
 from ..model.runs import PAGE_LIMIT
+from ..model.texts import is_unicode
 from . import security
-from .answers import as_array, as_json, as_listing, as_text, is_unicode
+from .answers import as_array, as_json, as_listing, as_text
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle

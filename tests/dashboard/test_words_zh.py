@@ -59,6 +59,7 @@ def test_each_verdict_is_told_without_a_word_of_english(verdict: Verdict) -> Non
         (told("not_a_fire", previous=AT - timedelta(days=1), next=AT + timedelta(days=1)),
          ("前一次触发是 2026-01-30 02:00", "后一次是 2026-02-01 02:00")),
         (told("overdue", late=61.0), ("1 分钟 1 秒",)),
+        (told("overdue", late=86_700.0), ("已到期 1 天，",)),
     ],
 )  # fmt: skip
 def test_the_facts_are_in_the_sentence(text: str, facts: tuple[str, ...]) -> None:

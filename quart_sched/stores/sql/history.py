@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
 from ...model.instants import micros, moment
-from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
+from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_attempt_order, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
@@ -101,7 +101,7 @@ class SqlHistory:
             found = {row.run_id: _live_record(row) for row in live}
             runs = conn.execute(text(f"SELECT {RUN} FROM {self._runs} WHERE {condition}"), values)
             found |= {row.run_id: record_of(row) for row in runs}
-            return sorted(found.values(), key=lambda record: (record.attempt, record.run_id))
+            return sorted(found.values(), key=in_attempt_order)
 
         return self._transact(read, write=False)
 

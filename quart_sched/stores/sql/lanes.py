@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...model.backfill import jitter_of, remaining
+from ...model.backfill import remaining
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.runs import BESIDE, new_run_id
+from ...model.schedules import jitter_of
 from .dialects import Dialect
 from .rows import LEAVING, LIVE_COLUMNS, live_row
 from .statements import text
