@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import tzinfo
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -24,7 +24,6 @@ from .model.jobs import JobDefinition, positive_int
 
 log = logging.getLogger("quart_sched")
 
-T = TypeVar("T")
 _JobDefaults = dict[str, Any]
 
 

@@ -31,7 +31,7 @@ from .progress import Progress
 from .pulse import Pulse
 from .pump import LONGEST_WAIT
 from .rounds import Rounds
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.sql.wakeups import Wakeups
@@ -65,7 +65,7 @@ class ClusterPump:
         self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._store: Any = slot.store
-        self._thread = StoreThread(f"quart-sched-{slot.alias}")
+        self._thread = DaemonPool(f"quart-sched-{slot.alias}")
         self._wake = asyncio.Event()
         self._closing = False
         self._round_done = asyncio.Event()

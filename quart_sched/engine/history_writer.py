@@ -16,7 +16,7 @@ from ..model.runs import RunQuery, RunRecord
 from .clock import Clock
 from .history import Source
 from .history_ring import HistoryRing, Keeps
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..model.stretches import Stretch, StretchQuery
@@ -76,7 +76,7 @@ class HistoryWriter:
         self._waiting = HistoryRing(size, under_way)
         self._dropped = 0
         self._away = False
-        self._thread = StoreThread()
+        self._thread = DaemonPool("quart-sched-store")
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closing = False

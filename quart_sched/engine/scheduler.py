@@ -36,7 +36,7 @@ from .pump import Pump
 from .runner import Runner
 from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.slot import Slot
@@ -111,8 +111,8 @@ class Scheduler(SetUp):
         """Where an app that was served is shut down: once closed, nothing is to begin there that nobody would end."""
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
-        self._store_thread = StoreThread()
-        self._shared_threads = StoreThread("quart-sched-verbs", 4)
+        self._store_thread = DaemonPool("quart-sched-store")
+        self._shared_threads = DaemonPool("quart-sched-verbs", 4)
         self._paused_here = False
         self._paused_in: set[str] = set()
         self._capture = LogCapture()

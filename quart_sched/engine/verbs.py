@@ -22,7 +22,7 @@ from ..model.functions import default_id
 from ..model.jobs import JobChanges, JobDefinition
 from .catalogue import Catalogue
 from .stream import EventStream, Listener, Listeners
-from .threads import StoreThread
+from .threads import DaemonPool
 
 log = logging.getLogger("quart_sched")
 
@@ -45,8 +45,8 @@ class Verbs(AsyncIOScheduler):
     catalogue: Catalogue
     listeners: Listeners
     stream: EventStream
-    _store_thread: StoreThread
-    _shared_threads: StoreThread
+    _store_thread: DaemonPool
+    _shared_threads: DaemonPool
     _loop_thread: int | None = None
     _warned = False
 
@@ -56,7 +56,7 @@ class Verbs(AsyncIOScheduler):
         return any(slot.blocking for slot in self.catalogue.slots.values())
 
     @property
-    def _threads(self) -> StoreThread:
+    def _threads(self) -> DaemonPool:
         """Where verbs are carried out: APScheduler's own stores bear one thread alone."""
         foreign = any(slot.blocking and not slot.shared for slot in self.catalogue.slots.values())
         return self._store_thread if foreign else self._shared_threads

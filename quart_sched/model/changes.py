@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self, get_args
 
+from .actor import NAMELESS
 from .fields import Field, Schema, record, ref, text, wrong
 from .runs import PAGE_LIMIT
 
@@ -22,9 +23,8 @@ can be run again; `start` and `stop` are those of the scheduler in this process.
 class Change(NamedTuple):
     """Something was changed: a job, or where `job_id` is None the scheduler as a whole.
 
-    `actor` is a user's name, "api", "code" or "cli" where there is none, or "deploy" for what came with the code; None
-    where it is not known. `version` is the job's from then on. `detail` says more: the keys that were modified, why a
-    job is broken.
+    `actor` is a user's name or one of `NAMELESS`; None where it is not known. `version` is the job's from then on.
+    `detail` says more: the keys that were modified, why a job is broken.
     """
 
     at: datetime
@@ -49,7 +49,7 @@ class Change(NamedTuple):
 CHANGE: Schema = record(
     {
         "at": ref("Moment"),
-        "actor": {"type": ["string", "null"], "description": "A user, or api, code, cli, dashboard or deploy."},
+        "actor": {"type": ["string", "null"], "description": f"A user, or one of {', '.join(NAMELESS)}."},
         "action": {"enum": [*get_args(Action)]},
         "job_id": {"type": ["string", "null"], "description": "Null for the scheduler as a whole."},
         "version": {"type": ["integer", "null"], "description": "The job's from then on."},

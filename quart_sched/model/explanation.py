@@ -19,7 +19,7 @@ Verdict = Literal[
     "ran", "waiting", "cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down",
     "broken", "clock_gap", "not_a_fire", "to_come", "overdue", "job_absent", "no_record",
 ]  # fmt: skip
-Cause = Literal["broken", "scheduler_paused", "process_down"]
+Hindrance = Literal["broken", "scheduler_paused", "process_down"]
 
 FURTHEST = timedelta(days=50 * 366)
 """How far from now a moment may be that is asked about."""
@@ -80,7 +80,7 @@ class Explanation:
     fires: int | None = None
     blocked_by: tuple[str, ...] = ()
     into: str | None = None
-    cause: Cause | None = None
+    cause: Hindrance | None = None
     pause: Pause | None = None
     down: Hold | None = None
     clock_change: ClockMark | None = None
@@ -133,7 +133,7 @@ EXPLANATION: Schema = record(
         "fires": {"type": ["integer", "null"], "description": "Fires that share the record, due between from and to."},
         "blocked_by": _IDS | {"description": "The runs because of which it was skipped."},
         "into": _TEXT_OR_NULL | {"description": "The run of the later fire that ran for it."},
-        "cause": {"enum": [*get_args(Cause), None], "description": "What held it up."},
+        "cause": {"enum": [*get_args(Hindrance), None], "description": "What held it up."},
         "pause": or_null(record({"scope": {"enum": ["job", "scheduler"]}, **_HELD, "by": _TEXT_OR_NULL})),
         "down": or_null(record(_HELD)),
         "clock_change": or_null(CLOCK_MARK),

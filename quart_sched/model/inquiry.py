@@ -12,7 +12,7 @@ from apscheduler.triggers.base import BaseTrigger
 from .circumstances import Circumstances, Hold
 from .clock_changes import ClockChange, change_around
 from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
-from .explanation import Cause, Explanation, Pause, Verdict, window
+from .explanation import Explanation, Hindrance, Pause, Verdict, window
 from .planning import counts_from_last
 from .runs import BESIDE, LAPSED, STATES, RunRecord, blocking_runs, in_attempt_order, in_time
 from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter
@@ -231,7 +231,7 @@ class _Inquiry:
         )
         return next((record.run_id for record in later), None)
 
-    def _cause(self, last: RunRecord) -> tuple[Cause | None, Hold | None]:
+    def _cause(self, last: RunRecord) -> tuple[Hindrance | None, Hold | None]:
         here = self._here
         if here.broken is not None:
             return "broken", here.broken
@@ -243,7 +243,7 @@ class _Inquiry:
             return "scheduler_paused", here.scheduler_pause
         return ("process_down", here.down) if here.down is not None else (None, None)
 
-    def _held(self, found: Explanation, cause: Cause | None, hold: Hold | None) -> Explanation:
+    def _held(self, found: Explanation, cause: Hindrance | None, hold: Hold | None) -> Explanation:
         """Say what held the fire up."""
         pause = Pause("scheduler", hold) if cause == "scheduler_paused" and hold is not None else None
         return replace(found, cause=cause, pause=pause, down=hold if cause == "process_down" else None)

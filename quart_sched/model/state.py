@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import partial
 from typing import Any
 
@@ -144,8 +144,8 @@ def dump_and_ref(job: Job) -> tuple[str, str]:
     return text, state["func"]
 
 
-def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | None = None) -> ScheduledJob:
-    """Return the job that `dump` wrote; its arguments are not held against its function again.
+def load(job_id: str, text: str, scheduler: Any) -> ScheduledJob:
+    """Return the job that `dump` wrote, but for its next fire; its arguments are not held against its function again.
 
     Raises InvalidDefinition with the reason: no such function, a trigger, tag or key of newer code, or broken JSON.
     """
@@ -155,7 +155,6 @@ def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | No
     policy = Policy.parse({key: state[key] for key in PARSERS if key in state})
     job = _assembled(job_id, state, scheduler, func, trigger, arguments.decode)
     job.policy = policy
-    job.next_run_time = next_run_time
     return job
 
 
@@ -239,13 +238,13 @@ def _described(job: Job) -> dict[str, Any]:
     return {
         "name": job.name,
         "func": function_ref(job.func),
-        "args": [kept(value, f"args[{index}]") for index, value in enumerate(job.args)],
-        "kwargs": {key: kept(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
+        "args": [lossless(value, f"args[{index}]") for index, value in enumerate(job.args)],
+        "kwargs": {key: lossless(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
         "trigger": _trigger(spec_of(job.trigger)),
     }
 
 
-def kept(value: Any, where: str) -> Any:
+def lossless(value: Any, where: str) -> Any:
     """Return an argument as JSON that gives it back. Raises InvalidDefinition naming the place, `where`."""
     encoded = arguments.encode(value, where=where)
     if encoded is None or type(encoded) in (bool, int):

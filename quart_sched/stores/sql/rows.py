@@ -77,7 +77,6 @@ def live_row(
     cause: Cause,
     on_crash: str,
     state: str,
-    fire_id: str | None = None,
     batch_id: str | None = None,
     scheduled: bool = False,
     owner: str | None = None,
@@ -91,7 +90,7 @@ def live_row(
     `scheduled` fires are those that the schedule caused, of which the store takes each only once.
     """
     return (
-        run_id, fire_id or run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
+        run_id, run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
         sched_us, 1, cause, on_crash, job.version, job.func, state, owner, due_us, claimed_us, lane, overrides,
     )  # fmt: skip
 
