@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
+from ..model import pages
 from ..model.backfill import remaining
 from ..model.events import RunWaits
-from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
+from ..model.runs import BESIDE, STATES, Run, RunQuery, standing
 from ..model.schedules import jitter_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ async def _taken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, r
     query = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
     cursor = None
     while True:
-        given = {**query, "job_id": job.id, "limit": LONGEST_PAGE, "cursor": cursor}
+        given = {**query, "job_id": job.id, "limit": pages.LONGEST, "cursor": cursor}
         read = partial(histories.page, RunQuery.parse(given, timezone=scheduler.timezone))
         page = await scheduler.call(read, blocking=histories.blocking)
         taken += [record.scheduled_at for record in page.items if record.outcome in over and record.cause not in BESIDE]
