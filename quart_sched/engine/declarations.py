@@ -12,12 +12,10 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import ConfigError, DuplicateJob, InvalidDefinition
 from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
-from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
+from ..model.jobs import DEFAULTED, UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_changes
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
-
-_GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
 
 Origin = Literal["task", "unbound", "config", "app"]
 """Who declared a job: the decorator, code before there was an app, the configuration, or code for the bound app."""
@@ -163,7 +161,9 @@ class Declarations:
         `resolved` are its trigger and the options that may be left open; without it these stay open.
         """
         if resolved is None:
-            given = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
+            given = {
+                key: value for key in (*DEFAULTED, "next_run_time") if (value := getattr(definition, key)) is not UNSET
+            }
             resolved = given | {"trigger": self.trigger(definition)}
         return ScheduledJob(
             self._scheduler,

@@ -18,7 +18,7 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
-from ..model.jobs import JobDefinition
+from ..model.jobs import DEFAULTED, JobDefinition
 from ..model.policies import policy_of
 from ..model.runs import Run
 from .by_hand import ByHand
@@ -135,11 +135,7 @@ class Scheduler(SetUp):
         return adopted
 
     def _take_over(self, job: Job, alias: str, replace_existing: bool) -> None:
-        options = {
-            key: getattr(job, key)
-            for key in ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-            if hasattr(job, key)
-        }
+        options = {key: getattr(job, key) for key in (*DEFAULTED, "next_run_time") if hasattr(job, key)}
         definition = JobDefinition.parse(
             {
                 "id": job.id,

@@ -19,7 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.util import undefined
 
 from ..model.functions import default_id
-from ..model.jobs import JobChanges, JobDefinition
+from ..model.jobs import POSITIONAL, JobChanges, JobDefinition
 from .catalogue import Catalogue
 from .stream import EventStream, Listener, Listeners
 from .threads import DaemonPool
@@ -89,8 +89,7 @@ class Verbs(AsyncIOScheduler):
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
         """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""
-        names = ("args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-        given = dict(zip((*names, "jobstore", "executor", "replace_existing"), args, strict=False)) | options
+        given = dict(zip((*POSITIONAL, "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
             given["id"] = default_id(func) if callable(func) else func

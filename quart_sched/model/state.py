@@ -21,7 +21,7 @@ from .arguments import bounded_repr
 from .changes import changed_keys
 from .functions import JobFunction, main_module_name, resolve
 from .instants import EPOCH
-from .jobs import UNSET, JobDefinition, ScheduledJob
+from .jobs import DEFAULTED, UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
 from .texts import is_unicode
 from .trigger_parser import parse_trigger
@@ -133,7 +133,7 @@ def dump(job: Job) -> str:
 def dump_and_ref(job: Job) -> tuple[str, str]:
     """Return what `dump` does, and the reference to the job's function as `function_ref` does. Raises what they do."""
     state = _described(job)
-    for key in ("executor", "misfire_grace_time", "coalesce", "max_instances"):
+    for key in ("executor", *DEFAULTED):
         state[key] = getattr(job, key)
     policy = policy_of(job)
     state |= policy.given() | {"on_crash": policy.on_crash}
@@ -320,7 +320,7 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
         "executor": definition.executor,
         "on_crash": definition.policy.on_crash,
     } | definition.policy.given()
-    for key in ("misfire_grace_time", "coalesce", "max_instances"):
+    for key in DEFAULTED:
         given = getattr(definition, key)
         written[key] = defaults[key] if given is UNSET else given
     if definition.next_run_time is not UNSET:

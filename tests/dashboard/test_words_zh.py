@@ -15,6 +15,7 @@ from quart_sched.model.backfill import BackfillRequest
 from quart_sched.model.circumstances import Hold
 from quart_sched.model.explanation import Explanation, Pause, Verdict
 from quart_sched.model.forecast import preview
+from quart_sched.model.policies import RETRY
 from quart_sched.model.runs import RunQuery, RunRecord
 from quart_sched.model.trigger_parser import parse_trigger
 from quart_sched.web.dashboard import fields, forms, words
@@ -103,7 +104,7 @@ def mistakes() -> set[str]:
         found |= {*forms.read_trigger(_given({"kind": "json", "t.json": text}))[1].values()}
     for key in (
         *(f"o.{name}" for name in forms.OPTIONS),
-        *(f"o.retry.{name}" for name in forms._RETRY),
+        *(f"o.retry.{name}" for name in RETRY),
         "tags",
         "name",
     ):
