@@ -161,9 +161,8 @@ class Declarations:
         `resolved` are its trigger and the options that may be left open; without it these stay open.
         """
         if resolved is None:
-            given = {
-                key: value for key in (*DEFAULTED, "next_run_time") if (value := getattr(definition, key)) is not UNSET
-            }
+            keys = (*DEFAULTED, "next_run_time")
+            given = {key: value for key in keys if (value := getattr(definition, key)) is not UNSET}
             resolved = given | {"trigger": self.trigger(definition)}
         return ScheduledJob(
             self._scheduler,
