@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ...model.ids import new_id
 from ...model.instants import micros, moment
-from ...model.runs import RunRecord, new_run_id
+from ...model.runs import RunRecord
 from .cancellations import cancel_waiting
 from .lanes import advance
 from .rows import LEAVING, LIVE_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
@@ -110,7 +111,7 @@ def give_back_strays(tx: Transaction, me: Session, known: Container[str]) -> lis
 
 def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
     """Return the row of the next attempt at a fire, whose last one had the row `row`: it waits for any process."""
-    run_id = new_run_id()
+    run_id = new_id()
     changed: dict[str, Any] = {
         "run_id": run_id, "batch_id": run_id, "attempt": row.attempt + 1, "cause": "retry", "state": "retry_wait",
         "owner": None, "due_us": micros(due), "claimed_us": None,

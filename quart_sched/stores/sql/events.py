@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...model.runs import new_run_id
+from ...model.ids import new_id
 from .database import Database
 from .transaction import Transaction
 
@@ -58,7 +58,7 @@ class SqlEvents:
                 f"UPDATE {self._p}meta SET at_us = CASE WHEN n < :now OR at_us IS NULL THEN :now ELSE at_us END, "
                 "n = :until, v = COALESCE(v, :epoch) WHERE k = 'listening'"
             )
-            tx.execute(statement, now=now, until=now + int(seconds * 1e6), epoch=new_run_id())
+            tx.execute(statement, now=now, until=now + int(seconds * 1e6), epoch=new_id())
             tx.execute(f"DELETE {self._followers} AND n < :now", now=now)
             for run_id, afresh in follow.items():
                 self._follow(tx, run_id, afresh=afresh)

@@ -21,7 +21,7 @@ from ...errors import ConfigError, InvalidDefinition, SchedulerError
 from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
-from ...model.jobs import JobDefinition, ScheduledJob
+from ...model.jobs import DEFAULTED, JobDefinition, ScheduledJob
 from .address import DRIVERS, names_missing_file, shown
 from .changes import NEW_JOB, Entry, new_row, write_down
 from .database import Database
@@ -31,7 +31,7 @@ from .transaction import Transaction
 TABLE = "apscheduler_jobs"
 """What APScheduler calls its table where it is told nothing else."""
 _COLUMNS = ("id", "next_run_time", "job_state")
-_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", "misfire_grace_time", "coalesce", "max_instances")
+_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", *DEFAULTED)
 _ATTEMPTS = 5
 
 Known = dict[str, str | None]

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import SchedulerError
+from ...model.ids import new_id
 from ...model.instants import moment
-from ...model.runs import RunRecord, new_run_id
+from ...model.runs import RunRecord
 from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .transaction import Transaction
@@ -35,7 +36,7 @@ class Session:
     """This process, as the others know it."""
 
     decl: str | None = None
-    id: str = field(default_factory=new_run_id)
+    id: str = field(default_factory=new_id)
     host: str = field(default_factory=lambda: socket.gethostname()[:150])
     pid: int = field(default_factory=os.getpid)
 
@@ -164,7 +165,7 @@ def _bury(tx: Transaction, owner: str, worker: str, why: str, me: Session) -> li
         "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"
     )
     for run_id in reruns:
-        tx.execute(rerun, new=new_run_id(), old=run_id, now=tx.now)
+        tx.execute(rerun, new=new_id(), old=run_id, now=tx.now)
     end = f"UPDATE {tx.prefix}workers SET gone_us = :now, gone_why = :why WHERE id = :id"
     tx.execute(end, now=tx.now, why=why, id=owner)
     _changed(tx)
