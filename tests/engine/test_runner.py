@@ -352,6 +352,27 @@ async def test_a_teardown_of_the_app_context_that_raises_fails_the_run(scheduler
     assert "commit failed" in record.traceback
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_a_listener_that_raises_what_a_cancelled_run_raised_does_not_keep_it_from_ending(
+    scheduler, app, serve, kind
+):
+    def report(event: aps.JobExecutionEvent) -> None:
+        raise event.exception
+
+    def job() -> None:
+        raise asyncio.CancelledError
+
+    async def job_async() -> None:
+        job()
+
+    scheduler.add_listener(report, aps.EVENT_JOB_ERROR)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        for _ in range(2):
+            assert (await (await scheduler.aio.run_job("job")).wait()).outcome == "cancelled"
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
 async def test_listeners_hear_of_a_run_from_submission_to_end(scheduler, app, serve, clock):
     codes: list[int] = []
 
