@@ -64,7 +64,11 @@ class RunNotFound(SchedulerError):
 
 
 class RunFailed(SchedulerError):
-    """The awaited run did not succeed; what its job raised is not at hand, since it ran for an earlier request."""
+    """The awaited run did not succeed, and what its job raised is not raised again.
+
+    It is not at hand, since the job ran for an earlier request, or it is no Exception, an exit for example; it is the
+    cause then.
+    """
 
     def __init__(self, run_id: str, outcome: str, reason: str) -> None:
         super().__init__(f"Run {run_id} {outcome}" + (f": {reason}" if reason else ""))

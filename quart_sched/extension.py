@@ -398,8 +398,8 @@ class APScheduler:
 
         In the loop's own thread this returns a RunHandle to await, or raises SchedulerError where the job is in an SQL
         store: use ``await aio.run_job(id)`` there. In other threads it waits for the run and returns its record, or
-        raises what the job raised. Raises NoEventLoop before the server runs, JobNotFound, InvalidDefinition,
-        OverlapForbidden or Draining.
+        raises what the job raised, RunFailed for an exit. Raises NoEventLoop before the server runs, JobNotFound,
+        InvalidDefinition, OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
 

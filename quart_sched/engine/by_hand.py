@@ -61,7 +61,7 @@ class ByHand:
     def run_sync(self, job_id: str, jobstore: str | None = None) -> Any:
         """Run the job once beside its schedule.
 
-        In the loop's own thread this returns a RunHandle to await; in others it waits, and raises what the job raised.
+        In the loop's own thread this returns a RunHandle to await; in others it waits, and raises what awaiting does.
         """
         scheduler, loop = self._scheduler, self._scheduler._eventloop
         if loop is None:

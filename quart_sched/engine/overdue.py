@@ -327,7 +327,8 @@ class OverdueWatch:
                     result = await asyncio.wrap_future(self._threads.submit(call))
                     if inspect.isawaitable(result):
                         await result
-            except Exception:
+            except (Exception, SystemExit):
+                # An exit in a task would end the event loop.
                 log.exception("The hook %r of on_overdue failed", hook, extra={"job_id": overdue.job_id})
         if shared:
             self._telling[overdue.jobstore].discard(overdue.job_id)

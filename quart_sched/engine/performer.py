@@ -329,7 +329,13 @@ def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Await a hook's result on the loop, while the thread waits."""
     if inspect.isawaitable(result):
 
-        async def wait(awaitable: Awaitable[Any]) -> None:
-            await awaitable
+        async def wait(awaitable: Awaitable[Any]) -> SystemExit | None:
+            try:
+                await awaitable
+            except SystemExit as error:
+                # Raised here it would end the event loop.
+                return error
+            return None
 
-        asyncio.run_coroutine_threadsafe(wait(result), loop).result()
+        if (exit_ := asyncio.run_coroutine_threadsafe(wait(result), loop).result()) is not None:
+            raise exit_

@@ -345,13 +345,22 @@ async def test_hooks_of_every_kind_are_called_and_one_that_fails_harms_nothing(s
     def breaks(overdue: Overdue) -> None:
         raise RuntimeError("no mail today")
 
+    @scheduler.on_overdue
+    def exits(overdue: Overdue) -> None:
+        raise SystemExit(3)
+
+    @scheduler.on_overdue
+    async def exits_on_the_loop(overdue: Overdue) -> None:
+        raise SystemExit(4)
+
     scheduler.on_overdue(hook)
     every_10s(scheduler)
     async with serve(scheduler, app):
         await clock.advance(seconds=100)
         await eventually(lambda: called)
     assert threads == [("test_app", False)]
-    assert "no mail today" in caplog.text
+    for reason in ("no mail today", "SystemExit: 3", "SystemExit: 4"):
+        assert reason in caplog.text
     [record] = [record for record in caplog.records if record.message.startswith('Job "job" is overdue')]
     assert record.levelname == "WARNING"
     assert record.job_id == "job"

@@ -17,7 +17,15 @@ from apscheduler import events as aps
 from quart import Quart, current_app, g
 
 from quart_sched import current_run
-from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, NoEventLoop, OverlapForbidden, RunCancelled
+from quart_sched.errors import (
+    Draining,
+    InvalidDefinition,
+    JobNotFound,
+    NoEventLoop,
+    OverlapForbidden,
+    RunCancelled,
+    RunFailed,
+)
 from tests.conftest import eventually
 from tests.names import shown
 
@@ -335,6 +343,37 @@ async def test_a_coroutine_that_exits_does_not_end_the_server(scheduler, app, se
         record = await (await scheduler.aio.run_job("job")).wait()
         assert (record.outcome, record.error_type) == ("failed", "SystemExit")
         assert scheduler.running
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_the_exit_of_a_job_does_not_end_whoever_runs_it_by_hand(scheduler, app, serve, kind):
+    def job() -> None:
+        raise SystemExit(3)
+
+    async def job_async() -> None:
+        job()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        with pytest.raises(RunFailed, match="failed: SystemExit: 3") as raised:
+            await (await scheduler.aio.run_job("job"))
+        assert isinstance(raised.value.__cause__, SystemExit)
+        with pytest.raises(RunFailed, match="failed: SystemExit: 3"):
+            await asyncio.to_thread(scheduler.run_job, "job")
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function", "awaitable"])
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_hook_that_exits_fails_the_run_and_does_not_end_the_server(scheduler, app, serve, kind, place):
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    (scheduler.before_run if place == "before" else scheduler.after_run)(leave)
+    func = {"coroutine": coroutine, "function": function, "awaitable": returns_awaitable}[kind]
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+        assert (record.outcome, record.error_type) == ("failed", "SystemExit")
 
 
 async def test_a_teardown_of_the_app_context_that_raises_fails_the_run(scheduler, app, serve):
