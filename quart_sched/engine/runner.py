@@ -18,7 +18,6 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
-from ..model.jobs import copy_with
 from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, overlap_error
 from .accounts import Accounts
@@ -183,10 +182,8 @@ class Runner:
             self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
-            # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
-            job = copy_with(batch.job, misfire_grace_time=None)
             try:
-                batch.executor.submit(job, run.scheduled_at)
+                batch.executor.submit(run)
             except Exception as error:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self.finish(batch, run, "failed", error=error)
@@ -411,10 +408,14 @@ class Runner:
         self._mailbox.post(partial(self._foreign_ended, job_id, scheduled_at, event, error))
 
     def _foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
+        # A user's own executor may report by an id of its own making.
+        run_id = getattr(job_id, "run_id", None)
         for batch in self.under_way.of(job_id):
-            if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
+            run = batch.current
+            is_its = scheduled_at in (None, run.scheduled_at) if run_id is None else run_id == run.run_id
+            if isinstance(batch.executor, ForeignExecutor) and is_its:
                 outcome: Any = "failed" if event is None else outcome_of(event)
                 if batch.stopped:
                     outcome = "cancelled"  # It could not be told; what it did is not wanted any more.
-                self.finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
+                self.finish(batch, run, outcome, result=getattr(event, "retval", None), error=error)
                 return
