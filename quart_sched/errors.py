@@ -134,6 +134,16 @@ class DeclaredJob(SchedulerError):
         self.job_id = job_id
 
 
+class NotStored(SchedulerError):
+    """The code declares this job, and no process has brought it into the SQL store that it is meant for yet."""
+
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} is declared, but not in the store yet: the next process that starts adds it")
+        self.job_id = job_id
+
+
 class JobChangedMeanwhile(SchedulerError):
     """The job is not any more as the caller saw it, who asked that it be changed only then."""
 
