@@ -144,6 +144,7 @@ class APScheduler:
         """
         if not isinstance(app, Quart):
             raise ConfigError(f"init_app got {app!r}; expected a Quart app")
+        self._scheduler.leave_closed_loop()
         if self._lifespan.serving not in (None, app):
             raise SchedulerError(
                 f"This scheduler serves the app {self._lifespan.serving!r}; it can be bound to another when that ends"
@@ -258,6 +259,7 @@ class APScheduler:
         """
         if not self.may_start():
             return
+        self._scheduler.leave_closed_loop()
         if self._scheduler.running:
             raise AlreadyRunning
         loop = self._scheduler._eventloop

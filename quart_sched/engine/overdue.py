@@ -96,6 +96,12 @@ class OverdueWatch:
         if task is not None:
             task.cancel()
 
+    def leave_loop(self) -> None:
+        """Forget what a loop took along that was closed without a shutdown."""
+        self._task = None
+        self._calls.clear()
+        self._telling.clear()
+
     async def close(self) -> None:
         """Let the hooks under way end, for a moment, and free the threads."""
         self.stop()

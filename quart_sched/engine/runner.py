@@ -39,6 +39,7 @@ BY_HAND = "it was cancelled by hand"
 UNBEGUN = "it was cancelled before it began"
 REMOVED = "the job was removed"
 REPLACED = "a later fire of its job took its place"
+LEFT = "the event loop was closed before it ended"
 
 
 class Runner:
@@ -67,9 +68,21 @@ class Runner:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs on `loop` from now on."""
-        self._loop = loop
+        before, self._loop = self._loop, loop
         self.draining = False
         self.accounts.worker = f"{socket.gethostname()}:{os.getpid()}"
+        if before is not None and before.is_closed():
+            self._give_up_left()
+
+    def _give_up_left(self) -> None:
+        """Account for what a loop took along that was closed without a shutdown."""
+        self.waiting.drop(LEFT)
+        for batch in self.under_way.all():
+            if batch.task is not None and not batch.task.done():
+                if batch.has_unbegun_task:
+                    batch.task.get_coro().close()
+                batch.given_up, batch.task, batch.waiter = True, None, None
+                self.finish(batch, batch.current, "cancelled", error=RunCancelled(LEFT))
 
     def begin_generation(self) -> None:
         """Let what begins from now on be another start's."""
