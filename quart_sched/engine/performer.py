@@ -172,13 +172,11 @@ class Performer:
                 if deadline is not None:
                     self._mailbox.post(deadline.start)
                 result = job.func(*job.args, **job.kwargs)
-                if deadline is not None and not inspect.isawaitable(result):
-                    self._mailbox.post(deadline.stop)
             except BaseException:
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
                 raise
             if not inspect.isawaitable(result):
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
             return result
 
         result = await self._in_thread(holder, call, begins_run=True)
@@ -186,11 +184,15 @@ class Performer:
             try:
                 return await result
             finally:
+                if deadline is not None:
+                    deadline.stop()
                 if self.after_run:
                     await self._in_thread(holder, partial(self._after_in_thread, loop))
         return _refuse_generator(result)
 
-    def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _after_in_thread(self, loop: asyncio.AbstractEventLoop, deadline: Deadline | None = None) -> None:
+        if deadline is not None:
+            self._mailbox.post(deadline.stop)
         _call_after_in_thread(self.after_run, loop)
 
     async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
