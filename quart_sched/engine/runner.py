@@ -215,7 +215,10 @@ class Runner:
     def _run_in_task(self, batch: Batch, run: Run, perform: Perform, context: Context) -> None:
         assert self._loop is not None
         # A name of its own spares the making of one, and tells people more.
-        batch.task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
+        task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
+        if not task.done():
+            # Where tasks are eager it may be over by now, and the batch at its next run.
+            batch.task = task
 
     # One run
 
