@@ -317,7 +317,7 @@ class Runner:
     @staticmethod
     def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
         # A handler may raise, for example over an exception that nobody can show; the run has to end all the same.
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             if outcome == "timed_out":
                 log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
             elif not batch.disowned:

@@ -585,6 +585,31 @@ class Computes(Exception):
         return {"code": 5}[name]
 
 
+class Exits(Exception):
+    """It ends the program wherever it is shown."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+    def __getattr__(self, name: str) -> Any:
+        raise SystemExit(3)
+
+
+async def test_what_exits_when_it_is_shown_ends_its_run_and_no_more(scheduler, app, serve):
+    async def returns() -> Exits:
+        return Exits()
+
+    async def raises() -> None:
+        raise Exits
+
+    async with serve(scheduler, app):
+        for func, outcome in ((returns, "succeeded"), (raises, "failed")):
+            scheduler.add_job(outcome, func, trigger="interval", hours=1)
+            assert (await (await scheduler.aio.run_job(outcome)).wait()).outcome == outcome
+
+
 async def test_an_exception_without_a_text_fails_its_run_and_no_more(scheduler, app, serve):
     async def job() -> None:
         raise Odd
