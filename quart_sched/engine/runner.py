@@ -421,7 +421,14 @@ class Runner:
 
     def foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
         """Account for a run that a foreign executor reports, from whatever thread."""
-        self._mailbox.post(partial(self._foreign_ended, job_id, scheduled_at, event, error))
+        ended = partial(self._foreign_ended, job_id, scheduled_at, event, error)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._mailbox.post(ended)
+        else:
+            # An executor that runs its jobs on the spot is about to return: the next fire must not go deeper each time.
+            loop.call_soon(self._mailbox.post, ended, context=Context())
 
     def _foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
         # A user's own executor may report by an id of its own making.

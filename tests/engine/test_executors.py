@@ -7,6 +7,7 @@ import copy
 import os
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -294,6 +295,16 @@ async def test_a_users_own_kind_of_threads_is_there_again_each_time_the_app_is_s
                 assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
         async with app.test_app():
             assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
+
+
+async def test_an_executor_that_runs_jobs_on_the_spot_may_be_given_very_many_fires(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS={"own": Inline()}, SCHEDULER_MAX_CATCH_UP=300):
+        past = clock.now() - timedelta(hours=299, minutes=30)
+        late = {"start_date": past, "next_run_time": past, "misfire_grace_time": None, "coalesce": False}
+        scheduler.add_job("job", whereabouts, trigger="interval", hours=1, executor="own", **late)
+        await clock.run_due()
+        assert [record.outcome for record in scheduler.history.records("job")] == ["succeeded"] * 300
+        assert scheduler.scheduler.runner.under_way.runs() == []
 
 
 async def test_an_executor_that_reports_a_crash_has_failed_the_run(scheduler, app, serve):
