@@ -168,9 +168,10 @@ class AioVerbs:
         `idempotency_key`, a call that is repeated within 24 hours returns the run of the first one, whose `repeated` is
         then True, in whichever process it was made.
 
-        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, InvalidDefinition for
-        arguments that do not fit, IdempotencyKeyReused for a key that stood for another job or other arguments,
-        OverlapForbidden where max_instances of it run already, or Draining.
+        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, NotStored for a job that no
+        process has brought into its SQL store yet, InvalidDefinition for arguments that do not fit,
+        IdempotencyKeyReused for a key that stood for another job or other arguments, OverlapForbidden where
+        max_instances of it run already, or Draining.
         """
         overrides = Overrides.parse(args, kwargs)
         return await self.run_with(id, overrides, jobstore, idempotency_key=idempotency_key, cause=cause)
@@ -211,8 +212,8 @@ class AioVerbs:
 
         Fires of which a run waits or is under way are left out, those that the schedule has yet to come to and, unless
         `rerun`, those that one has succeeded at.
-        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
-        values and for more than 1,000 fires, Draining, or StoreUnavailable.
+        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, NotStored, InvalidDefinition
+        for wrong values and for more than 1,000 fires, Draining, or StoreUnavailable.
         """
         from .model.backfill import BackfillRequest
 

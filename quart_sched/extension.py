@@ -135,6 +135,7 @@ class APScheduler:
         """
         if not isinstance(app, Quart):
             raise ConfigError(f"init_app got {app!r}; expected a Quart app")
+        self._scheduler.leave_closed_loop()
         if self.lifespan.serving not in (None, app):
             raise SchedulerError(
                 f"This scheduler serves the app {self.lifespan.serving!r}; it can be bound to another when that ends"
@@ -346,8 +347,8 @@ class APScheduler:
 
         In the loop's own thread this returns a RunHandle to await, or raises SchedulerError where the job is in an SQL
         store: use ``await aio.run_job(id)`` there. In other threads it waits for the run and returns its record, or
-        raises what the job raised. Raises NoEventLoop before the server runs, JobNotFound, InvalidDefinition,
-        OverlapForbidden or Draining.
+        raises what the job raised, RunFailed for an exit. Raises NoEventLoop before the server runs, JobNotFound,
+        InvalidDefinition, OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
 

@@ -13,7 +13,7 @@ from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 
-from ..errors import InvalidDefinition, JobNotFound
+from ..errors import InvalidDefinition, JobNotFound, NotStored
 from ..model.actor import current_actor
 from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged, Switch
@@ -262,10 +262,11 @@ class Catalogue:
 
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""
+        slots = self._slots(alias)
         for entry in self.declarations.of(alias):
             self.declarations.drop(entry.definition.id)
             self._scheduler.changes.note("remove", entry.definition.id)
-        for slot in self._slots(alias):
+        for slot in slots:
             jobs = [] if slot.shared else slot.do(lambda store: store.get_all_jobs())
             slot.perform(lambda store: store.remove_all_jobs())
             self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, jobstore=slot.alias))
@@ -276,12 +277,15 @@ class Catalogue:
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))
         self._scheduler.wakeup()
 
-    def runnable(self, job_id: str, alias: str | None = None) -> tuple[Slot | None, Job]:
+    def runnable(self, job_id: str, alias: str | None = None, *, on_books: bool = False) -> tuple[Slot | None, Job]:
         """Return the job with every option resolved, ready to be run, and its store.
 
-        The store is None for a job that waits for the start. Raises JobNotFound or InvalidDefinition.
+        The store is None for a job that waits for the start. With `on_books`, one that waits for a shared store is
+        refused, since other processes would not know of its run. Raises JobNotFound, NotStored or InvalidDefinition.
         """
         if (entry := self._waiting(job_id, alias)) is not None:
+            if on_books and self.slot(entry.definition.jobstore).shared:
+                raise NotStored(job_id)
             return None, made(self._scheduler, entry.definition)
         if (found := self._find(job_id, alias)) is None:
             raise JobNotFound(job_id)
@@ -304,9 +308,17 @@ class Catalogue:
         return slots
 
     def _settle(self, slot: Slot) -> None:
-        """Bring what is declared into a shared store: once the scheduler has started, a verb is to find it there."""
-        if slot.shared and self.started:
+        """Bring what is declared into a shared store: once the scheduler has started, a verb is to find it there.
+
+        A process that serves and was not started takes part in what the others do: of what it declares, that counts
+        which is in the store.
+        """
+        if not slot.shared:
+            return
+        if self.started:
             self.apply(slot)
+        elif self._scheduler._eventloop is not None:
+            deployment.look_on(self._scheduler, slot)
 
     def _waiting(self, job_id: str, alias: str | None) -> Declared | None:
         """Return the job if it waits for the start."""

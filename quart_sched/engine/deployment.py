@@ -94,8 +94,10 @@ def look_on(scheduler: Scheduler, slot: Slot) -> None:
     Declared jobs that are not in there go on waiting for the start.
     """
     slot.open(scheduler)
+    if not (waiting := scheduler.catalogue.declarations.of(slot.alias)):
+        return
     missing = set(preview(scheduler, slot).result.added)
-    for entry in scheduler.catalogue.declarations.of(slot.alias):
+    for entry in waiting:
         if entry.definition.id not in missing:
             scheduler.catalogue.declarations.applied(entry)
 

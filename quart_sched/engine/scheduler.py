@@ -180,11 +180,18 @@ class Scheduler(SetUp):
             return
         if self.ending_in is loop:
             raise Draining("Nothing can be started or run any more: this process is shutting down")
+        self.leave_closed_loop()
         self._eventloop = loop
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
-        self.runner.open(loop)
         self.live.allow()
+        for alias, pump in list(self._clusters.items()):
+            # Of a loop that was closed without a shutdown: it knows runs that are yet to be written down.
+            if self.catalogue.slots.get(alias) is pump.slot:
+                pump.open(loop)
+            else:
+                self._clusters.pop(alias).abandon()
+        self.runner.open(loop)
         if self.performer.log_bytes:
             self._capture.install()
         for alias, executor in self.runner.executors.items():
@@ -192,8 +199,20 @@ class Scheduler(SetUp):
         for companion in self.companions:
             companion.open(loop)
 
+    def leave_closed_loop(self) -> None:
+        """Stand as after a shutdown where the loop was closed without one, as by the end of `asyncio.run`."""
+        if self._eventloop is None or not self._eventloop.is_closed():
+            return
+        self._eventloop = self._loop_thread = self._closing = None
+        self._pumps = []
+        self._ending.clear()
+        self._pauses.forget_stores()
+        self.watch.leave_loop()
+        self.state = STATE_STOPPED
+
     def start(self, paused: bool = False) -> None:
         """Start in the running event loop. Raises AlreadyRunning, or NoEventLoop where no loop runs."""
+        self.leave_closed_loop()
         if self.state != STATE_STOPPED:
             raise AlreadyRunning
         try:

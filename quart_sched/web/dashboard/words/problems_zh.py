@@ -33,6 +33,10 @@ _WHOLE = (
         r"作业 \1 已在运行（\2），max_instances 不允许再启动一次",
     ),
     (
+        r"Job (.*) is declared, but not in the store yet: .*",
+        r"作业 \1 在代码中声明，但尚未写入存储：下一个启动的进程会将其加入",
+    ),
+    (
         r"Job (.*) is declared in the code and would come back; .*",
         r"作业 \1 在代码中声明，删除后会再次出现；请将其暂停，或从代码中移除",
     ),
