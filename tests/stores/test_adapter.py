@@ -390,3 +390,40 @@ async def test_a_declaration_replaces_what_cannot_be_restored(scheduler, app, se
     async with serve(second, Quart("redeclared"), **config):
         job = await second.aio.get_job("report")
         assert (job.func, job.trigger.interval_length) == (tick, 20)
+
+
+# Schedules that are over
+
+
+async def test_a_declared_schedule_that_is_over_is_no_pause_and_goes_on_when_it_is_corrected(
+    clock, serve, tmp_path, caplog
+):
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"}}}
+
+    async def deploy(**trigger: Any) -> Job | None:
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        scheduler.task(id="report", **trigger)(tick)
+        async with serve(scheduler, Quart("deploy"), **config):
+            return await scheduler.aio.get_job("report")
+
+    assert await deploy(trigger="cron", hour=3, end_date="2026-03-01") is None
+    assert 'Job "report" is declared, but its trigger has no fire left' in caplog.text
+    assert (await deploy(trigger="cron", hour=3)).next_run_time == datetime(2026, 3, 3, 3, tzinfo=UTC)
+    assert await deploy(trigger="cron", day=31, month=2) is None
+    assert (await deploy(trigger="cron", hour=4)).next_run_time == datetime(2026, 3, 3, 4, tzinfo=UTC)
+
+
+async def test_a_task_whose_schedule_is_over_may_be_imported_after_the_start(scheduler, app, serve, caplog):
+    async with serve(scheduler, app):
+        scheduler.task("cron", id="late", hour=3, end_date="2026-03-01")(tick)
+        assert scheduler.get_job("late") is None
+    assert 'Job "late" is declared, but its trigger has no fire left' in caplog.text
+
+
+async def test_a_job_that_waits_takes_no_trigger_without_a_fire_either(scheduler, app, serve):
+    async with serve(scheduler, app, start=False):
+        scheduler.add_job("job", tick, trigger="cron", hour=3)
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await scheduler.aio.modify_job("job", trigger="cron", day=31, month=2)
+        assert spec_of((await scheduler.aio.get_job("job")).trigger).to_dict()["hour"] == "3"

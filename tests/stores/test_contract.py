@@ -202,6 +202,43 @@ async def test_another_trigger_moves_the_next_fire_and_an_equal_one_leaves_it(st
     assert moved.next_run_time == at(clock, 24)
 
 
+NO_FIRE_LEFT = [
+    {"trigger": "cron", "day": 31, "month": 2},
+    {"trigger": "interval", "seconds": 1, "start_date": "2020-01-01T00:00:00", "end_date": "2020-01-02T00:00:00"},
+]
+
+
+@pytest.mark.parametrize("over", NO_FIRE_LEFT, ids=["never", "no more"])
+async def test_a_trigger_without_a_fire_is_refused_instead_of_taken_for_a_pause(store, over):
+    one = await store.start()
+    await one.aio.add_job("id", job, trigger="interval", seconds=10)
+    await one.aio.add_job("paused", job, trigger="interval", seconds=10, next_run_time=None)
+    for job_id in ("id", "paused"):
+        before = await one.job(job_id)
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await one.aio.modify_job(job_id, **over)
+        status, answer = await one.rest("PATCH", f"/jobs/{job_id}", json=over)
+        assert (status, "no fire left" in answer["error_message"]) == (400, True)
+        assert await one.job(job_id) == before
+    for replacing in ({}, {"id": "id", "replace_existing": True}):
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await one.aio.add_job(**{"id": "new", "func": job, **over, **replacing})
+    assert await one.ids() == ["id", "paused"]
+
+
+@pytest.mark.parametrize("over", NO_FIRE_LEFT, ids=["never", "no more"])
+async def test_a_trigger_without_a_fire_is_taken_where_the_next_fire_or_a_pause_is_given(store, clock, over):
+    one = await store.start()
+    await one.aio.add_job("added", job, next_run_time=None, **over)
+    await one.aio.add_job("changed", job, trigger="interval", seconds=10)
+    await one.aio.modify_job("changed", next_run_time=None, **over)
+    assert [(await one.job(job_id))["state"] for job_id in ("added", "changed")] == ["paused", "paused"]
+    await one.aio.add_job("once", job, trigger="interval", seconds=10)
+    await one.aio.modify_job("once", next_run_time=at(clock, 1), **over)
+    await store.advance(2)
+    assert (len(ran), await one.ids()) == (1, ["added", "changed"])
+
+
 async def test_a_trigger_that_is_changed_right_at_a_fire_does_not_repeat_it(store, clock):
     one = await store.start()
     await one.aio.add_job("id", job, trigger="interval", seconds=10)
