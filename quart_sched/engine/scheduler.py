@@ -394,6 +394,11 @@ class Scheduler(SetUp):
         self._show_state()
 
     @property
+    def all_paused(self) -> bool:
+        """Whether no job fires before `resume`, be it here or in another process."""
+        return self.state == STATE_PAUSED and not self.looks_on
+
+    @property
     def looks_on(self) -> bool:
         """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
         return self._pauses.only_own and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
