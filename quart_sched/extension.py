@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from quart import Quart
 
 from .aio import AioVerbs
@@ -25,6 +26,7 @@ from .errors import ConfigError, InvalidDefinition, SchedulerError
 from .integrations import Integrations
 from .late import LateCommand
 from .lifespan import Lifespan
+from .model.fields import wrong
 from .model.functions import default_id, describe
 from .model.jobs import JobDefinition
 
@@ -193,6 +195,9 @@ class APScheduler:
 
         Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
         """
+        if trigger is not None and not isinstance(trigger, str | Mapping | BaseTrigger):
+            # Without parentheses the decorator gets the function here, which would never be scheduled.
+            wrong("trigger", trigger, 'a kind of trigger, as in @scheduler.task("interval", seconds=3)')
         given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
 
         def decorate(func: F) -> F:

@@ -14,6 +14,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 import quart_sched
@@ -23,6 +24,7 @@ from quart_sched.errors import (
     ConfigError,
     Draining,
     DuplicateJob,
+    InvalidDefinition,
     JobNotFound,
     NoEventLoop,
     NotRunning,
@@ -691,6 +693,17 @@ async def test_a_second_init_app_on_one_app_reads_the_configuration_again(schedu
 
 
 # Declarations
+
+
+def test_a_decorator_without_parentheses_is_refused(scheduler):
+    with pytest.raises(InvalidDefinition, match=r'trigger: is <function .*tick.*; .*@scheduler.task\("interval", se'):
+        scheduler.task(tick)
+    with pytest.raises(InvalidDefinition, match="trigger: is 3; expected a kind of trigger"):
+        scheduler.task(3)
+    scheduler.task(None, id="now")(tick)
+    scheduler.task({"type": "interval", "hours": 1}, id="older form")(tick)
+    scheduler.task(IntervalTrigger(hours=1), id="object")(tick)
+    assert [job.id for job in scheduler.get_jobs()] == ["now", "older form", "object"]
 
 
 async def test_decorators_work_before_and_after_init_app_in_the_configured_zone(scheduler, app, serve):
