@@ -219,7 +219,7 @@ class APScheduler:
 
         It gets an Authorization and returns True, or a set out of "read", "operate", "admin".
         """
-        self.authentication_callback = func
+        self.authentication_callback = _checked("authenticate", func)
         return func
 
     def before_run(self, hook: Hook) -> Hook:
@@ -228,7 +228,7 @@ class APScheduler:
         Around a coroutine job a plain hook is called on the loop, and must be quick; around a plain function it is
         called in that one's thread.
         """
-        self._scheduler.performer.before_run.append(hook)
+        self._scheduler.performer.before_run.append(_checked("before_run", hook))
         return hook
 
     def after_run(self, hook: Hook) -> Hook:
@@ -237,7 +237,7 @@ class APScheduler:
         Also after a run that failed, be it because a `before_run` hook raised: what that one was to set up may not be
         there. A plain hook is called where one of `before_run` is.
         """
-        self._scheduler.performer.after_run.append(hook)
+        self._scheduler.performer.after_run.append(_checked("after_run", hook))
         return hook
 
     def on_overdue(self, hook: OverdueHook) -> OverdueHook:
@@ -246,7 +246,7 @@ class APScheduler:
         That is once until the job succeeds again; with a store that processes share, in one of them. The hook runs in
         the app's context, a plain function in a thread of its own. See the job option `overdue_after`.
         """
-        self._scheduler.watch.hooks.append(hook)
+        self._scheduler.watch.hooks.append(_checked("on_overdue", hook))
         return hook
 
     # Life cycle
@@ -300,7 +300,7 @@ class APScheduler:
 
         The events are those of this process. A plain function must be quick.
         """
-        self._scheduler.add_listener(callback, mask)
+        self._scheduler.add_listener(_checked("add_listener", callback), mask)
 
     def remove_listener(self, callback: Listener) -> None:
         """Forget a listener."""
@@ -360,6 +360,13 @@ class APScheduler:
         OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
+
+
+def _checked(where: str, func: F) -> F:
+    """Return a function that is registered, which would else be called only much later. Raises InvalidDefinition."""
+    if not callable(func):
+        wrong(where, func, "a function")
+    return func
 
 
 def _own(scheduler: Any) -> Scheduler:

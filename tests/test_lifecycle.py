@@ -695,6 +695,12 @@ async def test_a_second_init_app_on_one_app_reads_the_configuration_again(schedu
 # Declarations
 
 
+@pytest.mark.parametrize("verb", ["authenticate", "before_run", "after_run", "on_overdue", "add_listener"])
+def test_what_cannot_be_called_is_refused_where_it_is_registered(scheduler, verb):
+    with pytest.raises(InvalidDefinition, match=f"{verb}: is 'nonsense'; expected a function"):
+        getattr(scheduler, verb)("nonsense")
+
+
 def test_a_decorator_without_parentheses_is_refused(scheduler):
     with pytest.raises(InvalidDefinition, match=r'trigger: is <function .*tick.*; .*@scheduler.task\("interval", se'):
         scheduler.task(tick)
