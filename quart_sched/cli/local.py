@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 
 from ..engine import deployment
-from ..engine.history import Histories
 from ..engine.history_ring import HistoryRing
 from ..engine.pauses import ALL_PAUSED
 from ..errors import JobNotFound, RunNotFound, RunOver, SchedulerError
@@ -157,7 +156,7 @@ class Local:
         """Keep what becomes of the runs of this process, however few records the app's own history keeps."""
         ring = HistoryRing(_RECORDS, keeps=self._slots.is_own)
         self._scheduler.stream.subscribe(ring, RunEnded, first=True)
-        self._scheduler.histories = Histories([*self._scheduler.histories.sources, ring])
+        self._scheduler.histories.sources = [*self._scheduler.histories.sources, ring]
 
     async def _find(self, job_id: str) -> Job:
         job = await self._aio.get_job(job_id)

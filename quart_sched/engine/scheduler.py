@@ -20,7 +20,7 @@ from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
 from ..model.jobs import JobDefinition
 from ..model.policies import policy_of
-from ..model.runs import Run
+from ..model.runs import Run, RunRecord
 from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
@@ -249,6 +249,10 @@ class Scheduler(SetUp):
             pump = self._clusters[slot.alias] = ClusterPump(self, slot)
             pump.open(self._eventloop)
         return pump
+
+    def unwritten(self) -> list[RunRecord]:
+        """Return the runs that have ended here and are yet to be written down; safe from any thread."""
+        return [record for pump in list(self._clusters.values()) for record in pump.unwritten()]
 
     def is_unwritten(self, run_id: str) -> bool:
         """Tell whether the run has ended and is yet to be written down."""

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from quart_sched.errors import DuplicateJob, InvalidDefinition, JobNotFound, OverlapForbidden
+from quart_sched.errors import DuplicateJob, InvalidDefinition, JobNotFound, OverlapForbidden, RunOver
 from tests.stores.cluster import KINDS, Cluster, Tables
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -493,6 +493,25 @@ async def test_a_job_runs_by_hand_beside_its_schedule(store, clock):
     assert (status, shown) == (200, before)
     await store.poll()
     assert await one.outcomes("id") == ["succeeded", "succeeded"]
+
+
+async def test_a_run_that_was_awaited_has_ended_in_the_records(store):
+    one = await store.start()
+    await one.aio.add_job("id", returns, trigger="interval", hours=1)
+    await one.aio.add_job("fails", fails, trigger="interval", hours=1)
+    for job_id, outcome in (("id", "succeeded"), ("fails", "failed")):
+        handle = await one.aio.run_job(job_id)
+        await handle.wait()
+        record = await one.aio.run(handle.run_id)
+        assert (record.outcome, record.result) == (outcome, "42" if job_id == "id" else None)
+        assert [(r.run_id, r.outcome) for r in (await one.aio.runs(job_id)).items] == [(handle.run_id, outcome)]
+        assert [r.run_id for r in (await one.aio.runs(outcome=outcome)).items] == [handle.run_id]
+        assert (await one.aio.runs(outcome="running")).items == ()
+        assert [r.outcome for r in await one.aio.attempts(record)] == [outcome]
+        with pytest.raises(RunOver):
+            await one.aio.cancel_run(handle.run_id)
+    assert (await one.rest("POST", "/jobs/id/run"))[0] == 200
+    assert [item["outcome"] for item in (await one.rest("GET", "/jobs/id/runs"))[1]["items"]] == ["succeeded"] * 2
 
 
 async def test_a_failing_run_by_hand_says_why(store):
