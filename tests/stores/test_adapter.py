@@ -88,7 +88,8 @@ def test_a_store_of_a_type_that_is_no_str_is_named():
         ({"class": dict}, "has class <class 'dict'>; expected a subclass"),
         ({"class": "json:dumps"}, "has class 'json:dumps'; expected a subclass"),
         ({"class": "no reference"}, "cannot be made into a job store: ValueError"),
-        ({"class": "nowhere:Store"}, "cannot be made into a job store: LookupError"),
+        ({"class": "nowhere:Store"}, "cannot be made into a job store: ModuleNotFoundError: No module named 'nowhere'"),
+        ({"class": "json:Nothing"}, "cannot be made into a job store: LookupError"),
         ({"type": "memory", "size": 5}, "has 'size' beside type 'memory', which takes no options"),
         ({"class": PICKLING}, "cannot be made into a job store: ValueError"),
         ({"class": PICKLING, "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
@@ -107,6 +108,14 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "apscheduler.jobstores.mongodb", raising=False)
     with pytest.raises(ConfigError, match="KEY has type 'mongodb', whose library is not installed"):
         make_store("KEY", {"type": "mongodb"})
+
+
+def test_the_library_of_a_class_that_is_missing_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sqlalchemy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, PICKLING.partition(":")[0])
+    with pytest.raises(ConfigError, match="ImportError: SQLAlchemyJobStore requires SQLAlchemy installed"):
+        make_store("KEY", {"class": PICKLING, "url": "sqlite://"})
 
 
 # Slots
