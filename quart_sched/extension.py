@@ -28,7 +28,7 @@ from .late import LateCommand
 from .lifespan import Lifespan
 from .model.fields import wrong
 from .model.functions import default_id, describe
-from .model.jobs import JobDefinition
+from .model.jobs import POSITIONAL, JobDefinition
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from .testing import VirtualTime
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TASK_OPTIONS = (
-    "args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time", "jobstore",
-    "executor",
-)  # fmt: skip
 
 
 class APScheduler:
@@ -198,7 +193,7 @@ class APScheduler:
         if trigger is not None and not isinstance(trigger, str | Mapping | BaseTrigger):
             # Without parentheses the decorator gets the function here, which would never be scheduled.
             wrong("trigger", trigger, 'a kind of trigger, as in @scheduler.task("interval", seconds=3)')
-        given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
+        given = dict(zip(POSITIONAL, args, strict=False)) | options
 
         def decorate(func: F) -> F:
             job_id = given.get("id") or default_id(func)

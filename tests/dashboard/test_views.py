@@ -60,6 +60,15 @@ async def test_the_dashboard_needs_no_api(client):
     assert (await client.get(f"{UI}/jobs")).status_code == 200
 
 
+async def test_times_are_shown_in_the_zone_of_the_trigger(scheduler, app, serve):
+    part = {"trigger": "cron", "hour": 9, "timezone": "Europe/Berlin"}
+    scheduler.add_job("job", site.send_invoices, trigger="or", triggers=[part], kwargs={"customer": "ACME"})
+    async with serve(scheduler, app, SCHEDULER_TIMEZONE="UTC") as client:
+        for path in ("jobs", "job?id=job"):
+            page = await text(await client.get(f"{UI}/{path}"))
+            assert re.search(r"\d 09:00:00 Europe/Berlin", page), path
+
+
 async def test_the_address_follows_the_prefix(scheduler, serve, app):
     async with serve(scheduler, app, SCHEDULER_API_PREFIX="/admin/cron") as client:
         page = await text(await client.get("/admin/cron/ui/"))
