@@ -24,7 +24,7 @@ from .transaction import Transaction
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
-    "trig_hash", "decl_hash",
+    "trig_hash", "decl_hash", "ended_us",
 )  # fmt: skip
 _CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition", "detail")
 
@@ -203,15 +203,16 @@ def entries_of_new(values: Sequence[Any]) -> list[Entry]:
 
 
 def new_row(
-    job: ScheduledJob, now: int, source: str, trigger_hash: str | None, options_hash: str | None
+    job: ScheduledJob, now: int, source: str, trigger_hash: str | None, options_hash: str | None, *, over: bool = False
 ) -> tuple[Any, ...]:
-    """Return a new job in the order of NEW_JOB; one without a next fire is paused."""
-    paused = job.next_run_time is None
+    """Return a new job in the order of NEW_JOB; one without a next fire is paused, unless its schedule is `over`."""
+    fire = job.next_run_time
+    paused = fire is None and not over
     definition, func = state.dump_and_ref(job)
     return (
         job.id,
         new_id(),
-        None if paused else micros(job.next_run_time),
+        None if fire is None else micros(fire),
         func,
         definition,
         1,
@@ -221,4 +222,5 @@ def new_row(
         source,
         trigger_hash,
         options_hash,
+        now if over else None,
     )

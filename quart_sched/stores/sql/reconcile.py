@@ -47,7 +47,8 @@ class Declaration:
 class Reconciled:
     """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time.
 
-    `invalid` ones come with the reason. `version` is the hash of all that this process declares.
+    What is `over` is among the others too: its trigger has no fire left. `invalid` ones come with the reason. `version`
+    is the hash of all that this process declares.
     """
 
     version: str
@@ -56,6 +57,7 @@ class Reconciled:
     pruned: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
 
 
@@ -230,13 +232,16 @@ class _Comparison:
     def _add(self, entry: Declaration) -> None:
         try:
             job = entry.make()
-            values = new_row(job, self._tx.now, "declared", entry.trigger_hash, entry.options_hash)
+            over = job.next_run_time is None and not entry.sets_next
+            values = new_row(job, self._tx.now, "declared", entry.trigger_hash, entry.options_hash, over=over)
         except InvalidDefinition as error:
             self.decision.result.invalid[entry.id] = str(error)
             return
         self.decision.made[entry.id] = job
         self.decision.new.append(values)
         self.decision.result.added.append(entry.id)
+        if over:
+            self.decision.result.over.append(entry.id)
         self.decision.log += entries_of_new(values)
 
     def _change(self, row: Any, entry: Declaration) -> None:
@@ -258,12 +263,13 @@ class _Comparison:
         paused_us, paused_by = row.paused_us, row.paused_by
         if new_schedule:
             ended_us = None
-            if job.next_run_time is None and paused_us is None:
+            if entry.sets_next and job.next_run_time is None and paused_us is None:
                 paused_us, paused_by = now, changes.actor
         if new_schedule or (ended_us is None and next_us is None):
             next_us = _next(job, job.next_run_time if changed else changes.first_fire(job), row.last_us)
             if next_us is None and paused_us is None:
                 ended_us = now
+                decision.result.over.append(row.id)
         if paused_us is not None or row.broken_us is not None:
             held_us, next_us = next_us if next_us is not None else held_us, None
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
