@@ -195,7 +195,8 @@ class APScheduler:
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.
 
-        Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
+        Without an `id` the job is called ``module:qualname``. After the start it takes over the job that a persistent
+        store has of it. Raises InvalidDefinition or DuplicateJob at once.
         """
         given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
 

@@ -74,7 +74,9 @@ class Catalogue:
             slot.open(self._scheduler)
             self.apply(slot)
             job = made(self._scheduler, definition)
-            job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            # A store that outlives the process has the job of a task whose code is there only now.
+            late = origin == "task" and slot.blocking and not self.declarations.is_declared(definition.id)
+            job = self._store(slot, definition, job, replacing=late or definition.replace_existing, late=late)
             if self._scheduler.tracing is not None:
                 self._scheduler.tracing.note_added(job.id)
         else:
@@ -360,10 +362,18 @@ class Catalogue:
                 return
 
     def _store(
-        self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action = "add"
+        self,
+        slot: Slot,
+        definition: JobDefinition,
+        job: Job,
+        *,
+        replacing: bool,
+        late: bool = False,
+        action: Action = "add",
     ) -> Job:
         """Put a job into its store, or reconcile it with the one that is there."""
-        code = place(self._scheduler, slot, definition, job, replacing=replacing, action=action)
+        hashes = deployment.hashes(self._scheduler, definition) if late and slot.shared else None
+        code = place(self._scheduler, slot, definition, job, replacing=replacing, action=action, hashes=hashes)
         job._jobstore_alias = slot.alias
         if code:
             slot.forget(job.id)

@@ -52,6 +52,10 @@ class Declarations:
     def __len__(self) -> int:
         return len(self._declared)
 
+    def is_declared(self, job_id: str) -> bool:
+        """Tell whether the code that has run in this process declares the job, be it in its store or not."""
+        return any(job_id in known for known in (self._declared, self._applied, self._kept))
+
     def get(self, job_id: str, alias: str | None = None) -> Declared | None:
         """Return the job that waits under this id, if it is meant for this store."""
         entry = self._declared.get(job_id)

@@ -13,7 +13,7 @@ from apscheduler.job import Job
 from ..errors import InvalidDefinition
 from ..model import state
 from ..model.events import JobChanged
-from ..model.jobs import UNSET
+from ..model.jobs import UNSET, JobDefinition
 from ..stores.slot import Slot
 from .declarations import Declared, check_place
 from .placing import made
@@ -100,17 +100,22 @@ def look_on(scheduler: Scheduler, slot: Slot) -> None:
             scheduler.catalogue.declarations.applied(entry)
 
 
+def hashes(scheduler: Scheduler, definition: JobDefinition) -> tuple[str, str]:
+    """Return the hashes of the trigger and of all else, as they were written. Raises InvalidDefinition."""
+    defaults = scheduler._job_defaults
+    return state.trigger_hash(definition, scheduler.timezone), state.options_hash(definition, defaults)
+
+
 def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
     """Return the declarations as a shared store compares them, and why others cannot be stored."""
     from ..stores.sql.reconcile import Declaration
 
-    zone, defaults = scheduler.timezone, scheduler._job_defaults
     declared, invalid = [], {}
     for entry in entries:
         definition = entry.definition
         try:
             if entry.hashes is None:
-                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+                entry.hashes = hashes(scheduler, definition)
         except InvalidDefinition as error:
             invalid[definition.id] = str(error)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from types import NoneType
@@ -33,16 +34,20 @@ _FLAT = (str, int, NoneType)
 
 
 def place(
-    scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action
-) -> int:
+    scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action,
+    hashes: tuple[str, str] | None = None,
+) -> int:  # fmt: skip
     """Put a job, resolved, into its store, or reconcile it with the one there; return the event's code, 0 for none.
 
-    `action` is written down where the store does not write down changes itself. Raises DuplicateJob, InvalidDefinition
-    or StoreUnavailable.
+    `action` is written down where the store does not write down changes itself. With the `hashes` of a task a store
+    that processes share leaves alone, with what was changed by hand, what it has of these. Raises DuplicateJob,
+    InvalidDefinition or StoreUnavailable.
     """
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
     slot.check(job)
     put = partial(_put, scheduler, job, definition, replacing, None if slot.shared else action)
+    if hashes is not None:
+        put = partial(_put_task, put, job.id, hashes)
     try:
         code: int = slot.perform(put)
     except DuplicateJob:
@@ -79,6 +84,15 @@ def _put(
     return int(aps.EVENT_JOB_MODIFIED)
 
 
+def _put_task(put: Callable[[Any], int], job_id: str, hashes: tuple[str, str], store: Any) -> int:
+    """Carry out `put` within a transaction of a store that processes share, unless it has the task as it is written."""
+    if store.is_written(job_id, hashes):
+        return 0
+    code = put(store)
+    store.note_written(job_id, hashes)
+    return code
+
+
 def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> bool:
     """Carry over what a new declaration leaves alone; tell whether anything else differs.
 
@@ -87,12 +101,14 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     paused = existing.next_run_time is None
     if (broken := getattr(existing, "broken", None)) is not None:
         paused = existing.paused_by is not None
+    pruned = getattr(existing, "paused_by", None) == "prune"
+    paused = paused and not pruned
     if paused and definition.next_run_time is UNSET:
         job.next_run_time = None
     if broken is not None or unrestorable_reason(existing) is not None:
         return True
     same_trigger = definition.trigger.describes(spec_of(existing.trigger), zone)
-    if definition.next_run_time is UNSET and same_trigger:
+    if definition.next_run_time is UNSET and same_trigger and not pruned:
         job.next_run_time = existing.next_run_time
     if same_trigger:
         job.trigger = existing.trigger

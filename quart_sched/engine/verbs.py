@@ -21,6 +21,7 @@ from apscheduler.util import undefined
 from ..model.functions import default_id
 from ..model.jobs import JobChanges, JobDefinition
 from .catalogue import Catalogue
+from .declarations import Origin
 from .stream import EventStream, Listener, Listeners
 from .threads import StoreThread
 
@@ -89,19 +90,22 @@ class Verbs(AsyncIOScheduler):
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
         """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""
+        return self._add(func, trigger, args, options, "app")
+
+    def _add(self, func: Any, trigger: Any, args: tuple[Any, ...], options: dict[str, Any], origin: Origin) -> Job:
         names = ("args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time")
         given = dict(zip((*names, "jobstore", "executor", "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
             given["id"] = default_id(func) if callable(func) else func
         definition = JobDefinition.parse({**given, "func": func, "trigger": trigger}, named_after="func")
-        return self.call_sync(partial(self.catalogue.add, definition))
+        return self.call_sync(partial(self.catalogue.add, definition, origin=origin))
 
     def scheduled_job(self, trigger: Any, *args: Any, **options: Any) -> Callable[[T], T]:
         """Declare the decorated function as a job."""
 
         def decorate(func: T) -> T:
-            self.add_job(func, trigger, *args, **options)
+            self._add(func, trigger, args, options, "task")
             return func
 
         return decorate

@@ -20,7 +20,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
-from quart_sched.errors import ConfigError, InvalidDefinition, StoreUnavailable
+from quart_sched.errors import ConfigError, DuplicateJob, InvalidDefinition, StoreUnavailable
 from quart_sched.model.jobs import state_of
 from quart_sched.model.triggers import spec_of
 from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_store, unrestorable_reason
@@ -390,3 +390,20 @@ async def test_a_declaration_replaces_what_cannot_be_restored(scheduler, app, se
     async with serve(second, Quart("redeclared"), **config):
         job = await second.aio.get_job("report")
         assert (job.func, job.trigger.interval_length) == (tick, 20)
+
+
+@pytest.mark.parametrize("underneath", [False, True])
+async def test_a_task_that_is_declared_after_the_start_is_so_after_each_start(clock, serve, tmp_path, underneath):
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"}}}
+    fires = []
+    for number in range(3):
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        async with serve(scheduler, Quart(f"start_{number}"), **config):
+            task = scheduler.scheduler.scheduled_job if underneath else scheduler.task
+            task("interval", id="late", hours=1 if number < 2 else 2)(tick)
+            fires.append((await scheduler.aio.get_job("late")).next_run_time)
+            with pytest.raises(DuplicateJob):
+                task("interval", id="late", hours=1)(tick)
+            await clock.advance(seconds=4)
+    assert [fire - fires[0] for fire in fires] == [timedelta(0), timedelta(0), timedelta(hours=1, seconds=8)]

@@ -397,6 +397,105 @@ async def test_the_id_of_a_one_shot_job_that_is_over_stays_its_own_as_long_as_it
     assert (await one.job("once"))["source"] == "added"
 
 
+# Tasks that are declared while the scheduler runs
+
+
+async def load(process: Any, job_id: str = "late", func: Any = job, **options: Any) -> None:
+    """Let a process come to the code of a task only now."""
+    options = {"trigger": "interval", "seconds": 10} | options
+    decorate = process.scheduler.task(options.pop("trigger"), id=job_id, **options)
+    await process.scheduler.scheduler.call(partial(decorate, func))
+
+
+async def test_a_task_that_is_declared_after_the_start_is_so_after_each_start(cluster, clock):
+    one = await cluster.start()
+    await load(one, args=[1])
+    assert (await one.job("late"))["source"] == "added"
+    await cluster.advance(4)
+    before = cluster.contents("jobs", "changes")
+    two = await cluster.start()
+    await load(two, args=[1])
+    one = await cluster.restart(one)
+    await cluster.advance(4)
+    await load(one, args=[1])
+    assert cluster.contents("jobs", "changes") == before
+    await cluster.advance(3)
+    assert ran == [(1,)]
+
+
+async def test_a_change_by_hand_of_such_a_task_holds_until_it_is_written_anew(cluster, clock):
+    one = await cluster.start()
+    await load(one)
+    await one.aio.modify_job("late", trigger="interval", seconds=30, args=[7])
+    await one.aio.pause_job("late")
+    before = await one.job("late")
+    one = await cluster.restart(one)
+    await load(one)
+    assert await one.job("late") == before
+    one = await cluster.restart(one)
+    await load(one, args=[8])
+    changed = await one.job("late")
+    assert (changed["args"], changed["seconds"], changed["state"]) == ([8], 10, "paused")
+
+
+async def test_such_a_task_fires_what_came_due_before_its_code_was_there(cluster):
+    one = await cluster.start()
+    await load(one, misfire_grace_time=None)
+    await cluster.stop(one)
+    await cluster.jump(15)
+    one = await cluster.start(SCHEDULER_PRUNE="remove")
+    await cluster.advance(1)
+    await load(one, misfire_grace_time=None)
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_second_task_of_one_id_is_refused_in_one_process(cluster, running):
+    one = await cluster.start(lambda scheduler: scheduler.task("interval", id="early", seconds=10)(job))
+    if running:
+        await load(one)
+    for job_id in ("early", *(["late"] if running else [])):
+        before = await one.job(job_id)
+        with pytest.raises(DuplicateJob):
+            await load(one, job_id, other, seconds=20)
+        assert await one.job(job_id) == before
+
+
+async def test_a_task_takes_the_place_of_a_job_that_was_added_or_imported(cluster, clock):
+    one = await cluster.start()
+    await one.aio.add_job("late", other, args=[1], trigger="interval", seconds=10)
+    await cluster.advance(4)
+    one = await cluster.restart(one)
+    await load(one, args=[2])
+    assert (await one.aio.get_job("late")).next_run_time == at(clock, 10)
+    await cluster.advance(7)
+    assert ran == [(2,)]
+
+
+async def test_a_task_may_be_moved_behind_the_start_and_back(cluster, clock):
+    early = declares(late={"args": (1,), "name": "job"}, paused={})
+    one = await cluster.start(early)
+    await one.aio.pause_job("paused")
+    one = await cluster.restart(one)
+    assert (await one.job("late"))["paused_by"] == "prune"
+    await load(one, args=[1])
+    await load(one, "paused")
+    for _ in range(2):
+        shown = await one.job("late")
+        assert (shown["source"], shown["state"], shown["next_run_time"]) == (
+            "added", "scheduled", at(clock, 10).isoformat(),
+        )  # fmt: skip
+        assert (await one.job("paused"))["state"] == "paused"
+        one = await cluster.restart(one)
+        assert [(await one.job(job_id))["paused_by"] for job_id in ("late", "paused")] == [None, "code"]
+    one = await cluster.restart(one, early)
+    shown = await one.job("late")
+    assert (shown["source"], shown["next_run_time"]) == ("declared", at(clock, 10).isoformat())
+    assert ((await one.job("paused"))["source"], (await one.job("paused"))["state"]) == ("declared", "paused")
+    await cluster.advance(11)
+    assert ran == [(1,)]
+
+
 # Two versions of the code at once
 
 

@@ -48,7 +48,7 @@ class Declaration:
 
 @dataclass(slots=True)
 class Reconciled:
-    """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time.
+    """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time, by no task.
 
     `invalid` ones come with the reason. `version` is the hash of all that this process declares.
     """
@@ -116,14 +116,15 @@ def decide(
     touched = set()
     for job_id, entry in by_id.items():
         row = stored.get(job_id)
-        if row is not None and row.source != "declared":
-            if row.ended_us is None:
-                result.refused.append(job_id)
-                continue
-            decision.replaced.append(job_id)
-        if row is None or row.source != "declared":
+        added = row is not None and row.source != "declared"
+        if row is None:
             _decide_new(entry, now, decision)
-        elif row.orphan_us is not None or (in_force and not _same(row, entry)):
+        elif added and row.ended_us is not None:
+            decision.replaced.append(job_id)
+            _decide_new(entry, now, decision)
+        elif added and row.trig_hash is None:
+            result.refused.append(job_id)
+        elif added or row.orphan_us is not None or (in_force and not _same(row, entry)):
             touched.add(job_id)
     _decide_changes(conn, dialect, changes, touched, by_id, in_force, now, decision)
     if in_force and prune != "keep":
@@ -227,14 +228,18 @@ def _decide_changes(
     conn: Connection, dialect: Dialect, changes: Changes, ids: set[str], by_id: dict[str, Declaration],
     in_force: bool, now: int, decision: Decision,
 ) -> None:  # fmt: skip
-    """Decide on the declared jobs that were written anew, and on those that are declared again after a prune."""
+    """Decide on the declared jobs that were written anew, and on those that are declared again after a prune.
+
+    So are tasks that were declared after the start so far.
+    """
     if not ids:
         return
     result = decision.result
     query = f"SELECT {JOB_COLUMNS} FROM {dialect.joined('jobs', 'id', 'ids')} 1 = 1{changes.lock}"
     for row in conn.execute(text(query), {"ids": dialect.pack(sorted(ids))}).all():
         entry = by_id[row.id]
-        restored, changed = row.orphan_us is not None, in_force and not _same(row, entry)
+        restored = row.orphan_us is not None or row.source != "declared"
+        changed = in_force and not _same(row, entry)
         if not (restored or changed):
             continue
         try:
@@ -261,8 +266,11 @@ def _decide_changes(
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
         modified = 0 if changed else row.modified
         decision.updates.append(
-            (row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes)
-        )
+            (
+                row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes,
+                "declared",
+            )
+        )  # fmt: skip
         (result.changed if changed else result.restored).append(row.id)
         detail = state.differences(row.definition, definition)
         decision.log.append(Entry("declare", row.id, row.version + 1, definition, detail))
@@ -301,7 +309,7 @@ def _write(conn: Connection, dialect: Dialect, changes: Changes, decision: Decis
     dialect.insert(conn, "jobs", NEW_JOB, decision.new)
     columns = (
         "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
-        "trig_hash", "decl_hash",
+        "trig_hash", "decl_hash", "source",
     )  # fmt: skip
     dialect.update(conn, "jobs", "id", columns, decision.updates, also="version = version + 1")
     changes.discard(decision.discarded)
