@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,9 @@ from quart_sched.errors import (
     NotRunning,
     SchedulerError,
 )
+from quart_sched.model.functions import default_id
 from quart_sched.stores.memory import MemoryStore
-from tests.conftest import eventually, settle
+from tests.conftest import START, eventually, settle
 
 
 def noop() -> None: ...
@@ -597,6 +599,28 @@ def test_apschedulers_own_verbs_work_on_the_scheduler_underneath(scheduler):
     job.resume()
     job.remove()
     assert underneath.get_job("added") is None
+
+
+async def test_jobs_without_ids_may_have_one_function_as_with_apscheduler(scheduler, app, serve, clock):
+    underneath, sent = scheduler.scheduler, []
+
+    async def send(user: str) -> None:
+        sent.append(user)
+
+    first, second = (
+        underneath.add_job(send, "date", run_date=START + timedelta(seconds=2), args=[user]) for user in ("ann", "bob")
+    )
+    assert (first.id, second.id) == (default_id(send), f"{default_id(send)}-2")
+    underneath.add_job("json:dumps", "interval", args=[1], hours=1)
+    assert underneath.add_job("json:dumps", "interval", args=[2], hours=1, replace_existing=True).id == "json:dumps-2"
+    with pytest.raises(DuplicateJob):
+        underneath.scheduled_job("interval", hours=1, args=["eve"])(send)
+    async with serve(scheduler, app):
+        late = {underneath.add_job(send, "date", run_date=START + timedelta(seconds=2), args=[n]).id for n in "cd"}
+        assert len(late) == 2
+        assert not late & {first.id, second.id}
+        await clock.advance(seconds=3)
+        assert sorted(sent) == ["ann", "bob", "c", "d"]
 
 
 @pytest.mark.parametrize("wrong", [BackgroundScheduler(), "scheduler", type("Mine", (AsyncIOScheduler,), {})()])

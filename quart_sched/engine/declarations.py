@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any, Literal
 
 from apscheduler.job import Job
@@ -55,6 +56,11 @@ class Declarations:
     def is_declared(self, job_id: str) -> bool:
         """Tell whether the code that has run in this process declares the job, be it in its store or not."""
         return any(job_id in known for known in (self._declared, self._applied, self._kept))
+
+    def free_id(self, name: str) -> str:
+        """Return the name, with a number from 2 on behind it where a job is declared under it already."""
+        ids = chain([name], (f"{name}-{number}" for number in count(2)))
+        return next(job_id for job_id in ids if job_id not in self._declared or self._declared[job_id].inherited)
 
     def get(self, job_id: str, alias: str | None = None) -> Declared | None:
         """Return the job that waits under this id, if it is meant for this store."""

@@ -10,6 +10,7 @@ from contextvars import copy_context
 from datetime import tzinfo
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from apscheduler import events as aps
 from apscheduler.executors.base import BaseExecutor
@@ -89,7 +90,11 @@ class Verbs(AsyncIOScheduler):
             self.stream.unsubscribe(self.listeners)
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
-        """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""
+        """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob.
+
+        Without an `id` it gets a random one after the start; before, one that is the same in each process:
+        ``module:qualname``, with ``-2`` and so on behind it for more jobs of the function.
+        """
         return self._add(func, trigger, args, options, "app")
 
     def _add(self, func: Any, trigger: Any, args: tuple[Any, ...], options: dict[str, Any], origin: Origin) -> Job:
@@ -97,12 +102,15 @@ class Verbs(AsyncIOScheduler):
         given = dict(zip((*names, "jobstore", "executor", "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
-            given["id"] = default_id(func) if callable(func) else func
+            name = default_id(func) if callable(func) else str(func)
+            if origin != "task":
+                name = uuid4().hex if self.catalogue.started else self.catalogue.declarations.free_id(name)
+            given["id"] = name
         definition = JobDefinition.parse({**given, "func": func, "trigger": trigger}, named_after="func")
         return self.call_sync(partial(self.catalogue.add, definition, origin=origin))
 
     def scheduled_job(self, trigger: Any, *args: Any, **options: Any) -> Callable[[T], T]:
-        """Declare the decorated function as a job."""
+        """Declare the decorated function as a job; without an `id` it is called ``module:qualname``."""
 
         def decorate(func: T) -> T:
             self._add(func, trigger, args, options, "task")
