@@ -71,8 +71,31 @@ def test_a_store_is_made_by_type_or_class(entry, cls):
 
 
 def test_an_instance_is_used_as_it_is():
-    store = MemoryJobStore()
+    store = Restoring()
     assert make_store("KEY", store) is store
+
+
+def test_an_instance_of_apschedulers_memory_store_that_holds_nothing_is_ours():
+    assert type(make_store("KEY", MemoryJobStore())) is MemoryStore
+    started, filled = MemoryJobStore(), MemoryJobStore()
+    started.start(Scheduler(), "default")
+    filled.add_job(job_of(tick))
+    for store in (started, filled):
+        assert make_store("KEY", store) is store
+
+
+async def test_what_an_instance_of_apschedulers_memory_store_was_given_stays_over_a_second_init_app(
+    scheduler, app, serve, clock
+):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": MemoryJobStore()}
+    ran: list[int] = []
+    async with serve(scheduler, app):
+        scheduler.add_job("job", lambda: ran.append(1), trigger="interval", seconds=1, timeout=5)
+        await scheduler.aio.shutdown()
+        scheduler.init_app(app)
+        await scheduler.aio.start()
+        await clock.advance(seconds=2)
+        assert ran == [1, 1]
 
 
 def test_a_store_of_a_type_that_is_no_str_is_named():
