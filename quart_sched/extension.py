@@ -273,9 +273,10 @@ class APScheduler:
         """Stop firing. On the loop's own thread this begins and returns; elsewhere it waits for the running jobs.
 
         They get SCHEDULER_SHUTDOWN_TIMEOUT seconds, then they are cancelled; without `wait` they are left alone.
-        Raises NotRunning.
+        Raises NotRunning, but not while the app shuts down, which has ended the scheduler already.
         """
-        if not self._scheduler.running and self._lifespan.requested is not None and self._lifespan.serving is None:
+        waits = self._lifespan.requested is not None and self._lifespan.serving is None
+        if waits and not self._scheduler.running and self._scheduler.ending_in is None:
             self._lifespan.requested = None
             return
         self._scheduler.shutdown(wait)
@@ -285,7 +286,9 @@ class APScheduler:
         scheduler, frees = self._scheduler, self._lifespan.serving is None and wait
         in_job = scheduler.is_called_by_its_job()
         if not (scheduler.running or (frees and scheduler.closing and not in_job)):
-            raise NotRunning
+            if scheduler.ending_in is None:
+                raise NotRunning
+            return  # the app that ends has ended it, and its own code asks for the same
         if frees and not in_job:
             await scheduler.close(timeout)
             return

@@ -563,6 +563,33 @@ async def test_nothing_begins_between_the_drain_and_the_end_of_the_app(scheduler
     await scheduler.aio.shutdown()
 
 
+@pytest.mark.parametrize("verb", ["aio", "plain", "underneath"])
+async def test_the_apps_own_functions_at_its_end_may_shut_the_scheduler_down_too(scheduler, app, serve, verb):
+    ended = []
+
+    async def stop() -> None:
+        if verb == "aio":
+            await scheduler.aio.shutdown()
+        elif verb == "plain":
+            scheduler.shutdown()
+        else:
+            scheduler.scheduler.shutdown(wait=False)
+        ended.append(1)
+
+    app.after_serving(stop)
+    app.after_serving(stop)
+    async with serve(scheduler, app):
+        pass
+    assert ended == [1, 1]
+    async with app.test_app():
+        assert scheduler.running
+    assert ended == [1, 1, 1, 1]
+    with pytest.raises(NotRunning):
+        await scheduler.aio.shutdown()
+    with pytest.raises(NotRunning):
+        scheduler.scheduler.shutdown()
+
+
 async def test_every_verb_has_its_coroutine(scheduler, app, serve):
     async with serve(scheduler, app):
         aio = scheduler.aio
