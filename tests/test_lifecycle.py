@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 from quart import Quart
@@ -38,6 +39,18 @@ def noop() -> None: ...
 
 
 async def tick() -> None: ...
+
+
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+async def note_run(name: str) -> None:
+    ran.append(name)
 
 
 # Start
@@ -764,6 +777,31 @@ async def test_an_interval_counts_from_the_start_not_from_the_declaration(schedu
     clock.suspend(seconds=100)
     async with serve(scheduler, app):
         assert (scheduler.get_job("job").next_run_time - clock.now()).total_seconds() == 10
+
+
+@pytest.mark.parametrize("kind", ["memory", "foreign"])
+async def test_a_fire_that_comes_due_before_an_app_that_starts_slowly_has_started_is_due_then(
+    scheduler, app, serve, clock, kind, tmp_path
+):
+    hourly = {"trigger": "interval", "hours": 1}
+    scheduler.add_job("now", note_run, args=["now"], next_run_time=clock.now().replace(tzinfo=None), **hourly)
+    soon = clock.now() + timedelta(seconds=2)
+    scheduler.task("interval", id="soon", args=["soon"], hours=1, next_run_time=soon)(note_run)
+    scheduler.add_job("once", note_run, args=["once"])
+    scheduler.add_job("later", note_run, args=["later"], next_run_time=clock.now() + timedelta(minutes=1), **hourly)
+    scheduler.add_job("past", note_run, args=["past"], next_run_time=clock.now() - timedelta(seconds=5), **hourly)
+    await clock.advance(seconds=10)
+    started = clock.now()
+    stores = {"memory": {"type": "memory"}, "foreign": SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")}
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": stores[kind]}):
+        await clock.advance(seconds=0.1)
+        assert sorted(ran) == ["now", "once", "soon"]
+        [record] = scheduler.history.records("now")
+        assert record.scheduled_at == started
+        assert [record.outcome for record in scheduler.history.records("past")] == ["missed"]
+        await clock.advance(seconds=51)
+        assert ran[3:] == ["later"]
+        assert (await scheduler.aio.get_job("now")).next_run_time == started + timedelta(hours=1)
 
 
 def test_a_task_returns_the_function_and_is_named_after_it(scheduler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import chain, count
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_chan
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
 
+_JUST_NOW = timedelta(seconds=1)
 _GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
 
 Origin = Literal["task", "unbound", "config", "app"]
@@ -44,6 +46,7 @@ class Declarations:
         self._declared: dict[str, Declared] = {}
         self._kept: dict[str, JobDefinition] = {}
         self._applied: dict[str, Declared] = {}
+        self._declared_at: dict[str, datetime] = {}
         self.registered: dict[str, JobFunction] = {}
         """The functions that the code and the configuration have made jobs of, by reference."""
 
@@ -56,6 +59,16 @@ class Declarations:
     def is_declared(self, job_id: str) -> bool:
         """Tell whether the code that has run in this process declares the job, be it in its store or not."""
         return any(job_id in known for known in (self._declared, self._applied, self._kept))
+
+    def is_due_at_start(self, job_id: str, fire: datetime) -> bool:
+        """Tell whether a fire of this time came to be due between the declaration of the job and now.
+
+        Then it did not come too late: an app may take its time to start, and the code said "now" before it declared.
+        """
+        now = self._scheduler.clock.now()
+        declared = self._declared_at.get(job_id, now)
+        moment = fire if fire.tzinfo else fire.replace(tzinfo=self._scheduler.timezone)
+        return bool(declared - _JUST_NOW <= moment <= max(declared, now))
 
     def free_id(self, name: str) -> str:
         """Return the name, with a number from 2 on behind it where a job is declared under it already."""
@@ -139,6 +152,7 @@ class Declarations:
             raise DuplicateJob(definition.id, f"declared as {describe(existing.definition.func)}")
         job = self.pending(definition)
         self._declared[definition.id] = Declared(definition, job, origin)
+        self._declared_at[definition.id] = self._scheduler.clock.now()
         return job
 
     def remember(self, definition: JobDefinition, origin: Origin, *, started: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -102,8 +103,13 @@ def look_on(scheduler: Scheduler, slot: Slot) -> None:
 
 def hashes(scheduler: Scheduler, definition: JobDefinition) -> tuple[str, str]:
     """Return the hashes of the trigger and of all else, as they were written. Raises InvalidDefinition."""
+    fire = definition.next_run_time
+    at_once = isinstance(fire, datetime) and scheduler.catalogue.declarations.is_due_at_start(definition.id, fire)
     defaults = scheduler._job_defaults
-    return state.trigger_hash(definition, scheduler.timezone), state.options_hash(definition, defaults)
+    return (
+        state.trigger_hash(definition, scheduler.timezone),
+        state.options_hash(definition, defaults, at_once=at_once),
+    )
 
 
 def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
@@ -128,4 +134,4 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
 def _made(scheduler: Scheduler, entry: Declared) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
     check_place(entry.definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    return made(scheduler, entry.definition)
+    return made(scheduler, entry.definition, declared=True)

@@ -119,19 +119,28 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     return not (same_trigger and same_function and same)
 
 
-def made(scheduler: Scheduler, definition: JobDefinition) -> Job:
-    """Return the job with zone, defaults and first fire filled in, as of now. Raises InvalidDefinition."""
-    return scheduler.catalogue.declarations.pending(definition, _resolved(scheduler, definition))
+def made(scheduler: Scheduler, definition: JobDefinition, *, declared: bool = False) -> Job:
+    """Return the job with zone, defaults and first fire filled in, as of now; `declared` ones have waited for it.
+
+    Raises InvalidDefinition.
+    """
+    resolved = _resolved(scheduler, definition, declared=declared)
+    return scheduler.catalogue.declarations.pending(definition, resolved)
 
 
 def resolve(scheduler: Scheduler, job: Job, definition: JobDefinition) -> None:
     """Fill in zone, defaults and first fire of a job that has waited, as of now. Raises InvalidDefinition."""
-    job._modify(**_resolved(scheduler, definition))
+    job._modify(**_resolved(scheduler, definition, declared=True))
 
 
-def _resolved(scheduler: Scheduler, definition: JobDefinition) -> dict[str, Any]:
-    trigger, fire = scheduler.catalogue.declarations.trigger(definition), definition.next_run_time
-    resolved = {"trigger": trigger, "next_run_time": next_fire(scheduler, trigger) if fire is UNSET else fire}
+def _resolved(scheduler: Scheduler, definition: JobDefinition, *, declared: bool) -> dict[str, Any]:
+    declarations = scheduler.catalogue.declarations
+    trigger, fire = declarations.trigger(definition), definition.next_run_time
+    if fire is UNSET:
+        fire = next_fire(scheduler, trigger)
+    if declared and fire is not None and declarations.is_due_at_start(definition.id, fire):
+        fire = scheduler.clock.now().astimezone(scheduler.timezone)
+    resolved: dict[str, Any] = {"trigger": trigger, "next_run_time": fire}
     for key in _OPTIONS:
         given = getattr(definition, key)
         resolved[key] = scheduler._job_defaults[key] if given is UNSET else given

@@ -147,6 +147,33 @@ async def test_a_next_fire_that_is_declared_anew_counts(cluster, clock):
     assert len(ran) == 1
 
 
+async def test_a_job_that_is_declared_to_fire_at_once_does_so_once_when_it_is_new_or_changed(cluster, clock):
+    def code(*args: int) -> Callable[[APScheduler], None]:
+        def declare(scheduler: APScheduler) -> None:
+            now = {"next_run_time": clock.now(), "args": args}
+            scheduler.add_job("a", job, trigger="interval", hours=1, **now)
+            clock.jump(5)  # an app that takes its time to start
+
+        return declare
+
+    one = await cluster.start(code(1))
+    two = await cluster.start(code(1))
+    await cluster.advance(5)
+    assert ran == [(1,)]
+    await cluster.stop(two)
+    one = await cluster.restart(one, code(1))
+    await load(one, "late", trigger="interval", hours=1, next_run_time=clock.now(), args=(2,))
+    await cluster.advance(5)
+    one = await cluster.restart(one, code(1))
+    await load(one, "late", trigger="interval", hours=1, next_run_time=clock.now(), args=(2,))
+    await cluster.advance(5)
+    assert ran == [(1,), (2,)]
+    assert len(cluster.query("SELECT hash FROM {p}decls")) == 1
+    await cluster.restart(one, code(3))
+    await cluster.advance(5)
+    assert ran == [(1,), (2,), (3,)]
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"SCHEDULER_TIMEZONE": "Europe/Berlin"}, {"SCHEDULER_JOB_DEFAULTS": {"max_instances": 3}}],
