@@ -122,7 +122,8 @@ class Lifespan:
             api.warn_if_open(front)
         if requested is not None and not scheduler.running and front.may_start():
             scheduler.start(requested)
-        if requested is None and not scheduler.running and len(scheduler.catalogue.declarations):
+        forgotten = requested is None and not scheduler.running and front.is_allowed_host
+        if forgotten and len(scheduler.catalogue.declarations):
             log.warning(
                 "Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
                 "SCHEDULER_AUTOSTART = True"

@@ -152,6 +152,9 @@ async def test_a_host_that_is_not_allowed_does_not_start(scheduler, app, serve, 
         await scheduler.aio.start()
         assert not scheduler.running
     assert "elsewhere" in caplog.text
+    async with serve(scheduler, app, start=False, SCHEDULER_AUTOSTART=False):
+        pass
+    assert "was not started" not in caplog.text
 
 
 async def test_an_allowed_host_starts_whatever_the_case_of_its_name(scheduler, app, serve):
