@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import threading
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -39,6 +41,10 @@ def noop() -> None: ...
 
 
 async def tick() -> None: ...
+
+
+class RedisLike(MemoryJobStore):
+    """A store of APScheduler's kind that is not ours."""
 
 
 ran: list[str] = []
@@ -642,6 +648,27 @@ def test_apschedulers_own_verbs_work_on_the_scheduler_underneath(scheduler):
     job.resume()
     job.remove()
     assert underneath.get_job("added") is None
+
+
+@pytest.mark.parametrize("stores", [{}, {"SCHEDULER_JOBSTORES": {"two": RedisLike()}}], ids=["memory", "blocking"])
+async def test_the_list_of_jobs_is_printed_as_apscheduler_prints_it(scheduler, app, serve, stores):
+    def printed(alias: str | None = None) -> list[str]:
+        out = io.StringIO()
+        scheduler.scheduler.print_jobs(alias, out)
+        return [line.partition(" (")[0] for line in out.getvalue().splitlines()]
+
+    assert printed() == ["Pending jobs:", "    No pending jobs"]
+    scheduler.add_job("one", noop, trigger="interval", hours=1)
+    if stores:
+        scheduler.add_job("two", noop, trigger="interval", hours=1, jobstore="two")
+    two = ["    two"] if stores else []
+    assert printed() == ["Pending jobs:", "    one", *two]
+    assert printed("two") == ["Pending jobs:", *(two or ["    No pending jobs"])]
+    async with serve(scheduler, app, **stores):
+        assert printed("default") == ["Jobstore default:", "    one"]
+        scheduler.remove_job("one")
+        two = ["Jobstore two:", *two] if stores else []
+        assert printed() == ["Jobstore default:", "    No scheduled jobs", *two]
 
 
 async def test_jobs_without_ids_may_have_one_function_as_with_apscheduler(scheduler, app, serve, clock):

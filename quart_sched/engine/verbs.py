@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from datetime import tzinfo
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 from uuid import uuid4
 
 from apscheduler import events as aps
@@ -17,6 +17,7 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.util import undefined
 
 from ..model.functions import default_id
@@ -141,6 +142,17 @@ class Verbs(AsyncIOScheduler):
     def get_jobs(self, jobstore: str | None = None, pending: bool | None = None) -> list[Job]:
         """Return all jobs: those that wait for the start, then by time of their next fire, paused ones last."""
         return self.call_sync(partial(self.catalogue.all, jobstore))
+
+    def print_jobs(self, jobstore: str | None = None, out: TextIO | None = None) -> None:
+        """Print the jobs of one store, or of all, to `out` (standard output); before the start those that wait."""
+        if self.state == STATE_STOPPED:
+            lists = {"Pending jobs": [entry.job for entry in self.catalogue.declarations.of(jobstore)]}
+        else:
+            aliases = [alias for alias in sorted(self.catalogue.slots) if jobstore in (None, alias)]
+            lists = {f"Jobstore {alias}": self.get_jobs(alias) for alias in aliases}
+        nothing = "No pending jobs" if self.state == STATE_STOPPED else "No scheduled jobs"
+        for title, jobs in lists.items():
+            print(f"{title}:", *(f"    {job}" for job in jobs or [nothing]), sep="\n", file=out)
 
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Remove the job. Raises JobNotFound."""
