@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_STOPPED
 from quart import Quart
 
 from .aio import AioVerbs
@@ -414,6 +415,8 @@ def _own(scheduler: Any) -> Scheduler:
     if isinstance(scheduler, Scheduler):
         return scheduler
     if type(scheduler) is AsyncIOScheduler:
+        if scheduler.state != STATE_STOPPED:
+            raise ConfigError("scheduler is an AsyncIOScheduler that runs already; pass it before it is started")
         return Scheduler.adopt(scheduler)
     name = f"{type(scheduler).__module__}.{type(scheduler).__qualname__}"
     raise ConfigError(

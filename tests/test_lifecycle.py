@@ -511,6 +511,17 @@ def test_a_plain_asyncioscheduler_is_taken_over_with_its_jobs_and_options():
     assert str(underneath.timezone) == "Asia/Tokyo"
 
 
+async def test_a_plain_asyncioscheduler_that_runs_already_is_refused():
+    underneath = AsyncIOScheduler(timezone="UTC")
+    underneath.start()
+    with pytest.raises(ConfigError, match="pass it before it is started"):
+        APScheduler(underneath)
+    assert type(underneath) is AsyncIOScheduler
+    underneath.shutdown()
+    await asyncio.sleep(0)
+    assert not underneath.running
+
+
 def test_what_the_scheduler_itself_was_given_stands_under_every_apps_configuration():
     scheduler = APScheduler(AsyncIOScheduler(timezone="Asia/Tokyo", job_defaults={"misfire_grace_time": 7}))
     first, second, third = (Quart(f"app_{number}") for number in range(3))
