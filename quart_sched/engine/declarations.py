@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, count
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -18,6 +18,9 @@ from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_changes
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
 
 _JUST_NOW = timedelta(seconds=1)
 _GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
@@ -41,7 +44,7 @@ class Declared:
 class Declarations:
     """The jobs that wait for the start, and those that outlive their app."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._declared: dict[str, Declared] = {}
         self._kept: dict[str, JobDefinition] = {}
