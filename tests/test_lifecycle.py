@@ -843,6 +843,9 @@ async def test_a_fire_that_comes_due_before_an_app_that_starts_slowly_has_starte
         await clock.advance(seconds=51)
         assert ran[3:] == ["later"]
         assert (await scheduler.aio.get_job("now")).next_run_time == started + timedelta(hours=1)
+    async with app.test_app():
+        await clock.advance(seconds=2)
+    assert not {"now", "soon", "later"} & set(ran[4:])
 
 
 def test_a_task_returns_the_function_and_is_named_after_it(scheduler):

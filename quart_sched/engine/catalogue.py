@@ -108,7 +108,7 @@ class Catalogue:
     def _apply(self, slot: Slot) -> None:
         for entry in self.declarations.of(slot.alias):
             try:
-                resolve(self._scheduler, entry.job, entry.definition)
+                resolve(self._scheduler, entry)
                 self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
             except InvalidDefinition as error:
                 # Only now is the store's opinion known. The other jobs must not suffer for it.

@@ -31,12 +31,16 @@ Origin = Literal["task", "unbound", "config", "app"]
 
 @dataclass
 class Declared:
-    """A job that waits for the start. An `inherited` one was declared for an app before this one."""
+    """A job that waits for the start. An `inherited` one was declared for an app before this one.
+
+    One that waits `again` was in its store before it was closed.
+    """
 
     definition: JobDefinition
     job: Job
     origin: Origin
     inherited: bool = False
+    again: bool = False
     hashes: tuple[str, str] | None = None
     """Of the trigger and of all else, as a shared store compares them."""
 
@@ -105,7 +109,8 @@ class Declarations:
         """Let the jobs of a store that was closed wait for it again, as they would in a new process."""
         for job_id, entry in list(self._applied.items()):
             if entry.definition.jobstore == alias and job_id not in self._declared:
-                self._declared[job_id] = Declared(entry.definition, self.pending(entry.definition), entry.origin)
+                pending = self.pending(entry.definition)
+                self._declared[job_id] = Declared(entry.definition, pending, entry.origin, again=True)
 
     def check(
         self,
@@ -140,6 +145,7 @@ class Declarations:
         if rebind:
             self.registered = {ref: d.func for d in self._kept.values() if (ref := reference(d.func)) is not None}
             self._applied.clear()
+            self._declared_at = {job_id: at for job_id, at in self._declared_at.items() if job_id in self._kept}
             self._declared = {
                 definition.id: Declared(definition, self.pending(definition), "task", inherited=True)
                 for definition in self._kept.values()

@@ -134,4 +134,4 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
 def _made(scheduler: Scheduler, entry: Declared) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
     check_place(entry.definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    return made(scheduler, entry.definition, declared=True)
+    return made(scheduler, entry.definition, waited=not entry.again)

@@ -23,7 +23,7 @@ from ..model.policies import policy_of
 from ..model.triggers import spec_of
 from ..stores.adapter import unrestorable_reason
 from ..stores.slot import Slot
-from .declarations import check_place
+from .declarations import Declared, check_place
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -119,26 +119,26 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     return not (same_trigger and same_function and same)
 
 
-def made(scheduler: Scheduler, definition: JobDefinition, *, declared: bool = False) -> Job:
-    """Return the job with zone, defaults and first fire filled in, as of now; `declared` ones have waited for it.
+def made(scheduler: Scheduler, definition: JobDefinition, *, waited: bool = False) -> Job:
+    """Return the job with zone, defaults and first fire filled in, as of now; what has `waited` did so for the start.
 
     Raises InvalidDefinition.
     """
-    resolved = _resolved(scheduler, definition, declared=declared)
+    resolved = _resolved(scheduler, definition, waited=waited)
     return scheduler.catalogue.declarations.pending(definition, resolved)
 
 
-def resolve(scheduler: Scheduler, job: Job, definition: JobDefinition) -> None:
+def resolve(scheduler: Scheduler, entry: Declared) -> None:
     """Fill in zone, defaults and first fire of a job that has waited, as of now. Raises InvalidDefinition."""
-    job._modify(**_resolved(scheduler, definition, declared=True))
+    entry.job._modify(**_resolved(scheduler, entry.definition, waited=not entry.again))
 
 
-def _resolved(scheduler: Scheduler, definition: JobDefinition, *, declared: bool) -> dict[str, Any]:
+def _resolved(scheduler: Scheduler, definition: JobDefinition, *, waited: bool) -> dict[str, Any]:
     declarations = scheduler.catalogue.declarations
     trigger, fire = declarations.trigger(definition), definition.next_run_time
     if fire is UNSET:
         fire = next_fire(scheduler, trigger)
-    if declared and fire is not None and declarations.is_due_at_start(definition.id, fire):
+    if waited and fire is not None and declarations.is_due_at_start(definition.id, fire):
         fire = scheduler.clock.now().astimezone(scheduler.timezone)
     resolved: dict[str, Any] = {"trigger": trigger, "next_run_time": fire}
     for key in _OPTIONS:
