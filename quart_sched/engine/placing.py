@@ -17,7 +17,7 @@ from apscheduler.triggers.base import BaseTrigger
 from ..errors import DuplicateJob, InvalidDefinition
 from ..model import arguments
 from ..model.changes import Action
-from ..model.jobs import UNSET, JobDefinition
+from ..model.jobs import DEFAULTED, UNSET, JobDefinition
 from ..model.planning import first_fire, take_up
 from ..model.policies import policy_of
 from ..model.triggers import spec_of
@@ -28,7 +28,6 @@ from .declarations import Declared, check_place
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
-_OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 _FLAT = (str, int, NoneType)
 """Types of which equal values are the same as JSON too."""
 
@@ -113,7 +112,7 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     if same_trigger:
         job.trigger = existing.trigger
     same_function = job.func == existing.func or (job.func_ref is not None and job.func_ref == existing.func_ref)
-    attributes = ("name", "args", "kwargs", "executor", *_OPTIONS, "next_run_time")
+    attributes = ("name", "args", "kwargs", "executor", *DEFAULTED, "next_run_time")
     same = all(alike(getattr(job, key), getattr(existing, key)) for key in attributes)
     same = same and policy_of(existing) == definition.policy
     return not (same_trigger and same_function and same)
@@ -141,7 +140,7 @@ def _resolved(scheduler: Scheduler, definition: JobDefinition, *, waited: bool) 
     if waited and fire is not None and declarations.is_due_at_start(definition.id, fire):
         fire = scheduler.clock.now().astimezone(scheduler.timezone)
     resolved: dict[str, Any] = {"trigger": trigger, "next_run_time": fire}
-    for key in _OPTIONS:
+    for key in DEFAULTED:
         given = getattr(definition, key)
         resolved[key] = scheduler._job_defaults[key] if given is UNSET else given
     return resolved

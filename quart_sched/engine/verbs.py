@@ -21,11 +21,11 @@ from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.util import undefined
 
 from ..model.functions import default_id
-from ..model.jobs import JobChanges, JobDefinition
+from ..model.jobs import POSITIONAL, JobChanges, JobDefinition
 from .catalogue import Catalogue
 from .declarations import Origin
 from .stream import EventStream, Listener, Listeners
-from .threads import StoreThread
+from .threads import DaemonPool
 
 log = logging.getLogger("quart_sched")
 
@@ -48,8 +48,8 @@ class Verbs(AsyncIOScheduler):
     catalogue: Catalogue
     listeners: Listeners
     stream: EventStream
-    _store_thread: StoreThread
-    _shared_threads: StoreThread
+    _store_thread: DaemonPool
+    _shared_threads: DaemonPool
     _loop_thread: int | None = None
     _warned = False
 
@@ -59,7 +59,7 @@ class Verbs(AsyncIOScheduler):
         return self.catalogue.slots.blocking
 
     @property
-    def _threads(self) -> StoreThread:
+    def _threads(self) -> DaemonPool:
         """Where verbs are carried out."""
         return self._store_thread if self.catalogue.slots.foreign else self._shared_threads
 
@@ -98,8 +98,7 @@ class Verbs(AsyncIOScheduler):
         return self._add(func, trigger, args, options, "app")
 
     def _add(self, func: Any, trigger: Any, args: tuple[Any, ...], options: dict[str, Any], origin: Origin) -> Job:
-        names = ("args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-        given = dict(zip((*names, "jobstore", "executor", "replace_existing"), args, strict=False)) | options
+        given = dict(zip((*POSITIONAL, "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
             name = default_id(func) if callable(func) else str(func)
