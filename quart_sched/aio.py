@@ -51,7 +51,7 @@ class AioVerbs:
 
         `timeout` None means SCHEDULER_SHUTDOWN_TIMEOUT. A job that calls this waits for the others and goes on. Where
         the caller is cancelled the shutdown goes on; without a server, another call waits for its end. Raises
-        NotRunning.
+        NotRunning, but not while the app shuts down, which has ended the scheduler already.
         """
         await self._front.lifespan.stop(wait=wait, timeout=timeout)
 

@@ -29,6 +29,12 @@ class HTTPAuth:
         return None
 
 
+def get_authorization_header() -> tuple[bytes, bytes] | None:
+    """Return the scheme, in lower case, and the credentials in the request's header; None where it has not both."""
+    scheme, *credentials = request.headers.get("Authorization", "").encode("latin-1").split(None, 1) or [b""]
+    return (scheme.lower(), credentials[0]) if credentials else None
+
+
 def _credentials(scheme: str) -> str | None:
     given, _, credentials = request.headers.get("Authorization", "").partition(" ")
     return credentials.strip() if given.lower() == scheme and credentials.strip() else None

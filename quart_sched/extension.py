@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.triggers.base import BaseTrigger
 from quart import Quart
 
@@ -189,7 +190,8 @@ class APScheduler:
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.
 
-        Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
+        Without an `id` the job is called ``module:qualname``. After the start it takes over the job that a persistent
+        store has of it. Raises InvalidDefinition or DuplicateJob at once.
         """
         if trigger is not None and not isinstance(trigger, str | Mapping | BaseTrigger):
             # Without parentheses the decorator gets the function here, which would never be scheduled.
@@ -259,7 +261,7 @@ class APScheduler:
         """Stop firing. On the loop's own thread this begins and returns; elsewhere it waits for the running jobs.
 
         They get SCHEDULER_SHUTDOWN_TIMEOUT seconds, then they are cancelled; without `wait` they are left alone.
-        Raises NotRunning.
+        Raises NotRunning, but not while the app shuts down, which has ended the scheduler already.
         """
         if not self.lifespan.withdraw():
             self._scheduler.shutdown(wait)
@@ -371,6 +373,8 @@ def _own(scheduler: Any) -> Scheduler:
     if isinstance(scheduler, Scheduler):
         return scheduler
     if type(scheduler) is AsyncIOScheduler:
+        if scheduler.state != STATE_STOPPED:
+            raise ConfigError("scheduler is an AsyncIOScheduler that runs already; pass it before it is started")
         return Scheduler.adopt(scheduler)
     name = f"{type(scheduler).__module__}.{type(scheduler).__qualname__}"
     raise ConfigError(

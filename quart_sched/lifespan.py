@@ -71,7 +71,7 @@ class Lifespan:
 
     def withdraw(self) -> bool:
         """Forget a start that is remembered and has not come; tell whether there was one."""
-        waits = self._waits()
+        waits = self._waits() and self._scheduler.ending_in is None
         if waits:
             self.requested = None
         return waits
@@ -88,7 +88,9 @@ class Lifespan:
         scheduler, frees = self._scheduler, self.serving is None and wait
         in_job = scheduler.is_called_by_its_job()
         if not (scheduler.running or (frees and scheduler.closing and not in_job)):
-            raise NotRunning
+            if scheduler.ending_in is None:
+                raise NotRunning
+            return  # the app that ends has ended it, and its own code asks for the same
         if frees and not in_job:
             await scheduler.close(timeout)
             return
@@ -186,7 +188,8 @@ class Lifespan:
             api.warn_if_open(front)
         if requested is not None and not scheduler.running and self.may_start():
             scheduler.start(requested)
-        if requested is None and not scheduler.running and len(scheduler.catalogue.declarations):
+        forgotten = requested is None and not scheduler.running and front.is_allowed_host
+        if forgotten and len(scheduler.catalogue.declarations):
             log.warning(
                 "Jobs are declared, but the scheduler was not started: call scheduler.start(), or set "
                 "SCHEDULER_AUTOSTART = True"

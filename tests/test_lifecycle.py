@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import threading
 from contextlib import AsyncExitStack
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -32,14 +35,31 @@ from quart_sched.errors import (
     NotRunning,
     SchedulerError,
 )
+from quart_sched.model.functions import default_id
 from quart_sched.stores.memory import MemoryStore
-from tests.conftest import eventually, settle
+from tests.conftest import START, eventually, settle
 
 
 def noop() -> None: ...
 
 
 async def tick() -> None: ...
+
+
+class RedisLike(MemoryJobStore):
+    """A store of APScheduler's kind that is not ours."""
+
+
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+async def note_run(name: str) -> None:
+    ran.append(name)
 
 
 # Start
@@ -141,6 +161,9 @@ async def test_a_host_that_is_not_allowed_does_not_start(scheduler, app, serve, 
         await scheduler.aio.start()
         assert not scheduler.running
     assert "elsewhere" in caplog.text
+    async with serve(scheduler, app, start=False, SCHEDULER_AUTOSTART=False):
+        pass
+    assert "was not started" not in caplog.text
 
 
 async def test_an_allowed_host_starts_whatever_the_case_of_its_name(scheduler, app, serve):
@@ -491,6 +514,17 @@ def test_a_plain_asyncioscheduler_is_taken_over_with_its_jobs_and_options():
     assert str(underneath.timezone) == "Asia/Tokyo"
 
 
+async def test_a_plain_asyncioscheduler_that_runs_already_is_refused():
+    underneath = AsyncIOScheduler(timezone="UTC")
+    underneath.start()
+    with pytest.raises(ConfigError, match="pass it before it is started"):
+        APScheduler(underneath)
+    assert type(underneath) is AsyncIOScheduler
+    underneath.shutdown()
+    await asyncio.sleep(0)
+    assert not underneath.running
+
+
 def test_what_the_scheduler_itself_was_given_stands_under_every_apps_configuration():
     scheduler = APScheduler(AsyncIOScheduler(timezone="Asia/Tokyo", job_defaults={"misfire_grace_time": 7}))
     first, second, third = (Quart(f"app_{number}") for number in range(3))
@@ -565,6 +599,33 @@ async def test_nothing_begins_between_the_drain_and_the_end_of_the_app(scheduler
     await scheduler.aio.shutdown()
 
 
+@pytest.mark.parametrize("verb", ["aio", "plain", "underneath"])
+async def test_the_apps_own_functions_at_its_end_may_shut_the_scheduler_down_too(scheduler, app, serve, verb):
+    ended = []
+
+    async def stop() -> None:
+        if verb == "aio":
+            await scheduler.aio.shutdown()
+        elif verb == "plain":
+            scheduler.shutdown()
+        else:
+            scheduler.scheduler.shutdown(wait=False)
+        ended.append(1)
+
+    app.after_serving(stop)
+    app.after_serving(stop)
+    async with serve(scheduler, app):
+        pass
+    assert ended == [1, 1]
+    async with app.test_app():
+        assert scheduler.running
+    assert ended == [1, 1, 1, 1]
+    with pytest.raises(NotRunning):
+        await scheduler.aio.shutdown()
+    with pytest.raises(NotRunning):
+        scheduler.scheduler.shutdown()
+
+
 async def test_every_verb_has_its_coroutine(scheduler, app, serve):
     async with serve(scheduler, app):
         aio = scheduler.aio
@@ -601,6 +662,49 @@ def test_apschedulers_own_verbs_work_on_the_scheduler_underneath(scheduler):
     job.resume()
     job.remove()
     assert underneath.get_job("added") is None
+
+
+@pytest.mark.parametrize("stores", [{}, {"SCHEDULER_JOBSTORES": {"two": RedisLike()}}], ids=["memory", "blocking"])
+async def test_the_list_of_jobs_is_printed_as_apscheduler_prints_it(scheduler, app, serve, stores):
+    def printed(alias: str | None = None) -> list[str]:
+        out = io.StringIO()
+        scheduler.scheduler.print_jobs(alias, out)
+        return [line.partition(" (")[0] for line in out.getvalue().splitlines()]
+
+    assert printed() == ["Pending jobs:", "    No pending jobs"]
+    scheduler.add_job("one", noop, trigger="interval", hours=1)
+    if stores:
+        scheduler.add_job("two", noop, trigger="interval", hours=1, jobstore="two")
+    two = ["    two"] if stores else []
+    assert printed() == ["Pending jobs:", "    one", *two]
+    assert printed("two") == ["Pending jobs:", *(two or ["    No pending jobs"])]
+    async with serve(scheduler, app, **stores):
+        assert printed("default") == ["Jobstore default:", "    one"]
+        scheduler.remove_job("one")
+        two = ["Jobstore two:", *two] if stores else []
+        assert printed() == ["Jobstore default:", "    No scheduled jobs", *two]
+
+
+async def test_jobs_without_ids_may_have_one_function_as_with_apscheduler(scheduler, app, serve, clock):
+    underneath, sent = scheduler.scheduler, []
+
+    async def send(user: str) -> None:
+        sent.append(user)
+
+    first, second = (
+        underneath.add_job(send, "date", run_date=START + timedelta(seconds=2), args=[user]) for user in ("ann", "bob")
+    )
+    assert (first.id, second.id) == (default_id(send), f"{default_id(send)}-2")
+    underneath.add_job("json:dumps", "interval", args=[1], hours=1)
+    assert underneath.add_job("json:dumps", "interval", args=[2], hours=1, replace_existing=True).id == "json:dumps-2"
+    with pytest.raises(DuplicateJob):
+        underneath.scheduled_job("interval", hours=1, args=["eve"])(send)
+    async with serve(scheduler, app):
+        late = {underneath.add_job(send, "date", run_date=START + timedelta(seconds=2), args=[n]).id for n in "cd"}
+        assert len(late) == 2
+        assert not late & {first.id, second.id}
+        await clock.advance(seconds=3)
+        assert sorted(sent) == ["ann", "bob", "c", "d"]
 
 
 @pytest.mark.parametrize("wrong", [BackgroundScheduler(), "scheduler", type("Mine", (AsyncIOScheduler,), {})()])
@@ -734,6 +838,34 @@ async def test_an_interval_counts_from_the_start_not_from_the_declaration(schedu
     clock.suspend(seconds=100)
     async with serve(scheduler, app):
         assert (scheduler.get_job("job").next_run_time - clock.now()).total_seconds() == 10
+
+
+@pytest.mark.parametrize("kind", ["memory", "foreign"])
+async def test_a_fire_that_comes_due_before_an_app_that_starts_slowly_has_started_is_due_then(
+    scheduler, app, serve, clock, kind, tmp_path
+):
+    hourly = {"trigger": "interval", "hours": 1}
+    scheduler.add_job("now", note_run, args=["now"], next_run_time=clock.now().replace(tzinfo=None), **hourly)
+    soon = clock.now() + timedelta(seconds=2)
+    scheduler.task("interval", id="soon", args=["soon"], hours=1, next_run_time=soon)(note_run)
+    scheduler.add_job("once", note_run, args=["once"])
+    scheduler.add_job("later", note_run, args=["later"], next_run_time=clock.now() + timedelta(minutes=1), **hourly)
+    scheduler.add_job("past", note_run, args=["past"], next_run_time=clock.now() - timedelta(seconds=5), **hourly)
+    await clock.advance(seconds=10)
+    started = clock.now()
+    stores = {"memory": {"type": "memory"}, "foreign": SQLAlchemyJobStore(f"sqlite:///{tmp_path / 'jobs.db'}")}
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"default": stores[kind]}):
+        await clock.advance(seconds=0.1)
+        assert sorted(ran) == ["now", "once", "soon"]
+        [record] = scheduler.history.records("now")
+        assert record.scheduled_at == started
+        assert [record.outcome for record in scheduler.history.records("past")] == ["missed"]
+        await clock.advance(seconds=51)
+        assert ran[3:] == ["later"]
+        assert (await scheduler.aio.get_job("now")).next_run_time == started + timedelta(hours=1)
+    async with app.test_app():
+        await clock.advance(seconds=2)
+    assert not {"now", "soon", "later"} & set(ran[4:])
 
 
 def test_a_task_returns_the_function_and_is_named_after_it(scheduler):

@@ -73,8 +73,10 @@ class Catalogue:
             slot.open(self._scheduler)
             self.apply(slot)
             job = made(self._scheduler, definition)
+            # A store that outlives the process has the job of a task whose code is there only now.
+            late = origin == "task" and slot.blocking and not self.declarations.is_declared(definition.id)
             try:
-                job = self._store(slot, definition, job, replacing=definition.replace_existing)
+                job = self._store(slot, definition, job, replacing=late or definition.replace_existing, late=late)
             except NoFireLeft:
                 if origin != "task":
                     raise
@@ -113,7 +115,7 @@ class Catalogue:
         over = []
         for entry in self.declarations.of(slot.alias):
             try:
-                resolve(self._scheduler, entry.job, entry.definition)
+                resolve(self._scheduler, entry)
                 self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
             except NoFireLeft:
                 log.warning(NO_FIRE_LEFT, entry.definition.id)
@@ -351,10 +353,18 @@ class Catalogue:
         return None
 
     def _store(
-        self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action = "add"
+        self,
+        slot: Slot,
+        definition: JobDefinition,
+        job: Job,
+        *,
+        replacing: bool,
+        late: bool = False,
+        action: Action = "add",
     ) -> Job:
         """Put a job into its store, or reconcile it with the one that is there."""
-        code = place(self._scheduler, slot, definition, job, replacing=replacing, action=action)
+        hashes = deployment.hashes(self._scheduler, definition) if late and slot.shared else None
+        code = place(self._scheduler, slot, definition, job, replacing=replacing, action=action, hashes=hashes)
         job._jobstore_alias = slot.alias
         if code:
             slot.forget(job.id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler.job import Job
@@ -20,18 +22,24 @@ from .executors import ForeignExecutor
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
+_JUST_NOW = timedelta(seconds=1)
+
 Origin = Literal["task", "unbound", "config", "app"]
 """Who declared a job: the decorator, code before there was an app, the configuration, or code for the bound app."""
 
 
 @dataclass
 class Declared:
-    """A job that waits for the start. An `inherited` one was declared for an app before this one."""
+    """A job that waits for the start. An `inherited` one was declared for an app before this one.
+
+    One that waits `again` was in its store before it was closed.
+    """
 
     definition: JobDefinition
     job: Job
     origin: Origin
     inherited: bool = False
+    again: bool = False
     hashes: tuple[str, str] | None = None
     """Of the trigger and of all else, as a shared store compares them."""
 
@@ -44,6 +52,7 @@ class Declarations:
         self._declared: dict[str, Declared] = {}
         self._kept: dict[str, JobDefinition] = {}
         self._applied: dict[str, Declared] = {}
+        self._declared_at: dict[str, datetime] = {}
         self.registered: dict[str, JobFunction] = {}
         """The functions that the code and the configuration have made jobs of, by reference."""
 
@@ -52,6 +61,25 @@ class Declarations:
 
     def __len__(self) -> int:
         return len(self._declared)
+
+    def is_declared(self, job_id: str) -> bool:
+        """Tell whether the code that has run in this process declares the job, be it in its store or not."""
+        return any(job_id in known for known in (self._declared, self._applied, self._kept))
+
+    def is_due_at_start(self, job_id: str, fire: datetime) -> bool:
+        """Tell whether a fire of this time came to be due between the declaration of the job and now.
+
+        Then it did not come too late: an app may take its time to start, and the code said "now" before it declared.
+        """
+        now = self._scheduler.clock.now()
+        declared = self._declared_at.get(job_id, now)
+        moment = fire if fire.tzinfo else fire.replace(tzinfo=self._scheduler.timezone)
+        return bool(declared - _JUST_NOW <= moment <= max(declared, now))
+
+    def free_id(self, name: str) -> str:
+        """Return the name, with a number from 2 on behind it where a job is declared under it already."""
+        ids = chain([name], (f"{name}-{number}" for number in count(2)))
+        return next(job_id for job_id in ids if job_id not in self._declared or self._declared[job_id].inherited)
 
     def get(self, job_id: str, alias: str | None = None) -> Declared | None:
         """Return the job that waits under this id, if it is meant for this store."""
@@ -80,7 +108,8 @@ class Declarations:
         """Let the jobs of a store that was closed wait for it again, as they would in a new process."""
         for job_id, entry in list(self._applied.items()):
             if entry.definition.jobstore == alias and job_id not in self._declared:
-                self._declared[job_id] = Declared(entry.definition, self.pending(entry.definition), entry.origin)
+                pending = self.pending(entry.definition)
+                self._declared[job_id] = Declared(entry.definition, pending, entry.origin, again=True)
 
     def check(
         self,
@@ -115,6 +144,7 @@ class Declarations:
         if rebind:
             self.registered = {ref: d.func for d in self._kept.values() if (ref := reference(d.func)) is not None}
             self._applied.clear()
+            self._declared_at = {job_id: at for job_id, at in self._declared_at.items() if job_id in self._kept}
             self._declared = {
                 definition.id: Declared(definition, self.pending(definition), "task", inherited=True)
                 for definition in self._kept.values()
@@ -130,6 +160,7 @@ class Declarations:
             raise DuplicateJob(definition.id, f"declared as {describe(existing.definition.func)}")
         job = self.pending(definition)
         self._declared[definition.id] = Declared(definition, job, origin)
+        self._declared_at[definition.id] = self._scheduler.clock.now()
         return job
 
     def remember(self, definition: JobDefinition, origin: Origin, *, started: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from apscheduler.job import Job
 from ..errors import InvalidDefinition
 from ..model import state
 from ..model.events import JobChanged
-from ..model.jobs import UNSET
+from ..model.jobs import UNSET, JobDefinition
 from ..stores.slot import Slot
 from .declarations import Declared, check_place
 from .placing import NO_FIRE_LEFT, made
@@ -104,17 +105,27 @@ def look_on(scheduler: Scheduler, slot: Slot) -> None:
             scheduler.catalogue.declarations.applied(entry)
 
 
+def hashes(scheduler: Scheduler, definition: JobDefinition) -> tuple[str, str]:
+    """Return the hashes of the trigger and of all else, as they were written. Raises InvalidDefinition."""
+    fire = definition.next_run_time
+    at_once = isinstance(fire, datetime) and scheduler.catalogue.declarations.is_due_at_start(definition.id, fire)
+    defaults = scheduler._job_defaults
+    return (
+        state.trigger_hash(definition, scheduler.timezone),
+        state.options_hash(definition, defaults, at_once=at_once),
+    )
+
+
 def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[Declaration], dict[str, str]]:
     """Return the declarations as a shared store compares them, and why others cannot be stored."""
     from ..stores.sql.reconcile import Declaration
 
-    zone, defaults = scheduler.timezone, scheduler._job_defaults
     declared, invalid = [], {}
     for entry in entries:
         definition = entry.definition
         try:
             if entry.hashes is None:
-                entry.hashes = (state.trigger_hash(definition, zone), state.options_hash(definition, defaults))
+                entry.hashes = hashes(scheduler, definition)
         except InvalidDefinition as error:
             invalid[definition.id] = str(error)
         else:
@@ -127,4 +138,4 @@ def _declared(scheduler: Scheduler, entries: Iterable[Declared]) -> tuple[list[D
 def _made(scheduler: Scheduler, entry: Declared) -> Job:
     """Return the declared job, resolved as of now. Raises InvalidDefinition."""
     check_place(entry.definition, scheduler.runner.executors, scheduler.catalogue.slots)
-    return made(scheduler, entry.definition)
+    return made(scheduler, entry.definition, waited=not entry.again)

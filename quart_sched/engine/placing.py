@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from types import NoneType
@@ -22,7 +23,7 @@ from ..model.policies import policy_of
 from ..model.triggers import spec_of
 from ..stores.adapter import unrestorable_reason
 from ..stores.slot import Slot
-from .declarations import check_place
+from .declarations import Declared, check_place
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -41,18 +42,22 @@ class NoFireLeft(InvalidDefinition):
 
 
 def place(
-    scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action
-) -> int:
+    scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action,
+    hashes: tuple[str, str] | None = None,
+) -> int:  # fmt: skip
     """Put a job, resolved, into its store, or reconcile it with the one there; return the event's code, 0 for none.
 
-    `action` is written down where the store does not write down changes itself. Raises DuplicateJob, InvalidDefinition
-    or StoreUnavailable.
+    `action` is written down where the store does not write down changes itself. With the `hashes` of a task a store
+    that processes share leaves alone, with what was changed by hand, what it has of these. Raises DuplicateJob,
+    InvalidDefinition or StoreUnavailable.
     """
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
     if job.next_run_time is None and definition.next_run_time is UNSET:
         raise NoFireLeft
     slot.check(job)
     put = partial(_put, scheduler, job, definition, replacing, None if slot.shared else action)
+    if hashes is not None:
+        put = partial(_put_task, put, job.id, hashes)
     try:
         code: int = slot.perform(put)
     except DuplicateJob:
@@ -89,6 +94,15 @@ def _put(
     return int(aps.EVENT_JOB_MODIFIED)
 
 
+def _put_task(put: Callable[[Any], int], job_id: str, hashes: tuple[str, str], store: Any) -> int:
+    """Carry out `put` within a transaction of a store that processes share, unless it has the task as it is written."""
+    if store.is_written(job_id, hashes):
+        return 0
+    code = put(store)
+    store.note_written(job_id, hashes)
+    return code
+
+
 def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> bool:
     """Carry over what a new declaration leaves alone; tell whether anything else differs.
 
@@ -97,12 +111,14 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     paused = existing.next_run_time is None
     if (broken := getattr(existing, "broken", None)) is not None:
         paused = existing.paused_by is not None
+    pruned = getattr(existing, "paused_by", None) == "prune"
+    paused = paused and not pruned
     if paused and definition.next_run_time is UNSET:
         job.next_run_time = None
     if broken is not None or unrestorable_reason(existing) is not None:
         return True
     same_trigger = definition.trigger.describes(spec_of(existing.trigger), zone)
-    if definition.next_run_time is UNSET and same_trigger:
+    if definition.next_run_time is UNSET and same_trigger and not pruned:
         job.next_run_time = existing.next_run_time
     if same_trigger:
         job.trigger = existing.trigger
@@ -113,19 +129,28 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     return not (same_trigger and same_function and same)
 
 
-def made(scheduler: Scheduler, definition: JobDefinition) -> Job:
-    """Return the job with zone, defaults and first fire filled in, as of now. Raises InvalidDefinition."""
-    return scheduler.catalogue.declarations.pending(definition, _resolved(scheduler, definition))
+def made(scheduler: Scheduler, definition: JobDefinition, *, waited: bool = False) -> Job:
+    """Return the job with zone, defaults and first fire filled in, as of now; what has `waited` did so for the start.
+
+    Raises InvalidDefinition.
+    """
+    resolved = _resolved(scheduler, definition, waited=waited)
+    return scheduler.catalogue.declarations.pending(definition, resolved)
 
 
-def resolve(scheduler: Scheduler, job: Job, definition: JobDefinition) -> None:
+def resolve(scheduler: Scheduler, entry: Declared) -> None:
     """Fill in zone, defaults and first fire of a job that has waited, as of now. Raises InvalidDefinition."""
-    job._modify(**_resolved(scheduler, definition))
+    entry.job._modify(**_resolved(scheduler, entry.definition, waited=not entry.again))
 
 
-def _resolved(scheduler: Scheduler, definition: JobDefinition) -> dict[str, Any]:
-    trigger, fire = scheduler.catalogue.declarations.trigger(definition), definition.next_run_time
-    resolved = {"trigger": trigger, "next_run_time": next_fire(scheduler, trigger) if fire is UNSET else fire}
+def _resolved(scheduler: Scheduler, definition: JobDefinition, *, waited: bool) -> dict[str, Any]:
+    declarations = scheduler.catalogue.declarations
+    trigger, fire = declarations.trigger(definition), definition.next_run_time
+    if fire is UNSET:
+        fire = next_fire(scheduler, trigger)
+    if waited and fire is not None and declarations.is_due_at_start(definition.id, fire):
+        fire = scheduler.clock.now().astimezone(scheduler.timezone)
+    resolved: dict[str, Any] = {"trigger": trigger, "next_run_time": fire}
     for key in DEFAULTED:
         given = getattr(definition, key)
         resolved[key] = scheduler._job_defaults[key] if given is UNSET else given

@@ -277,7 +277,9 @@ class Scheduler(SetUp):
         """Begin the shutdown and return; from another thread than the loop's, wait for its end."""
         loop = self._eventloop
         if self.state == STATE_STOPPED or loop is None:
-            raise NotRunning
+            if self.ending_in is None:
+                raise NotRunning
+            return
         if threading.get_ident() == self._loop_thread:
             # Halted at once, so that a start may follow at once; the drain concerns what ran until here.
             self._begin_drain(loop, wait, None)

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor
-from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers.base import STATE_STOPPED
 
 from ..config import Settings
@@ -129,11 +128,7 @@ class SetUp(Verbs):
         """Make the store, or go on with the memory store that is there, whose jobs nobody else has."""
         slot = Slot(alias, make_store(f"SCHEDULER_JOBSTORES[{alias!r}]", entry))
         existing = self.catalogue.slots.get(alias)
-        if (
-            keep
-            and existing is not None
-            and not (existing.blocking or slot.blocking or isinstance(entry, BaseJobStore))
-        ):
+        if keep and existing is not None and not (existing.blocking or slot.blocking or slot.store is entry):
             return existing
         return slot
 

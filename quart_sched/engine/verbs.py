@@ -9,18 +9,21 @@ from collections.abc import Callable
 from contextvars import copy_context
 from datetime import tzinfo
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
+from uuid import uuid4
 
 from apscheduler import events as aps
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import BaseJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.util import undefined
 
 from ..model.functions import default_id
 from ..model.jobs import POSITIONAL, JobChanges, JobDefinition
 from .catalogue import Catalogue
+from .declarations import Origin
 from .stream import EventStream, Listener, Listeners
 from .threads import DaemonPool
 
@@ -87,19 +90,29 @@ class Verbs(AsyncIOScheduler):
             self.stream.unsubscribe(self.listeners)
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
-        """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""
+        """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob.
+
+        Without an `id` it gets a random one after the start; before, one that is the same in each process:
+        ``module:qualname``, with ``-2`` and so on behind it for more jobs of the function.
+        """
+        return self._add(func, trigger, args, options, "app")
+
+    def _add(self, func: Any, trigger: Any, args: tuple[Any, ...], options: dict[str, Any], origin: Origin) -> Job:
         given = dict(zip((*POSITIONAL, "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
-            given["id"] = default_id(func) if callable(func) else func
+            name = default_id(func) if callable(func) else str(func)
+            if origin != "task":
+                name = uuid4().hex if self.catalogue.started else self.catalogue.declarations.free_id(name)
+            given["id"] = name
         definition = JobDefinition.parse({**given, "func": func, "trigger": trigger}, named_after="func")
-        return self.call_sync(partial(self.catalogue.add, definition))
+        return self.call_sync(partial(self.catalogue.add, definition, origin=origin))
 
     def scheduled_job(self, trigger: Any, *args: Any, **options: Any) -> Callable[[T], T]:
-        """Declare the decorated function as a job."""
+        """Declare the decorated function as a job; without an `id` it is called ``module:qualname``."""
 
         def decorate(func: T) -> T:
-            self.add_job(func, trigger, *args, **options)
+            self._add(func, trigger, args, options, "task")
             return func
 
         return decorate
@@ -127,6 +140,17 @@ class Verbs(AsyncIOScheduler):
     def get_jobs(self, jobstore: str | None = None, pending: bool | None = None) -> list[Job]:
         """Return all jobs: those that wait for the start, then by time of their next fire, paused ones last."""
         return self.call_sync(partial(self.catalogue.all, jobstore))
+
+    def print_jobs(self, jobstore: str | None = None, out: TextIO | None = None) -> None:
+        """Print the jobs of one store, or of all, to `out` (standard output); before the start those that wait."""
+        if self.state == STATE_STOPPED:
+            lists = {"Pending jobs": [entry.job for entry in self.catalogue.declarations.of(jobstore)]}
+        else:
+            aliases = [alias for alias in sorted(self.catalogue.slots) if jobstore in (None, alias)]
+            lists = {f"Jobstore {alias}": self.get_jobs(alias) for alias in aliases}
+        nothing = "No pending jobs" if self.state == STATE_STOPPED else "No scheduled jobs"
+        for title, jobs in lists.items():
+            print(f"{title}:", *(f"    {job}" for job in jobs or [nothing]), sep="\n", file=out)
 
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Remove the job. Raises JobNotFound."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -20,6 +21,7 @@ _TEXTS = (str, bytes, bytearray)
 _BRACKETS: dict[Any, tuple[str, str]] = {
     list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})"),
 }  # fmt: skip
+_ADDRESS = re.compile(" at 0x[0-9A-Fa-f]+")
 _INT_END = 10**4000  # Python turns no int of more than 4,300 digits into text, or back.
 
 
@@ -47,7 +49,8 @@ def _refuse(value: Any, where: str) -> Any:
 
 
 def _show_repr(value: Any, where: str) -> Any:
-    return {"$repr": bounded_repr(value)}
+    # An address would tell an object from itself, as a store that pickles makes it anew for each who asks.
+    return {"$repr": _ADDRESS.sub("", bounded_repr(value))}
 
 
 def bounded_repr(value: Any, limit: int = _REPR_LIMIT) -> str:

@@ -307,10 +307,11 @@ def trigger_hash(definition: JobDefinition, timezone: tzinfo) -> str:
     return _hash([_as_written(definition.trigger), zone_name(timezone)])
 
 
-def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
+def options_hash(definition: JobDefinition, defaults: Mapping[str, Any], *, at_once: bool = False) -> str:
     """Return a hash of all that was written but id, store and trigger; `defaults` are the scheduler's for its jobs.
 
-    Raises InvalidDefinition where `dump` would.
+    With `at_once` its next fire is now, which is another time in each process, and is written so. Raises
+    InvalidDefinition where `dump` would.
     """
     written = {
         "func": function_ref(definition.func),
@@ -324,7 +325,8 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
         given = getattr(definition, key)
         written[key] = defaults[key] if given is UNSET else given
     if definition.next_run_time is not UNSET:
-        written["next_run_time"] = arguments.encode(definition.next_run_time, where="next_run_time")
+        fire = "now" if at_once else definition.next_run_time
+        written["next_run_time"] = arguments.encode(fire, where="next_run_time")
     return _hash(written)
 
 

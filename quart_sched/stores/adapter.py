@@ -31,7 +31,12 @@ _PICKLING_OPTIONS = ("engine", "metadata", "pickle_protocol", "tablename", "tabl
 
 
 def make_store(key: str, entry: Any) -> BaseJobStore:
-    """Make the store that a `SCHEDULER_JOBSTORES` entry asks for: instance, `type` or `class`. Raises ConfigError."""
+    """Make the store that a `SCHEDULER_JOBSTORES` entry asks for: instance, `type` or `class`. Raises ConfigError.
+
+    For APScheduler's memory store this makes ours, also for an instance that nobody has used.
+    """
+    if type(entry) is MemoryJobStore and entry._scheduler is None and not entry._jobs:
+        return MemoryStore()
     if isinstance(entry, BaseJobStore):
         return entry
     options = dict(entry)

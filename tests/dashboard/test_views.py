@@ -602,6 +602,39 @@ async def test_a_job_that_waits_for_the_start_has_its_store_on_its_page(schedule
         assert 'store "other"' in html.unescape(await text(await client.get(f"{UI}/job?id=job")))
 
 
+def filled_in(page: str) -> dict[str, str]:
+    """Return what a browser would send of the form on a page."""
+    form: dict[str, str] = {}
+    for tag in re.findall(r"<input[^>]*>", page):
+        given = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        if "name" in given and (given.get("type") not in ("checkbox", "radio") or "checked" in tag):
+            form[given["name"]] = html.unescape(given.get("value", ""))
+    for name, value in re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', page, re.DOTALL):
+        form[name] = html.unescape(value).removeprefix("\n").replace("\n", "\r\n")
+    for name, options in re.findall(r'<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', page, re.DOTALL):
+        chosen = re.search(r'value="([^"]*)"[^>]* selected', options) or re.search(r'value="([^"]*)"', options)
+        form[name] = html.unescape(chosen[1]) if chosen is not None else ""
+    return form
+
+
+def takes_anything(what: Any, *more: Any, size: int = 3) -> None: ...
+
+
+@pytest.mark.parametrize("func", [takes_anything, min], ids=["fields", "json"])
+async def test_a_job_with_an_object_among_its_arguments_can_be_changed(client, scheduler, app, func):
+    await scheduler.aio.add_job("odd", func, args=[app, 2], trigger="cron", hour=3)
+    form = filled_in(await text(await client.get(f"{UI}/job/edit?id=odd")))
+    saved = await client.post(f"{UI}/job/edit?id=odd", form=form | {"o.max_instances": "4"})
+    assert saved.status_code == 303, re.findall(r'class="problem".*', await text(saved))
+    job = await scheduler.aio.get_job("odd")
+    assert (job.max_instances, job.args, job.kwargs) == (4, (app, 2), {})
+    form = filled_in(await text(await client.get(f"{UI}/job/edit?id=odd")))
+    changed = {"a.more": "[3]"} if func is takes_anything else {"args": "[3]"}
+    assert (await client.post(f"{UI}/job/edit?id=odd", form=form | changed)).status_code == (
+        400 if func is takes_anything else 303
+    )
+
+
 async def test_any_id_has_its_page(client, scheduler):
     for job_id in ("..", "a/b/pause", "a?b#c&d=e", "日本", HOSTILE, " "):
         await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)

@@ -7,6 +7,7 @@ import time as time_module
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -185,6 +186,11 @@ keys = st.text("ab") | st.integers()
 def test_a_bounded_repr_is_the_beginning_of_the_whole(value: Any, limit: int) -> None:
     whole = repr(value)
     assert bounded_repr(value, limit) == (whole if len(whole) <= limit else whole[: limit - 1] + "…")
+
+
+def test_an_object_is_shown_without_its_address_which_says_nothing_of_it() -> None:
+    assert show([object(), object]) == [{"$repr": "<object object>"}, {"$repr": "<class 'object'>"}]
+    assert show(partial(print, object())) == {"$repr": "functools.partial(<built-in function print>, <object object>)"}
 
 
 def test_a_bounded_repr_looks_at_no_more_than_it_shows() -> None:

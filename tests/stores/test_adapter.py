@@ -20,7 +20,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
-from quart_sched.errors import ConfigError, InvalidDefinition, StoreUnavailable
+from quart_sched.errors import ConfigError, DuplicateJob, InvalidDefinition, StoreUnavailable
 from quart_sched.model.jobs import state_of
 from quart_sched.model.triggers import spec_of
 from quart_sched.stores.adapter import check_storable, keep_unrestorable, make_store, unrestorable_reason
@@ -71,8 +71,31 @@ def test_a_store_is_made_by_type_or_class(entry, cls):
 
 
 def test_an_instance_is_used_as_it_is():
-    store = MemoryJobStore()
+    store = Restoring()
     assert make_store("KEY", store) is store
+
+
+def test_an_instance_of_apschedulers_memory_store_that_holds_nothing_is_ours():
+    assert type(make_store("KEY", MemoryJobStore())) is MemoryStore
+    started, filled = MemoryJobStore(), MemoryJobStore()
+    started.start(Scheduler(), "default")
+    filled.add_job(job_of(tick))
+    for store in (started, filled):
+        assert make_store("KEY", store) is store
+
+
+async def test_what_an_instance_of_apschedulers_memory_store_was_given_stays_over_a_second_init_app(
+    scheduler, app, serve, clock
+):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": MemoryJobStore()}
+    ran: list[int] = []
+    async with serve(scheduler, app):
+        scheduler.add_job("job", lambda: ran.append(1), trigger="interval", seconds=1, timeout=5)
+        await scheduler.aio.shutdown()
+        scheduler.init_app(app)
+        await scheduler.aio.start()
+        await clock.advance(seconds=2)
+        assert ran == [1, 1]
 
 
 def test_a_store_of_a_type_that_is_no_str_is_named():
@@ -436,3 +459,20 @@ async def test_a_job_that_waits_takes_no_trigger_without_a_fire_either(scheduler
         with pytest.raises(InvalidDefinition, match="no fire left"):
             await scheduler.aio.modify_job("job", trigger="cron", day=31, month=2)
         assert spec_of((await scheduler.aio.get_job("job")).trigger).to_dict()["hour"] == "3"
+
+
+@pytest.mark.parametrize("underneath", [False, True])
+async def test_a_task_that_is_declared_after_the_start_is_so_after_each_start(clock, serve, tmp_path, underneath):
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"}}}
+    fires = []
+    for number in range(3):
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        async with serve(scheduler, Quart(f"start_{number}"), **config):
+            task = scheduler.scheduler.scheduled_job if underneath else scheduler.task
+            task("interval", id="late", hours=1 if number < 2 else 2)(tick)
+            fires.append((await scheduler.aio.get_job("late")).next_run_time)
+            with pytest.raises(DuplicateJob):
+                task("interval", id="late", hours=1)(tick)
+            await clock.advance(seconds=4)
+    assert [fire - fires[0] for fire in fires] == [timedelta(0), timedelta(0), timedelta(hours=1, seconds=8)]

@@ -24,6 +24,7 @@ from apscheduler.triggers.combining import AndTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from quart import Quart
 
 from quart_sched import Scheduler
 from quart_sched.errors import ConfigError
@@ -270,6 +271,22 @@ def test_a_function_of_the_running_script_comes_over(file, file_store, engine, m
 
 
 # What does not come twice
+
+
+def test_a_function_of_the_old_script_is_looked_for_in_the_module_of_the_app(file, file_store, engine, monkeypatch):
+    shop = types.ModuleType("shop")
+    exec("def nightly(): ...", vars(shop))
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    engine.performer.app = Quart("shop")
+    file.put("kept", file.state("kept", func="__main__:nightly"))
+    file.put("gone", file.state("gone", func="__main__:weekly"))
+    assert [(result.job_id, result.outcome, result.reason) for result in import_jobs(
+        file_store.database, file.table, file.url, scheduler=engine
+    )] == [
+        ("gone", "refused", "func: 'shop' has no 'weekly'"),
+        ("kept", "imported", None),
+    ]  # fmt: skip
+    assert ours(file_store.database)["kept"].func == "shop:nightly"
 
 
 def test_a_second_import_imports_nothing(old, store, engine):

@@ -147,6 +147,33 @@ async def test_a_next_fire_that_is_declared_anew_counts(cluster, clock):
     assert len(ran) == 1
 
 
+async def test_a_job_that_is_declared_to_fire_at_once_does_so_once_when_it_is_new_or_changed(cluster, clock):
+    def code(*args: int) -> Callable[[APScheduler], None]:
+        def declare(scheduler: APScheduler) -> None:
+            now = {"next_run_time": clock.now(), "args": args}
+            scheduler.add_job("a", job, trigger="interval", hours=1, **now)
+            clock.jump(5)  # an app that takes its time to start
+
+        return declare
+
+    one = await cluster.start(code(1))
+    two = await cluster.start(code(1))
+    await cluster.advance(5)
+    assert ran == [(1,)]
+    await cluster.stop(two)
+    one = await cluster.restart(one, code(1))
+    await load(one, "late", trigger="interval", hours=1, next_run_time=clock.now(), args=(2,))
+    await cluster.advance(5)
+    one = await cluster.restart(one, code(1))
+    await load(one, "late", trigger="interval", hours=1, next_run_time=clock.now(), args=(2,))
+    await cluster.advance(5)
+    assert ran == [(1,), (2,)]
+    assert len(cluster.query("SELECT hash FROM {p}decls")) == 1
+    await cluster.restart(one, code(3))
+    await cluster.advance(5)
+    assert ran == [(1,), (2,), (3,)]
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"SCHEDULER_TIMEZONE": "Europe/Berlin"}, {"SCHEDULER_JOB_DEFAULTS": {"max_instances": 3}}],
@@ -429,6 +456,105 @@ async def test_a_declared_pause_of_a_schedule_that_is_over_is_one(cluster):
     one = await cluster.restart(one, declares(new=paused, changed=paused, by_hand=NEVER))
     states = {job_id: (await one.job(job_id))["state"] for job_id in ("new", "changed", "by_hand")}
     assert states == dict.fromkeys(states, "paused")
+
+
+# Tasks that are declared while the scheduler runs
+
+
+async def load(process: Any, job_id: str = "late", func: Any = job, **options: Any) -> None:
+    """Let a process come to the code of a task only now."""
+    options = {"trigger": "interval", "seconds": 10} | options
+    decorate = process.scheduler.task(options.pop("trigger"), id=job_id, **options)
+    await process.scheduler.scheduler.call(partial(decorate, func))
+
+
+async def test_a_task_that_is_declared_after_the_start_is_so_after_each_start(cluster, clock):
+    one = await cluster.start()
+    await load(one, args=[1])
+    assert (await one.job("late"))["source"] == "added"
+    await cluster.advance(4)
+    before = cluster.contents("jobs", "changes")
+    two = await cluster.start()
+    await load(two, args=[1])
+    one = await cluster.restart(one)
+    await cluster.advance(4)
+    await load(one, args=[1])
+    assert cluster.contents("jobs", "changes") == before
+    await cluster.advance(3)
+    assert ran == [(1,)]
+
+
+async def test_a_change_by_hand_of_such_a_task_holds_until_it_is_written_anew(cluster, clock):
+    one = await cluster.start()
+    await load(one)
+    await one.aio.modify_job("late", trigger="interval", seconds=30, args=[7])
+    await one.aio.pause_job("late")
+    before = await one.job("late")
+    one = await cluster.restart(one)
+    await load(one)
+    assert await one.job("late") == before
+    one = await cluster.restart(one)
+    await load(one, args=[8])
+    changed = await one.job("late")
+    assert (changed["args"], changed["seconds"], changed["state"]) == ([8], 10, "paused")
+
+
+async def test_such_a_task_fires_what_came_due_before_its_code_was_there(cluster):
+    one = await cluster.start()
+    await load(one, misfire_grace_time=None)
+    await cluster.stop(one)
+    await cluster.jump(15)
+    one = await cluster.start(SCHEDULER_PRUNE="remove")
+    await cluster.advance(1)
+    await load(one, misfire_grace_time=None)
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_second_task_of_one_id_is_refused_in_one_process(cluster, running):
+    one = await cluster.start(lambda scheduler: scheduler.task("interval", id="early", seconds=10)(job))
+    if running:
+        await load(one)
+    for job_id in ("early", *(["late"] if running else [])):
+        before = await one.job(job_id)
+        with pytest.raises(DuplicateJob):
+            await load(one, job_id, other, seconds=20)
+        assert await one.job(job_id) == before
+
+
+async def test_a_task_takes_the_place_of_a_job_that_was_added_or_imported(cluster, clock):
+    one = await cluster.start()
+    await one.aio.add_job("late", other, args=[1], trigger="interval", seconds=10)
+    await cluster.advance(4)
+    one = await cluster.restart(one)
+    await load(one, args=[2])
+    assert (await one.aio.get_job("late")).next_run_time == at(clock, 10)
+    await cluster.advance(7)
+    assert ran == [(2,)]
+
+
+async def test_a_task_may_be_moved_behind_the_start_and_back(cluster, clock):
+    early = declares(late={"args": (1,), "name": "job"}, paused={})
+    one = await cluster.start(early)
+    await one.aio.pause_job("paused")
+    one = await cluster.restart(one)
+    assert (await one.job("late"))["paused_by"] == "prune"
+    await load(one, args=[1])
+    await load(one, "paused")
+    for _ in range(2):
+        shown = await one.job("late")
+        assert (shown["source"], shown["state"], shown["next_run_time"]) == (
+            "added", "scheduled", at(clock, 10).isoformat(),
+        )  # fmt: skip
+        assert (await one.job("paused"))["state"] == "paused"
+        one = await cluster.restart(one)
+        assert [(await one.job(job_id))["paused_by"] for job_id in ("late", "paused")] == [None, "code"]
+    one = await cluster.restart(one, early)
+    shown = await one.job("late")
+    assert (shown["source"], shown["next_run_time"]) == ("declared", at(clock, 10).isoformat())
+    assert ((await one.job("paused"))["source"], (await one.job("paused"))["state"]) == ("declared", "paused")
+    await cluster.advance(11)
+    assert ran == [(1,)]
 
 
 # Two versions of the code at once

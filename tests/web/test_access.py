@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from quart import Quart, request
 
-from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
+from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth, get_authorization_header
 from quart_sched.errors import FunctionNotAllowed
 from quart_sched.web.dashboard.routes import ROUTES
 from quart_sched.web.endpoints import OPERATIONS
@@ -96,6 +96,19 @@ async def test_a_scheme_of_ones_own_may_be_async(client, scheduler):
     response = await client.get("/scheduler")
     assert response.status_code == 401
     assert "WWW-Authenticate" not in response.headers
+
+
+async def test_a_scheme_written_for_flask_apscheduler_reads_the_header_as_there(client, scheduler):
+    class Key(HTTPAuth):
+        def get_authorization(self) -> Authorization | None:
+            header = get_authorization_header()
+            return Authorization("key", value=header[1]) if header is not None and header[0] == b"key" else None
+
+    scheduler.auth = Key()
+    scheduler.authenticate(lambda auth: auth["value"] == "a b \xe9".encode())
+    for header, status in (("KEY  a b \xe9", 200), ("Key a", 401), ("Key", 401), ("Other a b", 401), ("", 401)):
+        assert (await client.get("/scheduler", headers={"Authorization": header})).status_code == status, header
+    assert (await client.get("/scheduler")).status_code == 401
 
 
 async def test_a_scheme_that_defines_nothing_says_so(app):

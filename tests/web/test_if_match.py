@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from quart import Quart
 
 from quart_sched.errors import JobChangedMeanwhile
@@ -111,3 +112,21 @@ async def test_the_coroutine_verbs_take_tags_too(client, scheduler):
     with pytest.raises(JobChangedMeanwhile):
         await scheduler.aio.remove_job("job", seen=[seen])
     assert await scheduler.aio.get_job("job") is not None
+
+
+class Thing:
+    """What a store that pickles gives back as another object each time."""
+
+
+async def test_an_object_in_a_store_that_pickles_is_the_same_each_time_that_it_is_read(scheduler, serve, tmp_path):
+    app = Quart("tagged_app")
+    app.config["SCHEDULER_API_ENABLED"] = True
+    stores = {"default": SQLAlchemyJobStore(url=f"sqlite:///{tmp_path / 'jobs.db'}")}
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES=stores) as client:
+        things = [Thing() for _ in range(9)]
+        await scheduler.aio.add_job("job", tick, args=things, trigger="interval", hours=1)
+        answers = [await send(client, "GET") for _ in range(3)]
+        assert len({seen for _, _, seen in answers}) == 1
+        status, job, _ = await send(client, "PATCH", body=answers[0][1] | {"name": "new"}, If_Match=answers[0][2])
+        assert (status, job["name"]) == (200, "new")
+        assert len((await scheduler.aio.get_job("job")).args) == 9

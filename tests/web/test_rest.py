@@ -166,7 +166,7 @@ async def test_arguments_that_json_lacks_are_shown_tagged(client, scheduler):
     marker = object()
     await scheduler.aio.add_job("open", coroutine, args=[marker, (1,)], trigger="interval", hours=1)
     _, job = await send(client, "GET", "/scheduler/jobs/open")
-    assert job["args"] == [{"$repr": repr(marker)}, {"$tuple": [1]}]
+    assert job["args"] == [{"$repr": "<object object>"}, {"$tuple": [1]}]
     assert await send(client, "PATCH", "/scheduler/jobs/open", job) == (200, job)
     status, error = await send(client, "PATCH", "/scheduler/jobs/open", job | {"args": [{"$repr": "x"}]})
     assert status == 400

@@ -122,6 +122,20 @@ class Changes:
             raise ConflictingIdError(job.id) from None
         self.log(entries_of_new(values))
 
+    def is_written(self, job_id: str, hashes: tuple[str, str]) -> bool:
+        """Tell whether the job is there as what was written with these hashes, whatever was changed by hand since."""
+        row = self._row(job_id)
+        there = row is not None and row.ended_us is None and row.orphan_us is None
+        return there and (row.trig_hash, row.decl_hash) == hashes
+
+    def note_written(self, job_id: str, hashes: tuple[str, str]) -> None:
+        """Keep the hashes of a task, which from now on is none of those that the code declares before the start."""
+        statement = (
+            f"UPDATE {self._p}jobs SET source = 'added', orphan_us = NULL, modified = 0, "
+            "trig_hash = :trigger, decl_hash = :options WHERE id = :id"
+        )
+        self.tx.execute(statement, id=job_id, trigger=hashes[0], options=hashes[1])
+
     def update_job(self, job: ScheduledJob) -> None:
         """Replace the job with the same id. Raises JobLookupError where there is none."""
         row = self._row(job.id)

@@ -226,7 +226,11 @@ def _job(job: PickledJob, scheduler: Any) -> ScheduledJob:
         raise InvalidDefinition("func", f"is {bounded_repr(fields['func'])}; expected 'module:name'")
     if not isinstance(fields["trigger"], BaseTrigger):
         raise InvalidDefinition("trigger", f"is {bounded_repr(fields['trigger'])}; expected a trigger of APScheduler's")
-    parsed = JobDefinition.parse({"id": job.id, **{name: fields[name] for name in _FIELDS}})
+    given = {name: fields[name] for name in _FIELDS}
+    if given["func"].startswith("__main__:") and (app := scheduler.performer.app) is not None:
+        # The script that the old program was, whose functions are the app's by now.
+        given["func"] = given["func"].replace("__main__", app.import_name, 1)
+    parsed = JobDefinition.parse({"id": job.id, **given})
     executors = scheduler.runner.executors
     if parsed.executor not in executors:
         expected = ", ".join(map(repr, sorted(executors)))

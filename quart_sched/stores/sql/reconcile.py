@@ -45,7 +45,7 @@ class Declaration:
 
 @dataclass(slots=True)
 class Reconciled:
-    """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time.
+    """The ids of what was changed. `refused` jobs have an id that was given to a job added at run time, by no task.
 
     What is `over` is among the others too: its trigger has no fire left. `invalid` ones come with the reason. `version`
     is the hash of all that this process declares.
@@ -194,14 +194,15 @@ class _Comparison:
         touched = set()
         for job_id, entry in self._declared.items():
             row = self._stored.get(job_id)
-            if row is not None and row.source != "declared":
-                if row.ended_us is None:
-                    self.decision.result.refused.append(job_id)
-                    continue
-                self.decision.replaced.append(job_id)
-            if row is None or row.source != "declared":
+            added = row is not None and row.source != "declared"
+            if row is None:
                 self._add(entry)
-            elif row.orphan_us is not None or (self._in_force and not _same(row, entry)):
+            elif added and row.ended_us is not None:
+                self.decision.replaced.append(job_id)
+                self._add(entry)
+            elif added and row.trig_hash is None:
+                self.decision.result.refused.append(job_id)
+            elif added or row.orphan_us is not None or (self._in_force and not _same(row, entry)):
                 touched.add(job_id)
         if touched:
             for row in self._tx.among("jobs", "id", touched, JOB_COLUMNS, f"1 = 1{self._changes.lock}"):
@@ -245,9 +246,13 @@ class _Comparison:
         self.decision.log += entries_of_new(values)
 
     def _change(self, row: Any, entry: Declaration) -> None:
-        """Decide on a declared job that was written anew, or is declared again after a prune."""
+        """Decide on a declared job that was written anew, or is declared again after a prune.
+
+        So is a task that was declared after the start so far.
+        """
         changes, decision, now = self._changes, self.decision, self._tx.now
-        restored, changed = row.orphan_us is not None, self._in_force and not _same(row, entry)
+        restored = row.orphan_us is not None or row.source != "declared"
+        changed = self._in_force and not _same(row, entry)
         if not (restored or changed):
             return
         try:
@@ -275,8 +280,11 @@ class _Comparison:
         hashes = (entry.trigger_hash, entry.options_hash) if changed else (row.trig_hash, row.decl_hash)
         modified = 0 if changed else row.modified
         decision.updates.append(
-            (row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes)
-        )
+            (
+                row.id, definition, func, next_us, held_us, ended_us, paused_us, paused_by, None, modified, *hashes,
+                "declared",
+            )
+        )  # fmt: skip
         (decision.result.changed if changed else decision.result.restored).append(row.id)
         detail = state.differences(row.definition, definition)
         decision.log.append(Entry("declare", row.id, row.version + 1, definition, detail))
@@ -301,7 +309,7 @@ def _write(changes: Changes, decision: Decision) -> None:
     tx.insert("jobs", NEW_JOB, decision.new)
     columns = (
         "definition", "func", "next_us", "held_us", "ended_us", "paused_us", "paused_by", "orphan_us", "modified",
-        "trig_hash", "decl_hash",
+        "trig_hash", "decl_hash", "source",
     )  # fmt: skip
     tx.update("jobs", "id", columns, decision.updates, also="version = version + 1")
     changes.discard(decision.discarded)

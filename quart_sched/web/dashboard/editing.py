@@ -109,12 +109,15 @@ async def _changed(visit: Visit, job: Job, values: Mapping[str, str], problems: 
     """Change the job and go to its page; where something is wrong, note it and return the status to answer with."""
     given = partial(_given, values)
     trigger, wrong_trigger = forms.read_trigger(given)
-    args, kwargs, wrong_arguments = _arguments(values, job)
+    arguments: dict[str, Any] = {}
+    wrong_arguments: dict[str, str] = {}
+    if not _as_filled(values, job):
+        arguments["args"], arguments["kwargs"], wrong_arguments = _arguments(values, job)
     options, wrong_options = forms.read_options(given, policies=forms.has_policies(job), shown=forms.show_options(job))
     problems |= wrong_trigger | wrong_arguments | wrong_options
     if problems or "preview" in values:
         return 400 if problems else 200
-    changes = JobChanges(trigger, options | {"args": args, "kwargs": kwargs})
+    changes = JobChanges(trigger, options | arguments)
     try:
         await visit.front.aio.modify(job.id, changes, seen={given("tag")})
     except JobChangedMeanwhile as error:
@@ -185,6 +188,13 @@ async def _form(
         template, status, values=values, problems=problems, parameters=parameters, kinds=forms.KINDS,
         layout=forms.LAYOUT, zone=visit.front.scheduler.timezone, **context,
     )  # fmt: skip
+
+
+def _as_filled(values: Mapping[str, str], job: Job) -> bool:
+    """Tell whether the fields of the arguments hold what they were filled with, also where no form could give that."""
+    filled = fields.filled(job.func, job.args, job.kwargs)
+    keys = {key for key in values if key in ("args", "kwargs") or key.startswith("a.")}
+    return all(_given(values, key) == filled.get(key, "") for key in keys | filled.keys())
 
 
 def _arguments(values: Mapping[str, str], job: Job) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, str]]:
