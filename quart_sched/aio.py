@@ -300,8 +300,8 @@ class AioVerbs:
         `state` is that of the job: `scheduled`, `pending` (the fires are those that it had if the scheduler started
         now), `paused` (those that it had if it were resumed now; `paused` is True), `ended` (paused, and none are
         left), or `broken`. Of a broken job there are none, and where the trigger fails they break off: `reason` says
-        why. That the scheduler itself is paused or stopped is left aside. There are fewer than `count` where the
-        schedule ends, and where a cron expression does not come true for 50 years.
+        why. `paused` is True as well where the scheduler itself is paused; that it is stopped is left aside. There are
+        fewer than `count` where the schedule ends, and where a cron expression does not come true for 50 years.
 
         Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
         """
@@ -339,7 +339,8 @@ class AioVerbs:
 
         The `items` are the first `limit` (1 to 10,000) of them, and `truncated` is True where there are more before
         `until`. Each has `job_id` besides what `next_fires` gives. Jobs that wait for the start fire as if that were
-        now; paused and broken ones are left out, and that the scheduler itself is paused or stopped is left aside.
+        now; paused and broken ones are left out. `paused` is True where the scheduler itself is paused, and the fires
+        are those that there were if it were resumed now; that it is stopped is left aside.
 
         Raises InvalidDefinition for a wrong value, or StoreUnavailable.
         """

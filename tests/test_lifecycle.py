@@ -16,6 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 import quart_sched
@@ -26,6 +27,7 @@ from quart_sched.errors import (
     ConfigError,
     Draining,
     DuplicateJob,
+    InvalidDefinition,
     JobNotFound,
     NoEventLoop,
     NotRunning,
@@ -694,6 +696,23 @@ async def test_a_second_init_app_on_one_app_reads_the_configuration_again(schedu
 
 
 # Declarations
+
+
+@pytest.mark.parametrize("verb", ["authenticate", "before_run", "after_run", "on_overdue", "add_listener"])
+def test_what_cannot_be_called_is_refused_where_it_is_registered(scheduler, verb):
+    with pytest.raises(InvalidDefinition, match=f"{verb}: is 'nonsense'; expected a function"):
+        getattr(scheduler, verb)("nonsense")
+
+
+def test_a_decorator_without_parentheses_is_refused(scheduler):
+    with pytest.raises(InvalidDefinition, match=r'trigger: is <function .*tick.*; .*@scheduler.task\("interval", se'):
+        scheduler.task(tick)
+    with pytest.raises(InvalidDefinition, match="trigger: is 3; expected a kind of trigger"):
+        scheduler.task(3)
+    scheduler.task(None, id="now")(tick)
+    scheduler.task({"type": "interval", "hours": 1}, id="older form")(tick)
+    scheduler.task(IntervalTrigger(hours=1), id="object")(tick)
+    assert [job.id for job in scheduler.get_jobs()] == ["now", "older form", "object"]
 
 
 async def test_decorators_work_before_and_after_init_app_in_the_configured_zone(scheduler, app, serve):

@@ -89,7 +89,8 @@ class ByHand:
         scheduler = self._scheduler
         if scheduler.runner.cancel(run_id):
             return
-        for slot in scheduler.catalogue.slots.shared:
+        shared = () if scheduler.is_unwritten(run_id) else scheduler.catalogue.slots.shared
+        for slot in shared:
             asked = await scheduler.call(partial(self._cancel_in, slot, run_id))
             if isinstance(asked, RunRecord):
                 scheduler.runner.accounts.tell(asked, slot.alias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ..stores.slot import Slot
 from . import deployment
 from .changing import differences, last_claimed, refuse_unrestorable
 from .declarations import Declarations, Declared, Origin, check_executor, listed
-from .placing import made, next_fire, place, resolve
+from .placing import NO_FIRE_LEFT, NoFireLeft, made, next_fire, place, resolve
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ class Catalogue:
             slot.open(self._scheduler)
             self.apply(slot)
             job = made(self._scheduler, definition)
-            job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            try:
+                job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            except NoFireLeft:
+                if origin != "task":
+                    raise
+                # Code that is imported late is not to fail from the day on when its schedule is over.
+                log.warning(NO_FIRE_LEFT, definition.id)
             if self._scheduler.tracing is not None:
                 self._scheduler.tracing.note_added(job.id)
         else:
@@ -104,14 +110,21 @@ class Catalogue:
             current_actor.reset(token)
 
     def _apply(self, slot: Slot) -> None:
+        over = []
         for entry in self.declarations.of(slot.alias):
             try:
                 resolve(self._scheduler, entry.job, entry.definition)
                 self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
+            except NoFireLeft:
+                log.warning(NO_FIRE_LEFT, entry.definition.id)
+                over.append(entry.definition.id)
             except InvalidDefinition as error:
                 # Only now is the store's opinion known. The other jobs must not suffer for it.
                 log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
             self.declarations.applied(entry)
+        for job_id in over:
+            with suppress(JobNotFound):
+                self.remove(job_id, slot.alias)
 
     def close_stores(self) -> None:
         """Free the stores' connections. What is declared will be brought into them again when they are next opened."""
@@ -350,6 +363,10 @@ class Catalogue:
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
         before = getattr(entry.job, "next_run_time", UNSET)
+        if changes.trigger is not None and "next_run_time" not in changes.fields:
+            trigger = changes.trigger.build(self._scheduler.timezone, self._scheduler.clock.now())
+            if next_fire(self._scheduler, trigger) is None:
+                raise NoFireLeft
         self.declarations.modify(entry, changes)
         self._note_pending(entry.job, before, changes)
         switched: Switched = None

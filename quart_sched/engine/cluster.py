@@ -19,7 +19,7 @@ from ..model.events import Event, PumpFailed
 from ..model.idempotency import RunRequest
 from ..model.ids import new_id
 from ..model.overrides import Overrides
-from ..model.runs import Cause, Run
+from ..model.runs import Cause, Run, RunRecord
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round
 from ..stores.sql.workers import SessionLost, Watch
@@ -187,6 +187,10 @@ class ClusterPump:
     def _hear(self, event: Event) -> None:
         if self._own.hear(event) and not self._rounds.ends_can_wait():
             self._wake.set()
+
+    def unwritten(self) -> list[RunRecord]:
+        """Return the runs that have ended here and are yet to be written down; safe from any thread."""
+        return list(self._own.endings.values())
 
     def is_unwritten(self, run_id: str) -> bool:
         """Tell whether the run has ended here and is yet to be written down."""

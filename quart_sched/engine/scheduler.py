@@ -20,7 +20,7 @@ from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
 from ..model.jobs import DEFAULTED, JobDefinition
 from ..model.policies import policy_of
-from ..model.runs import Run
+from ..model.runs import Run, RunRecord
 from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
@@ -265,6 +265,10 @@ class Scheduler(SetUp):
             pump.open(self._eventloop)
         return pump
 
+    def unwritten(self) -> list[RunRecord]:
+        """Return the runs that have ended here and are yet to be written down; safe from any thread."""
+        return [record for pump in list(self._clusters.values()) for record in pump.unwritten()]
+
     def is_unwritten(self, run_id: str) -> bool:
         """Tell whether the run has ended and is yet to be written down."""
         return any(pump.is_unwritten(run_id) for pump in self._clusters.values())
@@ -407,6 +411,11 @@ class Scheduler(SetUp):
         """Take note that it was paused or resumed through this process; safe from any thread."""
         self._pauses.switch(paused, shared=[slot.alias for slot in self.catalogue.slots.shared], changed=changed)
         self._show_state()
+
+    @property
+    def all_paused(self) -> bool:
+        """Whether no job fires before `resume`, be it here or in another process."""
+        return self.state == STATE_PAUSED and not self.looks_on
 
     @property
     def looks_on(self) -> bool:

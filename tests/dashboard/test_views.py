@@ -636,7 +636,7 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         await scheduler.aio.add_job("odd", site.count, trigger="cron", hour=3)
         store = scheduler.scheduler.catalogue.slots["default"].store
         store.database.transact(
-            lambda conn: conn.exec_driver_sql("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
+            lambda tx: tx.execute("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
         )
         page = await text(await client.get(f"{UI}/job?id=odd"))
         assert "s-broken" in page
@@ -675,7 +675,7 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         await scheduler.aio.get_jobs()
 
         def fail(*_: Any, **__: Any) -> Any:
-            from quart_sched.stores.sql.database import DatabaseFailure
+            from quart_sched.stores.sql.failures import DatabaseFailure
 
             raise DatabaseFailure("disk I/O error")
 

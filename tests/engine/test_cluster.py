@@ -21,7 +21,7 @@ from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.engine.housekeeping import HOUSE_INTERVAL
 from quart_sched.engine.pulse import Pulse
 from quart_sched.errors import NotStored
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import eventually
