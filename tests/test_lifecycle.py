@@ -24,6 +24,7 @@ from quart import Quart
 
 import quart_sched
 from quart_sched import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler
+from quart_sched.engine.rounds import Rounds
 from quart_sched.errors import (
     AlreadyRunning,
     ConfigError,
@@ -1053,6 +1054,51 @@ def test_a_loop_that_ended_without_a_shutdown_is_none_that_an_app_is_served_in(l
     looped.start()
     asyncio.run(serve())
     assert not looped.running
+
+
+def test_a_run_that_had_only_been_submitted_when_its_loop_ended_does_not_block_its_job():
+    scheduler = APScheduler()
+    scheduler.add_job("job", count, trigger="interval", hours=1)
+
+    async def first() -> None:
+        await scheduler.aio.start()
+        # In the loop's last turn, behind which its tasks are cancelled.
+        asyncio.get_running_loop().call_soon(scheduler.run_job, "job")
+
+    async def second() -> None:
+        await scheduler.aio.start()
+        assert (await (await scheduler.aio.run_job("job"))).outcome == "succeeded"
+        await scheduler.aio.shutdown()
+
+    ran.clear()
+    asyncio.run(first())
+    assert ran == []
+    asyncio.run(second())
+    assert ran == ["count"]
+    assert sorted(record.outcome for record in scheduler.history.records()) == ["cancelled", "succeeded"]
+
+
+@pytest.mark.parametrize("looped", ["sql"], indirect=True)
+def test_what_had_been_claimed_and_not_submitted_when_its_loop_ended_goes_back(looped, monkeypatch):
+    stuck: list[Any] = []
+
+    async def submit(rounds: Rounds, done: Any) -> None:
+        stuck.extend(done.claimed)
+        await asyncio.Event().wait()
+
+    async def first() -> None:
+        await looped.aio.start()
+        await eventually(lambda: stuck, timeout=30)
+
+    async def second() -> None:
+        await looped.aio.start()
+        await until_it_fires()
+        await looped.aio.shutdown()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rounds, "submit", submit)
+        asyncio.run(first())
+    asyncio.run(second())
 
 
 def test_what_a_loop_left_behind_that_ended_without_a_shutdown_is_accounted_for(looped):

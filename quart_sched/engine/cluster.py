@@ -111,7 +111,11 @@ class ClusterPump:
             self._wake, self._round_done = asyncio.Event(), asyncio.Event()
             self._round_done.set()
             self._housekeeping = None
-            # What the closed loop took along of a round shows in the books, which the heartbeat compares.
+            # What the closed loop took along on its way to the runner never began.
+            batches = self._scheduler.runner.under_way.all()
+            here = {run.run_id for batch in batches for run in (batch.current, *batch.runs)}
+            self._own.returned |= self._own.held - here - self._own.endings.keys()
+            # What it took along of a round shows in the books, which the heartbeat compares.
             self._look_at = self._beat_at = self._listen_at = float("-inf")
             if self._scheduler.clock.real and self._pulse is None:
                 self._pulse = Pulse(self._beat_once, self._scheduler.settings.heartbeat)

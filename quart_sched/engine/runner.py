@@ -78,7 +78,8 @@ class Runner:
         """Account for what a loop took along that was closed without a shutdown."""
         self.waiting.drop(LEFT)
         for batch in self.under_way.all():
-            if batch.task is not None and not batch.task.done():
+            # One whose task was cancelled before its first step has not ended either.
+            if batch.task is not None and not batch.ended:
                 if batch.has_unbegun_task:
                     batch.task.get_coro().close()
                 batch.given_up, batch.task, batch.waiter = True, None, None
