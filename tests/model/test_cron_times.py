@@ -66,7 +66,9 @@ def passes_over(trigger: CronTrigger, after: datetime, fire: datetime, expected:
 def test_the_next_match_is_the_fire_that_apscheduler_finds(trigger: CronTrigger, after: datetime) -> None:
     found = next_match(trigger, after)
     assume(found is not None)
-    expected = trigger.get_next_fire_time(after, after + TICK)
+    # In UTC, as APScheduler adds to what it is given, which makes the first of a time that comes twice of the second.
+    moment = after.astimezone(UTC)
+    expected = trigger.get_next_fire_time(moment, moment + TICK)
     assert found is not None
     assert found.tzinfo is trigger.timezone
     assert found == expected or passes_over(trigger, after, found, expected)
