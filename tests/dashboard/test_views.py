@@ -679,6 +679,19 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         monkeypatch.undo()
 
 
+async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler):
+    paths = ("/", "/jobs", "/job?id=job", "/runs", "/changes", "/add", "/?part=alarms")
+    paused = "The scheduler is paused: no job fires until it is resumed."
+    for is_paused in (True, False):
+        await (scheduler.aio.pause() if is_paused else scheduler.aio.resume())
+        for path in paths:
+            page = await text(await client.get(UI + path, headers={"HX-Request": "true"} if "part" in path else {}))
+            assert (paused in page) == is_paused, path
+    page = await text(await client.get(f"{UI}/job?id=job"))
+    for part in ("alarms", "head", "coming"):
+        assert re.search(rf'id="{part}"[^>]*data-live="[^"]*scheduler', page), part
+
+
 async def test_the_time_that_a_view_takes_is_not_the_loops(client, scheduler):
     ticks = 0
 

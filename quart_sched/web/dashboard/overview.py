@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from quart import Response, request
 
 from ...errors import InvalidDefinition, StoreUnavailable
@@ -36,6 +35,8 @@ async def show(visit: Visit) -> Response:
         raise InvalidDefinition("span", f"is {span!r}; expected one of {', '.join(SPANS)}")
     window = Window.around(visit.front.scheduler.clock.now(), span)
     part = visit.part
+    if part == "alarms":
+        return await visit.fragment("alarms.html")
     context: dict[str, Any] = {"span": span, "spans": list(SPANS), "window": window}
     context["lane_offset"], context["lane_search"] = _lane_arguments()
     if part == "now":
@@ -73,18 +74,14 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
     running = await front.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
     shared = any(slot.shared for slot in slots.values())
-    state = {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(front.state, "stopped")
     return {
         "states": states,
         "troubles": troubles,
         "running": running.items,
-        "scheduler_state": state,
-        "looks_on": front.scheduler.looks_on,
         "shared": shared,
         "workers": await _workers(visit) if shared else [],
         "own_worker": front.scheduler.runner.worker,
         "own_runs": len(front.scheduler.runner.under_way.runs()),
-        "degraded": {alias: slot.trouble for alias, slot in slots.items() if slot.trouble},
     }
 
 

@@ -15,6 +15,7 @@ from importlib.resources import files
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
@@ -105,6 +106,11 @@ class Visit:
     def logged_in(self) -> bool:
         """Whether a cookie stands in for credentials, so that there is a way to log out."""
         return session.COOKIE in request.cookies and self.front.auth is not None
+
+    @property
+    def scheduler_state(self) -> str:
+        """Whether the scheduler runs in this process, as one of the states that the words know."""
+        return {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(self.front.state, "stopped")
 
     @property
     def known(self) -> dict[str, str]:
