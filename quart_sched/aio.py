@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     # What only answers questions is imported by the verb that asks them: it would hold up the start of every app.
     from apscheduler.triggers.base import BaseTrigger
 
+    from .engine.history import Histories
     from .extension import APScheduler
     from .model.backfill import Backfill, BackfillRequest
     from .model.explanation import Explanation
@@ -39,6 +41,20 @@ class AioVerbs:
     def __init__(self, front: APScheduler) -> None:
         self._front = front
         self._computing = Computing()
+        self._away: set[str] | None = None
+
+    def leaving_out(self, away: set[str]) -> AioVerbs:
+        """Return the verbs of which those that read over all stores leave out what is not available.
+
+        Why it is not is added to `away`: where that stays empty, nothing was left out.
+        """
+        verbs = copy(self)
+        verbs._away = away
+        return verbs
+
+    @property
+    def _histories(self) -> Histories:
+        return self._front.scheduler.histories.leaving_out(self._away)
 
     async def start(self, paused: bool = False) -> None:
         """Start in the running loop, whether or not an app serves in it: this is how to run jobs without a server.
@@ -127,10 +143,10 @@ class AioVerbs:
         from .model.listing import JobQuery
 
         parsed = JobQuery.parse(query)
-        scheduler = self._front.scheduler
-        running = await self._read(partial(listing.running_jobs, scheduler))
-        read = partial(listing.job_page, scheduler, parsed, running)
-        if scheduler.blocking or scheduler.histories.blocking:
+        scheduler, histories = self._front.scheduler, self._histories
+        running = await self._read(partial(listing.running_jobs, histories))
+        read = partial(listing.job_page, scheduler, histories, parsed, running)
+        if scheduler.blocking or histories.blocking:
             return await scheduler.call(read, blocking=True)
         # A memory store may be read from any thread, and many jobs take their time.
         return await self._computing.compute(read)
@@ -280,13 +296,13 @@ class AioVerbs:
             "cursor": cursor,
         }
         query = RunQuery.parse(given, timezone=scheduler.timezone)
-        histories = scheduler.histories
+        histories = self._histories
         page: RunPage = await scheduler.call(partial(histories.page, query), blocking=histories.blocking)
         return page
 
     async def run(self, run_id: str) -> RunRecord | None:
         """Return this run with its result, traceback and log, or None where its record is not there (any more)."""
-        histories = self._front.scheduler.histories
+        histories = self._histories
         record: RunRecord | None = await self._front.scheduler.call(
             partial(histories.find, run_id), blocking=histories.blocking
         )
@@ -294,11 +310,11 @@ class AioVerbs:
 
     async def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return await self._read(partial(self._front.scheduler.histories.attempts, record))
+        return await self._read(partial(self._histories.attempts, record))
 
     async def latest_runs(self, job_ids: Sequence[str], count: int = 30) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
-        return await self._read(partial(self._front.scheduler.histories.latest, job_ids, count))
+        return await self._read(partial(self._histories.latest, job_ids, count))
 
     async def statistics(
         self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
@@ -312,7 +328,7 @@ class AioVerbs:
         from .model.stretches import StretchQuery
 
         query = StretchQuery.parse(since, until, buckets, job_ids)
-        return await self._read(partial(self._front.scheduler.histories.stretches, query))
+        return await self._read(partial(self._histories.stretches, query))
 
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
@@ -347,7 +363,7 @@ class AioVerbs:
         """
         from .engine import inquiries
 
-        return await inquiries.explain(self._front.scheduler, self._computing, job_id, at)
+        return await inquiries.explain(self._front.scheduler, self._histories, self._computing, job_id, at)
 
     async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
         """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
@@ -357,7 +373,9 @@ class AioVerbs:
         changes. Raises InvalidDefinition or StoreUnavailable.
         """
         scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor)))
+        return await scheduler.call(
+            partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor), self._away)
+        )
 
     async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
         """Return the fires of all jobs within so many `hours` (at most 8,784, which are 366 days), in order of time.

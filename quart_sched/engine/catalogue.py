@@ -324,9 +324,9 @@ class Catalogue:
                 changed |= slot.do(lambda store: store.set_paused(paused))
         return changed
 
-    def ready_slots(self) -> list[Slot]:
-        """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""
-        return self._slots(None)
+    def ready_slot(self, alias: str) -> Slot:
+        """Return a store, open and with the declared jobs in it. Raises StoreUnavailable."""
+        return self._slots(alias)[0]
 
     # The parts of them
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_attempt_order, in_time
+from .answers import Away, answers
 
 if TYPE_CHECKING:
     from ..model.stretches import Stretch, StretchQuery
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -47,9 +50,20 @@ class Source(Protocol):
 class Histories:
     """Several sources, read as one."""
 
-    def __init__(self, sources: Iterable[Source] = ()) -> None:
-        """Take the sources. A run may move from one to a later one while they are read."""
+    def __init__(self, sources: Iterable[Source] = (), *, away: Away | None = None) -> None:
+        """Take the sources. A run may move from one to a later one while they are read.
+
+        With `away`, those that are not available are left out, and why is added to it.
+        """
         self.sources: Sequence[Source] = list(sources)
+        self.away = away
+
+    def leaving_out(self, away: Away | None) -> Histories:
+        """Return the same sources, of which those that are not available are left out."""
+        return Histories(self.sources, away=away)
+
+    def _ask(self, op: Callable[[Source], T]) -> Iterator[T]:
+        return answers(self.sources, op, self.away)
 
     @property
     def blocking(self) -> bool:
@@ -60,28 +74,28 @@ class Histories:
         """Return a page of the runs that are asked for, newest first."""
         # One more than is shown tells whether there is another page.
         more = query._replace(limit=query.limit + 1)
-        found = more.select(_latest(source.page(more) for source in self.sources))
+        found = more.select(_latest(self._ask(lambda source: source.page(more))))
         items = tuple(found[: query.limit])
         return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
 
     def find(self, run_id: str) -> RunRecord | None:
         """Return this run, with what it put out, or None."""
-        found = (source.find(run_id) for source in self.sources)
+        found = self._ask(lambda source: source.find(run_id))
         return next(iter(_latest([record] for record in found if record is not None)), None)
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return sorted(_latest(source.attempts(record) for source in self.sources), key=in_attempt_order)
+        return sorted(_latest(self._ask(lambda source: source.attempts(record))), key=in_attempt_order)
 
     def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
         from ..model.stretches import merge
 
-        return merge(source.stretches(query) for source in self.sources)
+        return merge(self._ask(lambda source: source.stretches(query)))
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
-        parts = [source.latest(job_ids, count) for source in self.sources]
+        parts = list(self._ask(lambda source: source.latest(job_ids, count)))
         everything = RunQuery(job_id=None, limit=count)
         return {
             job_id: everything._replace(job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
@@ -92,13 +106,13 @@ class Histories:
         """Return how the last run of each of these jobs ended; those that never ran are left out."""
         found: dict[str, str] = {}
         # The first source has what is newest.
-        for source in reversed(self.sources):
-            found |= source.last_outcomes(job_ids)
+        for outcomes in reversed(list(self._ask(lambda source: source.last_outcomes(job_ids)))):
+            found |= outcomes
         return found
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
-        found = _latest(source.fires_from(job_id, begin, limit) for source in self.sources)
+        found = _latest(self._ask(lambda source: source.fires_from(job_id, begin, limit)))
         return sorted(found, key=in_time)[:limit]
 
 

@@ -16,6 +16,7 @@ from ..model.actor import current_actor
 from ..model.changes import Action, Change, ChangePage, ChangeQuery, Place, Placed
 from ..model.instants import micros
 from ..stores.slot import Slot
+from .answers import Away, answers
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -143,12 +144,15 @@ class Ledger:
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
 
-    def page(self, query: ChangeQuery) -> ChangePage:
-        """Return a page of changes, newest first. Raises StoreUnavailable."""
-        shared = list(self._shared())
+    def page(self, query: ChangeQuery, away: Away | None = None) -> ChangePage:
+        """Return a page of changes, newest first. Raises StoreUnavailable.
+
+        With `away`, the stores that are not available are left out, and why is added to it.
+        """
+        shared = [slot for slot in self._scheduler.catalogue.slots.values() if slot.shared]
         found = self._scheduler.changes.page(query, of_jobs_alone=bool(shared))
-        for slot in shared:
-            found += slot.do(lambda store: store.audit.page(query))
+        for changes in answers(shared, lambda slot: self._opened(slot).do(lambda store: store.audit.page(query)), away):
+            found += changes
         return query.select(found)
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:
@@ -184,5 +188,8 @@ class Ledger:
     def _shared(self) -> Iterator[Slot]:
         for slot in self._scheduler.catalogue.slots.values():
             if slot.shared:
-                slot.open(self._scheduler)
-                yield slot
+                yield self._opened(slot)
+
+    def _opened(self, slot: Slot) -> Slot:
+        slot.open(self._scheduler)
+        return slot

@@ -15,6 +15,7 @@ from quart import Quart, request
 from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
+from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.web import session
 from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY, RIGHTS
 from quart_sched.web.security import allowed_functions
@@ -667,16 +668,53 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         await scheduler.aio.get_jobs()
 
         def fail(*_: Any, **__: Any) -> Any:
-            from quart_sched.stores.sql.database import DatabaseFailure
-
             raise DatabaseFailure("disk I/O error")
 
         monkeypatch.setattr(store.database, "transact", fail)
-        for path in ("/", "/jobs", "/job?id=job", "/runs", "/run?id=x"):
+        for path in ("/", "/jobs", "/runs", "/changes", "/job?id=job", "/run?id=x"):
             response = await client.get(UI + path)
-            assert response.status_code == 503, path
-            assert "not available" in await text(response)
+            assert response.status_code == (503 if "id=" in path else 200), path
+            page = html.unescape(await text(response))
+            assert 'Job store "default" is not available:<' in page, path
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlalchemy"])
+async def test_one_store_of_several_that_is_away_leaves_the_pages_of_the_others(
+    scheduler, serve, app, tmp_path, monkeypatch, kind
+):
+    away = {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'other'}"}
+    default = {"memory": {"type": kind}, "sqlalchemy": {"type": kind, "url": f"sqlite:///{tmp_path / 'default'}"}}[kind]
+    app.config["SCHEDULER_JOBSTORES"] = {"default": default, "away": away}
+    async with serve(scheduler, app) as client:
+        for alias in ("default", "away"):
+            await scheduler.aio.add_job(f"in-{alias}", site.count, trigger="cron", hour=3, jobstore=alias)
+            await (await scheduler.aio.run_job(f"in-{alias}")).wait()
+        alarm = 'Job store "away" is not available:<'
+        paths = ("/", "/jobs", "/runs", "/changes", "/job?id=in-default", "/job?id=in-default&at=", "/?part=alarms")
+        script = {"HX-Request": "true"}
+        for path in paths:
+            page = html.unescape(await text(await client.get(UI + path, headers=script if "part" in path else {})))
+            assert alarm not in page
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise DatabaseFailure("disk I/O error")
+
+        monkeypatch.setattr(scheduler.scheduler.catalogue.slots["away"].store.database, "transact", fail)
+        for path in paths:
+            response = await client.get(UI + path, headers=script if "part" in path else {})
+            page = html.unescape(await text(response))
+            assert response.status_code == 200, path
+            assert f"{alarm}/b> <code>DatabaseFailure: disk I/O error</code> What is kept there is left out" in page, (
+                path
+            )
+            assert "in-default" in page or path == "/?part=alarms", path
+        for path in ("/job?id=in-away", "/run?id=none"):
+            assert (await client.get(UI + path)).status_code == 503, path
+        assert (await client.get(f"{UI}/jobs?one=in-away", headers=script)).status_code == 503, "its row is to stay"
+        monkeypatch.undo()
+        assert "in-away" in await text(await client.get(f"{UI}/jobs"))
+        assert alarm not in html.unescape(await text(await client.get(f"{UI}/?part=alarms", headers=script)))
 
 
 async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler):

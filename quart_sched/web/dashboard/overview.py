@@ -36,11 +36,12 @@ async def show(visit: Visit) -> Response:
     window = Window.around(visit.front.scheduler.clock.now(), span)
     part = visit.part
     if part == "alarms":
+        await visit.aio.runs(limit=1)  # as the other parts do, which leave out what is away
         return await visit.fragment("alarms.html")
     context: dict[str, Any] = {"span": span, "spans": list(SPANS), "window": window}
     context["lane_offset"], context["lane_search"] = _lane_arguments()
     if part == "now":
-        jobs, troubles = await asyncio.gather(visit.front.aio.job_page(limit=1), _troubles(visit, window))
+        jobs, troubles = await asyncio.gather(visit.aio.job_page(limit=1), _troubles(visit, window))
         context |= await _now(visit, jobs.states, troubles)
         return await visit.fragment("overview_now.html", **context)
     if part == "charts":
@@ -71,7 +72,7 @@ async def _now_and_timeline(visit: Visit, window: Window, context: dict[str, Any
 async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble]) -> dict[str, Any]:
     """Return how things stand at this moment."""
     front = visit.front
-    running = await front.aio.runs(outcome="running", limit=20)
+    running = await visit.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
     shared = any(slot.shared for slot in slots.values())
     return {
@@ -87,7 +88,7 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
 
 async def _workers(visit: Visit) -> Any:
     try:
-        return await visit.front.aio.workers()
+        return await visit.aio.workers()
     except StoreUnavailable:
         return []  # the page says elsewhere that the store is away
 
@@ -103,7 +104,7 @@ class Trouble:
 async def _troubles(visit: Visit, window: Window) -> list[Trouble]:
     """Return what went wrong in the window, latest first; a job that fails every minute must not hide the others."""
     pages = await asyncio.gather(
-        *(visit.front.aio.runs(outcome=outcome, since=window.since, limit=_SEARCHED) for outcome in TROUBLES)
+        *(visit.aio.runs(outcome=outcome, since=window.since, limit=_SEARCHED) for outcome in TROUBLES)
     )
     by_job: dict[str, list[RunRecord]] = defaultdict(list)
     for page in pages:
@@ -114,7 +115,7 @@ async def _troubles(visit: Visit, window: Window) -> list[Trouble]:
 
 
 async def _charts(visit: Visit, window: Window) -> dict[str, Any]:
-    return {"charts": chart(window, await visit.front.aio.statistics(window.since, window.now, _BUCKETS))}
+    return {"charts": chart(window, await visit.aio.statistics(window.since, window.now, _BUCKETS))}
 
 
 def chart(window: Window, stretches: list[Stretch]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _summed(stretches: list[Stretch]) -> dict[str, Any]:
 
 async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], context: dict[str, Any]) -> dict[str, Any]:
     """Return a page of lanes; the jobs with trouble come first, then those that run, then by their next fire."""
-    aio = visit.front.aio
+    aio = visit.aio
     under_way = (await aio.runs(outcome="running", limit=500)).items
     first = dict.fromkeys(run.job_id for run in (*(trouble.run for trouble in troubles), *under_way))
     page: JobPage = await aio.job_page(

@@ -21,10 +21,10 @@ async def show_all(visit: Visit) -> Response:
     given = {key: request.args.get(key, "").strip() for key in _FILTERS}
     problem = None
     try:
-        page = await visit.front.aio.runs(**{key: value or None for key, value in given.items()}, limit=_PAGE)
+        page = await visit.aio.runs(**{key: value or None for key, value in given.items()}, limit=_PAGE)
     except InvalidDefinition as error:
         problem = error
-        page = await visit.front.aio.runs(limit=_PAGE)
+        page = await visit.aio.runs(limit=_PAGE)
     context: dict[str, Any] = {
         "page": page,
         "filters": given,
@@ -40,8 +40,9 @@ async def show_all(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """Answer with the page of one run, or with the part of it that changes while it runs."""
     run_id = request.args.get("id", "")
-    aio = visit.front.aio
-    record = await aio.run(run_id)
+    aio = visit.aio
+    # Where it is not found, one that is not available may have it.
+    record = await aio.run(run_id) or await visit.front.aio.run(run_id)
     if record is None:
         raise RunNotFound(run_id)
     job = await aio.get_job(record.job_id)

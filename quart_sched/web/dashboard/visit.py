@@ -78,6 +78,9 @@ class Visit:
         theme = request.cookies.get(_THEME, "auto")
         self.theme = theme if theme in THEMES else "auto"
         self.flash: Flash | None = None
+        self.away: set[str] = set()
+        """Why something is left out of the page, though it belongs there."""
+        self.aio = front.aio.leaving_out(self.away)
         self._words = words.LANGUAGES[self.language]
 
     @property
@@ -106,6 +109,12 @@ class Visit:
     def logged_in(self) -> bool:
         """Whether a cookie stands in for credentials, so that there is a way to log out."""
         return session.COOKIE in request.cookies and self.front.auth is not None
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is the matter with job stores, by their alias."""
+        slots = self.front.scheduler.catalogue.slots
+        return {alias: trouble for alias, slot in slots.items() if (trouble := slot.trouble)}
 
     @property
     def scheduler_state(self) -> str:

@@ -51,6 +51,7 @@ WORDS: dict[str, str] = {
     "span.24h": "24 hours",
     "span.7d": "7 days",
     "alarm.degraded": 'Job store "{alias}" is not available:',
+    "alarm.left_out": "What is kept there is left out here.",
     "alarm.not_running.paused": "The scheduler is paused: no job fires until it is resumed.",
     "alarm.not_running.looks_on": "This process was started paused, and fires no job. Other processes may.",
     "alarm.not_running.stopped": "The scheduler is stopped in this process: it fires no job.",

@@ -51,6 +51,7 @@ WORDS: dict[str, str] = {
     "span.24h": "24 小时",
     "span.7d": "7 天",
     "alarm.degraded": "作业存储“{alias}”不可用：",
+    "alarm.left_out": "其中保存的内容此处未列出。",
     "alarm.not_running.paused": "调度器已暂停：恢复之前不会触发任何作业。",
     "alarm.not_running.looks_on": "本进程以暂停状态启动，不触发作业；其他进程可能会触发。",
     "alarm.not_running.stopped": "本进程中的调度器已停止：不会触发作业。",
