@@ -317,17 +317,22 @@ class AioVerbs:
         return await self._read(partial(self._histories.latest, job_ids, count))
 
     async def statistics(
-        self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
+        self,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        job_ids: Iterable[str] | None = None,
+        outcomes: Iterable[str] | None = None,
     ) -> list[Stretch]:
         """Return the runs that ended, counted and timed, in so many `buckets` (1 to 1,000) of equal length.
 
         The runs are those of the fires at or after `since` and before `until`, both aware. With `job_ids` they are
-        those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
-        SchedulerError where a history is not available.
+        those of these jobs alone, with `outcomes` those that ended so; with either each job is counted for itself, else
+        `job_id` is "". Raises InvalidDefinition, or SchedulerError where a history is not available.
         """
         from .model.stretches import StretchQuery
 
-        query = StretchQuery.parse(since, until, buckets, job_ids)
+        query = StretchQuery.parse(since, until, buckets, job_ids, outcomes)
         return await self._read(partial(self._histories.stretches, query))
 
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:

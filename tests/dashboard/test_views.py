@@ -15,6 +15,8 @@ from quart import Quart, request
 from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import RunRecord, first_run_id
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.web import session
 from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY, RIGHTS
@@ -728,6 +730,24 @@ async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler)
     page = await text(await client.get(f"{UI}/job?id=job"))
     for part in ("alarms", "head", "coming"):
         assert re.search(rf'id="{part}"[^>]*data-live="[^"]*scheduler', page), part
+
+
+async def test_a_job_that_fails_all_the_time_hides_no_other_and_each_outcome_is_counted(client, scheduler, clock):
+    now = clock.now()
+    ago = [("noisy", "failed", timedelta(minutes=minute)) for minute in range(1, 1000)]
+    ago += [("nightly", "failed", timedelta(hours=23)), ("noisy", "missed", timedelta(minutes=90))]
+    ago += [("older", "failed", timedelta(hours=25)), ("sound", "succeeded", timedelta(hours=1))]
+    for number, (job_id, outcome, distance) in enumerate(sorted(ago, key=lambda one: one[2], reverse=True)):
+        at = now - distance
+        run_id = f"{first_run_id(micros(at))[:24]}{number:012x}"
+        scheduler.scheduler.history.add(
+            RunRecord(run_id, run_id, job_id, at, outcome, "schedule", "h:1", 1, at, at, "ValueError", f"error of {at}")
+        )
+    page = await text(await client.get(f"{UI}/"))
+    listed = page.partition('id="troubles-h"')[2].partition("</section>")[0]
+    assert re.findall(r"<b>(.*?)</b></a>", listed) == ["noisy", "noisy", "nightly"]
+    assert re.findall(r'outcome=(\w+)&amp;since=[^"]*">(.*?)<', listed) == [("failed", "999 times")]
+    assert f"error of {now - timedelta(minutes=1)}" in listed
 
 
 async def test_the_time_that_a_view_takes_is_not_the_loops(client, scheduler):

@@ -8,11 +8,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ...model.instants import micros
-from ...model.runs import RunRecord
+from ...model.runs import RunRecord, first_run_id
 from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
 from .rows import RUN, clean, record_of
 from .statements import text
+
+CLOCK_SLACK = 3_600_000_000
+"""Microseconds by which a process's clock may be behind before a page with `since`, but without a job, misses its runs.
+"""
 
 _COUNTED = (
     "r.outcome, COUNT(*) AS runs, COUNT(r.ended_us - r.started_us) AS timed, SUM(r.ended_us - r.started_us) AS us, "
@@ -22,7 +26,7 @@ _COUNTED = (
 
 def stretches(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
     """Count the runs that are asked for."""
-    return _by_stretch(conn, dialect, query) if query.job_ids is None else _by_job(conn, dialect, query)
+    return _by_job(conn, dialect, query) if query.by_job else _by_stretch(conn, dialect, query)
 
 
 def _by_stretch(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
@@ -42,16 +46,28 @@ def _by_stretch(conn: Connection, dialect: Dialect, query: StretchQuery) -> list
 
 def _by_job(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Stretch]:
     divide = "DIV" if dialect.name == "mysql" else "/"
+    since = micros(query.since)
+    where = ["r.sched_us >= :since", "r.sched_us < :until"]
+    values: dict[str, Any] = {"since": since, "until": micros(query.until)}
+    by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
+    if query.job_ids is not None:
+        where.append(dialect.within("r.job_id", "ids"))
+        values["ids"] = dialect.pack(by_id)
+    if query.outcomes is not None:
+        # No run is made before its fire is due: there the search in the index of outcomes begins.
+        where += [dialect.within("r.outcome", "outcomes"), "r.run_id >= :first"]
+        values |= {"outcomes": dialect.pack(query.outcomes), "first": first_run_id(since - CLOCK_SLACK)}
     statement = text(
         f"SELECT r.job_id, (r.sched_us - :since) {divide} :width AS bucket, {_COUNTED}, "
         "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "
-        f"MAX(r.run_id) AS run_id FROM {dialect.prefix}runs AS r WHERE {dialect.within('r.job_id', 'ids')} "
-        "AND r.sched_us >= :since AND r.sched_us < :until GROUP BY r.job_id, bucket, r.outcome"
+        f"MAX(r.run_id) AS run_id FROM {dialect.prefix}runs AS r WHERE {' AND '.join(where)} "
+        "GROUP BY r.job_id, bucket, r.outcome"
     )
-    by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
-    values = {"since": micros(query.since), "until": micros(query.until), "width": query.width_us}
-    rows = conn.execute(statement, values | {"ids": dialect.pack(by_id)})
-    return [_stretch_of(row, by_id[row.job_id], int(row.bucket), row.first_us, row.last_us, row.run_id) for row in rows]
+    rows = conn.execute(statement, values | {"width": query.width_us})
+    return [
+        _stretch_of(row, by_id.get(row.job_id, row.job_id), int(row.bucket), row.first_us, row.last_us, row.run_id)
+        for row in rows
+    ]
 
 
 def _stretch_of(row: Any, job_id: str, bucket: int, first_us: int, last_us: int, run_id: str | None) -> Stretch:

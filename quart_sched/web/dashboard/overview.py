@@ -21,10 +21,9 @@ from .visit import Visit
 TROUBLES = ("failed", "timed_out", "lost", "missed")
 """Outcomes that somebody should look at."""
 _MOST_TROUBLES = 10
-"""Jobs that are named."""
-_SEARCHED = 200
-"""Runs of each of those outcomes that are looked at."""
+"""Jobs and outcomes that are named."""
 _LANES = 12
+_TICK = timedelta(microseconds=1)
 _BUCKETS = 48
 
 
@@ -95,7 +94,7 @@ async def _workers(visit: Visit) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The last run of a job that went wrong, of `count` in the window."""
+    """The last run of a job that went wrong in a certain way, of `count` in the window."""
 
     run: RunRecord
     count: int
@@ -103,15 +102,10 @@ class Trouble:
 
 async def _troubles(visit: Visit, window: Window) -> list[Trouble]:
     """Return what went wrong in the window, latest first; a job that fails every minute must not hide the others."""
-    pages = await asyncio.gather(
-        *(visit.aio.runs(outcome=outcome, since=window.since, limit=_SEARCHED) for outcome in TROUBLES)
-    )
-    by_job: dict[str, list[RunRecord]] = defaultdict(list)
-    for page in pages:
-        for record in page.items:
-            by_job[record.job_id].append(record)
-    found = [Trouble(max(runs, key=lambda run: run.scheduled_at), len(runs)) for runs in by_job.values()]
-    return sorted(found, key=lambda trouble: trouble.run.scheduled_at, reverse=True)[:_MOST_TROUBLES]
+    found = await visit.aio.statistics(window.since, window.now + _TICK, 1, outcomes=TROUBLES)
+    latest = sorted(found, key=lambda stretch: stretch.run_id or "", reverse=True)[:_MOST_TROUBLES]
+    runs = await asyncio.gather(*(visit.aio.run(stretch.run_id or "") for stretch in latest))
+    return [Trouble(run, stretch.runs) for run, stretch in zip(runs, latest, strict=True) if run is not None]
 
 
 async def _charts(visit: Visit, window: Window) -> dict[str, Any]:
@@ -159,7 +153,7 @@ async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], conte
     ids = [entry.id for entry, _ in page.items]
     hours = max((window.until - window.now) / timedelta(hours=1), 0.01)
     stretches, coming = await asyncio.gather(
-        aio.statistics(window.since, window.now + timedelta(microseconds=1), window.buckets, ids),
+        aio.statistics(window.since, window.now + _TICK, window.buckets, ids),
         aio.outlook([job for _, job in page.items], hours),
     )
     return {"lanes": lanes(window, page, stretches, coming, under_way), "lane_page": page, "lane_count": _LANES}
