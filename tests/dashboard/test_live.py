@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quart_sched.model import listing
+from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.web import events
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import HOSTILE, Site, past_runs
@@ -21,6 +25,13 @@ pytestmark = [
 def listening(visitor: Visitor) -> Any:
     visitor.page.locator("#live[data-state=live]").wait_for()
     return visitor.page
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def test_the_page_of_a_job_follows_its_state_and_its_runs(site: Site, visitor: Visitor) -> None:
@@ -245,3 +256,53 @@ def test_a_page_stays_live_over_the_end_of_a_stream(site: Site, visitor: Visitor
     page.wait_for_timeout(11_000)  # each stream ends by itself within ten seconds, and the browser comes again
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.locator("#a-resume").wait_for()
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, whose job fires each second."""
+    made = Site(tmp_path)
+    made.add("often", "count", trigger="interval", seconds=1)
+    yield made
+    made.close()
+
+
+def away(*_: Any, **__: Any) -> Any:
+    raise DatabaseFailure("disk I/O error")
+
+
+@pytest.mark.parametrize("path", ["/", "/job?id=often", "/jobs"])
+def test_an_open_page_says_that_the_store_is_away_and_that_it_is_back(
+    own_site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    visitor.expect_status(503)
+    visitor.page.clock.install()
+    visitor.open(own_site.ui + path)
+    page = listening(visitor)
+    slot = own_site.scheduler.scheduler.catalogue.slots["default"]
+    monkeypatch.setattr(slot.store.database, "transact", away)
+    eventually(lambda: slot.trouble)
+    page.clock.run_for(20_000)
+    page.locator("#alarms .alarm", has_text='Job store "default" is not available').wait_for()
+    monkeypatch.undo()
+    eventually(lambda: not slot.trouble)
+    page.clock.run_for(20_000)
+    page.get_by_text("is not available").wait_for(state="detached")
+    page.goto("about:blank")
+
+
+@pytest.mark.parametrize("path", ["/job?id=often", "/jobs"])
+def test_what_no_event_tells_is_seen_before_long(
+    own_site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(listing, "OVERDUE", timedelta(seconds=4))
+    visitor.page.clock.install()
+    visitor.open(own_site.ui + path)
+    page = listening(visitor)
+    own_site.ask(own_site.scheduler.aio.pause())
+    page.locator("#alarms", has_text="The scheduler is paused").wait_for()
+    page.wait_for_timeout(6000)  # until nothing is on its way any more, and the next fire has been due for a while
+    assert page.locator(".s-overdue.badge").count() == 0
+    page.clock.run_for(20_000)
+    page.locator(".s-overdue.badge").first.wait_for()
+    page.goto("about:blank")

@@ -10,7 +10,7 @@ from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
-from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError
+from ...errors import AuthenticationRequired, ConfigError, Forbidden, SchedulerError, StoreUnavailable
 from .. import events, requests, security
 from ..security import Right
 from . import actions, backfilling, changes, editing, job, jobs, login, overview, runs
@@ -147,6 +147,9 @@ def _guarded(front: APScheduler, name: str, view: View, guarded: bool) -> Callab
 
 async def _failure(visit: Visit, name: str, status: int, message: str) -> Response:
     """Answer with a page that says what was wrong; to a script with the message alone, which changes nothing else."""
+    if visit.partial and status == StoreUnavailable.status and not visit.posted:
+        # The alarms tell it, and for as long as it is so.
+        return Response("", status, headers={"HX-Reswap": "none"})
     if visit.partial:
         visit.flash = Flash("flash.failed", {"message": visit.wrong(message)[0]}, failed=True)
         response = await visit.fragment("flash.html", status)

@@ -3,8 +3,9 @@
 const words = JSON.parse(document.body.dataset.words);
 const address = document.body.dataset.events;
 const sign = document.getElementById("live");
-const last = new WeakMap();
+const last = new Map();
 const planned = new Map();
+const shown = new Map();
 
 function show(state) {
   sign.dataset.state = state;
@@ -22,7 +23,7 @@ function refresh(element, least = 150) {
   const key = element.id;
   if (planned.has(key)) return;
   const pause = 1000 * Number(element.dataset.every || 2);
-  const wait = Math.max(least, (last.get(element) || 0) + pause - Date.now());
+  const wait = Math.max(least, (last.get(key) || 0) + pause - Date.now());
   planned.set(key, setTimeout(() => {
     planned.delete(key);
     const current = document.getElementById(key);
@@ -44,13 +45,31 @@ document.addEventListener("visibilitychange", () => {
   }
   stale.clear();
 });
-document.body.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target.id) last.set(event.target, Date.now());
+
+// No event tells that time has passed, or that the store is away.
+setInterval(() => {
+  if (document.hidden) return;
+  for (const element of document.querySelectorAll("[data-live]")) if (!isReadFurtherDown(element)) refresh(element);
+  for (const row of document.querySelectorAll("#rows tr[data-job]")) {
+    const due = row.querySelector("[data-until]");
+    if (due && Date.parse(due.dataset.until) < Date.now()) unseen.observe(row);
+  }
+}, 15000);
+
+// Rows that may have changed are fetched once they are in sight.
+const unseen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    unseen.unobserve(target);
+    refreshRow(target, target.dataset.job);
+  }
 });
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { target: part, xhr, requestConfig } = event.detail;
   const fetched = requestConfig.verb === "get";
+  const live = fetched && part.dataset.live;
+  if (live) last.set(part.id, Date.now());
   if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Reswap")) {
     // Each refusal of ours says what to do with it: this is that of a proxy, or no answer that was meant.
     event.detail.shouldSwap = false;
@@ -58,6 +77,10 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   } else if (fetched && part.querySelector(":active") && again(part)) {
     // What is being pressed must still be there when it is let go, or the click is lost.
     event.detail.shouldSwap = false;
+  } else if (live && xhr.status < 400) {
+    // What stays as it was is not announced again, and keeps what is open or chosen in it.
+    if (shown.get(part.id) === xhr.responseText) event.detail.shouldSwap = false;
+    else shown.set(part.id, xhr.responseText);
   }
 });
 
@@ -76,6 +99,11 @@ function tell(text) {
   document.getElementById("flash").replaceChildren(told);
 }
 
+// It must not move under the eyes of whoever reads it.
+function isReadFurtherDown(element) {
+  return element.id === "list" && element.getBoundingClientRect().top < 0;
+}
+
 function hear(kind, text) {
   let about = {};
   try {
@@ -85,8 +113,7 @@ function hear(kind, text) {
   }
   for (const element of document.querySelectorAll("[data-live]")) {
     if (!concerns(element, kind, about)) continue;
-    // What somebody reads further down must not move under their eyes.
-    if (element.id === "list" && element.getBoundingClientRect().top < 0) offer();
+    if (isReadFurtherDown(element)) offer();
     else refresh(element);
   }
   if (kind === "run" || kind === "job") {
