@@ -306,3 +306,52 @@ def test_what_no_event_tells_is_seen_before_long(
     page.clock.run_for(20_000)
     page.locator(".s-overdue.badge").first.wait_for()
     page.goto("about:blank")
+
+
+def wait_for_focus(page: Any, address: str) -> None:
+    """Wait until what leads to this address has the focus."""
+    page.wait_for_function(
+        "address => (document.activeElement.getAttribute('href') ?? document.activeElement.form?.action)"
+        "?.endsWith(address)",
+        arg=address,
+    )
+
+
+def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"focus-{visitor.view}")
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    page.get_by_role("link", name="Change", exact=True).focus()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Renamed"))
+    page.locator("h1", has_text="Renamed").wait_for()
+    wait_for_focus(page, f"/job/edit?id={job_id}")
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    row = page.locator(f"tr[data-job='{job_id}']")
+    for key, action in (("Enter", "resume"), ("Space", "pause")):
+        if action == "resume":
+            row.get_by_role("button", name="Pause").focus()
+        page.keyboard.press(key)
+        wait_for_focus(page, f"/job/{action}")
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Another"))
+    row.get_by_text("Another").wait_for()
+    wait_for_focus(page, "/job/pause")
+    row.get_by_role("checkbox").focus()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="A third"))
+    row.get_by_text("A third").wait_for()
+    page.wait_for_function("id => document.activeElement.value === id", arg=job_id)
+
+
+def test_what_waits_until_a_choice_is_made_is_shown_then(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"waits-{visitor.view}", "write_on_demand")
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    site.ask(site.scheduler.aio.run_job(job_id))
+    page.locator("#runs tbody .s-running").wait_for()
+    page.locator("#runs-outcome").focus()
+    site.say(None)
+    page.locator("#head .s-succeeded").wait_for()
+    page.wait_for_timeout(3500)  # until the list of runs would have been fetched
+    assert page.locator("#runs tbody .s-running").count() == 1, "what is chosen in stays as it is"
+    page.locator("#runs-outcome").blur()
+    page.locator("#runs tbody .s-succeeded").wait_for(timeout=4000)

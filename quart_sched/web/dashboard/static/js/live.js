@@ -27,23 +27,30 @@ function refresh(element, least = 150) {
   planned.set(key, setTimeout(() => {
     planned.delete(key);
     const current = document.getElementById(key);
-    if (!current || current.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
-    if (document.hidden) {
-      stale.add(key);
-      return;
-    }
-    htmx.trigger(current, "refresh");
+    if (document.hidden || current && isFilledIn(current)) stale.add(key);
+    else if (current) htmx.trigger(current, "refresh");
   }, wait));
 }
 
+// What somebody types or chooses in must not be exchanged meanwhile.
+function isFilledIn(part) {
+  return part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
+}
+
+// What could not be fetched, or shown, when its time had come.
 const stale = new Set();
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
+
+function catchUp() {
   for (const key of stale) {
     const element = document.getElementById(key);
     if (element) refresh(element);
   }
   stale.clear();
+}
+
+document.body.addEventListener("focusout", catchUp);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) catchUp();
 });
 
 // No event tells that time has passed, or that the store is away.
@@ -77,11 +84,41 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   } else if (fetched && part.querySelector(":active") && again(part)) {
     // What is being pressed must still be there when it is let go, or the click is lost.
     event.detail.shouldSwap = false;
+  } else if (live && isFilledIn(part)) {
+    event.detail.shouldSwap = false;
+    stale.add(part.id);
   } else if (live && xhr.status < 400) {
     // What stays as it was is not announced again, and keeps what is open or chosen in it.
     if (shown.get(part.id) === xhr.responseText) event.detail.shouldSwap = false;
     else shown.set(part.id, xhr.responseText);
   }
+  if (event.detail.shouldSwap) focused = focusIn(part) ?? focused;
+});
+
+// The focus goes to what comes in the place of what had it. (What has an id, htmx sees to.)
+let focused = null;
+
+function focusable(part) {
+  return part ? [...part.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]")] : [];
+}
+
+function target(element) {
+  return [element.tagName, element.getAttribute("href"), element.form?.getAttribute("action"), element.name].join(" ");
+}
+
+function focusIn(part) {
+  const place = focusable(part).indexOf(document.activeElement);
+  return place < 0 ? null : { id: part.id, job: part.dataset.job, place, target: target(document.activeElement) };
+}
+
+document.body.addEventListener("htmx:afterSettle", () => {
+  const lost = document.activeElement === document.body && focused;
+  focused = null;
+  if (!lost) return;
+  const { id, job, place, target: sought } = lost;
+  const found = focusable(id ? document.getElementById(id) : rowOf(job));
+  const same = found.filter((one) => target(one) === sought);
+  (same.includes(found[place]) ? found[place] : same[0] ?? found[place])?.focus({ preventScroll: true });
 });
 
 // Fetches what follows the events once more; tells whether it does.
