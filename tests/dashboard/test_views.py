@@ -719,6 +719,31 @@ async def test_one_store_of_several_that_is_away_leaves_the_pages_of_the_others(
         assert alarm not in html.unescape(await text(await client.get(f"{UI}/?part=alarms", headers=script)))
 
 
+@pytest.mark.parametrize("rule", ["/add", "/job/edit?id=job", "/job/start-with?id=job"])
+async def test_a_form_is_kept_while_the_store_is_away(scheduler, serve, app, tmp_path, monkeypatch, rule):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.add_job("job", site.send_invoices, trigger="cron", hour=3)
+        store = scheduler.scheduler.catalogue.slots["default"].store
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise DatabaseFailure("disk I/O error")
+
+        form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+        form |= {"description": 'two\r\nlines <"&', "a.customer": "ACME", "name": "Renamed", "o.overlap": "skip"}
+        form |= {"o.max_instances": "1", "o.max_queue": "1", "o.on_crash": "lost"}
+        form["tag"] = scheduler.aio.tag(await scheduler.aio.get_job("job"))
+        monkeypatch.setattr(store.database, "transact", fail)
+        response = await client.post(UI + rule, form=form)
+        assert response.status_code == 503
+        page = (await text(response)).partition("<main")[2].partition("</main>")[0]
+        assert html.unescape(re.findall(r'<form method="post" action="([^"]*)"', page)[0]) == UI + rule
+        kept = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page)
+        assert {name: html.unescape(value) for name, value in kept} == form
+        monkeypatch.undo()
+        assert (await client.post(UI + rule, form=form)).status_code == 303
+
+
 async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler):
     paths = ("/", "/jobs", "/job?id=job", "/runs", "/changes", "/add", "/?part=alarms")
     paused = "The scheduler is paused: no job fires until it is resumed."

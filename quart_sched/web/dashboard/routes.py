@@ -159,4 +159,6 @@ async def _failure(visit: Visit, name: str, status: int, message: str) -> Respon
     back = None
     if status == 409 and name in _SUBJECTS:
         back = visit.url(_SUBJECTS[name], id=(await request.form).get("id"))
-    return await visit.page("error.html", status, title=title, message=message, status=status, back=back)
+    # A long form is not to be filled in once more because the store is away for a moment.
+    kept = await request.form if status == StoreUnavailable.status and visit.posted and visit.rights else None
+    return await visit.page("error.html", status, title=title, message=message, status=status, back=back, kept=kept)

@@ -103,6 +103,11 @@ class Visit:
         """The address of this page; where a form alone leads to it, that of the overview."""
         if request.url_rule is None or "GET" not in (request.url_rule.methods or ()):
             return self.url("overview")
+        return self.asked
+
+    @property
+    def asked(self) -> str:
+        """The address that was asked for."""
         return request.root_path + request.full_path.rstrip("?")
 
     @property

@@ -407,6 +407,8 @@ WORDS: dict[str, str] = {
     "error.missing": "Not found",
     "error.forbidden": "Not allowed",
     "error.failed": "That did not work",
+    "error.kept": "What you entered is kept here.",
+    "error.again": "Send it again",
     "error.login": "Please log in",
     "login.title": "Log in",
     "login.token": "Token",

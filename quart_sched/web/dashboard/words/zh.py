@@ -407,6 +407,8 @@ WORDS: dict[str, str] = {
     "error.missing": "未找到",
     "error.forbidden": "不允许",
     "error.failed": "操作未成功",
+    "error.kept": "您填写的内容已保留在此页。",
+    "error.again": "重新提交",
     "error.login": "请登录",
     "login.title": "登录",
     "login.token": "令牌",
