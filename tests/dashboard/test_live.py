@@ -317,6 +317,38 @@ def wait_for_focus(page: Any, address: str) -> None:
     )
 
 
+def turn(page: Any, *, away: bool) -> None:
+    """Bring the page into the background, or back into sight, as far as it can tell."""
+    page.evaluate(
+        "away => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => away});"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        away,
+    )
+
+
+def test_a_page_in_the_background_holds_no_connection_and_catches_up_when_it_is_seen(
+    site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.3)
+    job_id = site.add(f"background-{visitor.view}")
+    streams: list[str] = []
+    visitor.page.on("request", lambda request: streams.append(request.url) if "/ui/events" in request.url else None)
+    for path in (f"/job?id={job_id}", f"/jobs?search={job_id}"):
+        site.ask(site.scheduler.aio.resume_job(job_id))
+        visitor.open(site.ui + path)
+        page = listening(visitor)
+        turn(page, away=True)
+        page.wait_for_timeout(100)
+        streams.clear()
+        site.ask(site.scheduler.aio.pause_job(job_id))
+        page.wait_for_timeout(2000)
+        assert streams == []
+        turn(page, away=False)
+        page.locator(".badge.s-paused").wait_for()
+        assert streams != []
+        assert not page.get_by_role("button", name="Jobs were added: show them").is_visible()
+
+
 def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"focus-{visitor.view}")
     visitor.open(f"{site.ui}/job?id={job_id}")

@@ -27,8 +27,9 @@ function refresh(element, least = 150) {
   planned.set(key, setTimeout(() => {
     planned.delete(key);
     const current = document.getElementById(key);
-    if (document.hidden || current && isFilledIn(current)) stale.add(key);
-    else if (current) htmx.trigger(current, "refresh");
+    if (!current || document.hidden) return;
+    if (isFilledIn(current)) stale.add(key);
+    else htmx.trigger(current, "refresh");
   }, wait));
 }
 
@@ -37,20 +38,15 @@ function isFilledIn(part) {
   return part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
 }
 
-// What could not be fetched, or shown, when its time had come.
+// What was to be fetched or shown meanwhile.
 const stale = new Set();
 
-function catchUp() {
+document.body.addEventListener("focusout", () => {
   for (const key of stale) {
     const element = document.getElementById(key);
     if (element) refresh(element);
   }
   stale.clear();
-}
-
-document.body.addEventListener("focusout", catchUp);
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) catchUp();
 });
 
 // No event tells that time has passed, or that the store is away.
@@ -141,6 +137,22 @@ function isReadFurtherDown(element) {
   return element.id === "list" && element.getBoundingClientRect().top < 0;
 }
 
+function update(element) {
+  if (isReadFurtherDown(element)) offer();
+  else refresh(element);
+}
+
+// The list of jobs as it is now: row by row, where somebody reads or chooses in it.
+function renew() {
+  const list = document.getElementById("list");
+  if (!isReadFurtherDown(list) && !list.querySelector("#rows input:checked")) {
+    htmx.trigger(list, "refresh");
+    return;
+  }
+  offer();
+  for (const row of list.querySelectorAll("#rows tr[data-job]")) unseen.observe(row);
+}
+
 function hear(kind, text) {
   let about = {};
   try {
@@ -150,8 +162,7 @@ function hear(kind, text) {
   }
   for (const element of document.querySelectorAll("[data-live]")) {
     if (!concerns(element, kind, about)) continue;
-    if (isReadFurtherDown(element)) offer();
-    else refresh(element);
+    update(element);
   }
   if (kind === "run" || kind === "job") {
     const row = rowOf(about.job_id);
@@ -231,15 +242,16 @@ function settle(state) {
 }
 
 function listen() {
+  if (document.hidden || source && source.readyState !== EventSource.CLOSED) return;
   const log = document.querySelector("[data-log]");
   source = new EventSource(log ? `${address}?run_id=${encodeURIComponent(log.dataset.log)}` : address);
   source.addEventListener("open", () => settle("live"));
   source.addEventListener("error", falter);
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
-    for (const element of document.querySelectorAll("[data-live]")) refresh(element);
+    for (const element of document.querySelectorAll("[data-live]")) update(element);
     // Each stream begins with this; from the second on something may have been missed.
-    if (greeted && document.getElementById("rows")) offer();
+    if (greeted && document.getElementById("rows")) renew();
     greeted = true;
   });
   source.addEventListener("log", (event) => {
@@ -253,5 +265,11 @@ function listen() {
 if (address) {
   show("waiting");
   listen();
-  window.addEventListener("pagehide", () => source.close());
+  // A browser has six connections to a host for all of its tabs: those in the background leave them to the others.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) source?.close();
+    else listen();
+  });
+  window.addEventListener("pagehide", () => source?.close());
+  window.addEventListener("pageshow", listen);
 }
