@@ -744,6 +744,19 @@ async def test_a_form_is_kept_while_the_store_is_away(scheduler, serve, app, tmp
         assert (await client.post(UI + rule, form=form)).status_code == 303
 
 
+async def test_a_label_that_no_script_rewrites_names_the_zone_of_its_time(client, scheduler):
+    await scheduler.aio.add_job("failing", site.fail, trigger="cron", hour=3)
+    await scheduler.aio.add_job("long", site.wait_long, trigger="cron", hour=3)
+    await (await scheduler.aio.run_job("failing")).wait()
+    await scheduler.aio.run_job("long")
+    for path, least in (("/", 3), ("/runs", 2), ("/job?id=failing", 2), ("/job?id=job&at=2026-01-01T04:00:00", 1)):
+        page = await text(await client.get(UI + path))
+        page = re.sub("<time.*?</time>|<input[^>]*>", "", page)
+        times = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(.{0,4})", page)
+        assert len(times) >= least, path
+        assert {*times} == {" UTC"}, path
+
+
 async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler):
     paths = ("/", "/jobs", "/job?id=job", "/runs", "/changes", "/add", "/?part=alarms")
     paused = "The scheduler is paused: no job fires until it is resumed."
