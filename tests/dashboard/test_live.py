@@ -374,6 +374,21 @@ def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -
     page.wait_for_function("id => document.activeElement.value === id", arg=job_id)
 
 
+def test_a_table_that_was_opened_stays_open(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"table-{visitor.view}")
+    visitor.open(site.ui + "/")
+    page = listening(visitor)
+    page.locator("#charts summary").click()
+    page.evaluate("document.querySelector('#charts .scroll').scrollTop = 40")
+    before = page.locator("#charts .summary").inner_text()
+    site.run(job_id)
+    page.wait_for_function(
+        "before => document.querySelector('#charts .summary').innerText !== before", arg=before, timeout=20_000
+    )
+    assert page.evaluate("document.querySelector('#charts details').open")
+    assert page.evaluate("document.querySelector('#charts .scroll').scrollTop") == 40
+
+
 def test_what_waits_until_a_choice_is_made_is_shown_then(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"waits-{visitor.view}", "write_on_demand")
     visitor.open(f"{site.ui}/job?id={job_id}")

@@ -606,6 +606,20 @@ async def test_any_id_has_its_page(client, scheduler):
         assert (await scheduler.aio.get_job(job_id)).next_run_time is None
 
 
+async def test_what_browsers_make_of_an_odd_id_leads_to_its_job(client, scheduler):
+    for job_id in ("two\nlines", " lead", "trail "):
+        await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
+        await (await scheduler.aio.run_job(job_id)).wait()
+        sent = job_id.replace("\n", "\r\n")
+        assert (await client.post(f"{UI}/job/pause", form={"id": sent})).status_code == 303
+        assert (await scheduler.aio.get_job(job_id)).next_run_time is None
+        await client.post(f"{UI}/jobs/bulk", form={"id": sent, "action": "resume", "confirmed": "1"})
+        assert (await scheduler.aio.get_job(job_id)).next_run_time is not None
+        for path, row in (("/runs", 'aria-label="succeeded'), ("/changes", 'data-label="Who"')):
+            page = await text(await client.get(UI + path, query_string={"job_id": job_id}))
+            assert row in page, (path, job_id)
+
+
 async def test_a_forged_message_is_shown_as_text_or_not_at_all(client):
     messages = (
         b'["none", {}, false]',

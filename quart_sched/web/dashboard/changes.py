@@ -10,7 +10,7 @@ from .visit import Visit
 
 async def show(visit: Visit) -> Response:
     """Answer with a page of the changes, of all jobs or of one."""
-    job_id, cursor = (request.args.get(key, "").strip() or None for key in ("job_id", "cursor"))
+    job_id, cursor = (request.args.get(key) or None for key in ("job_id", "cursor"))
     problem = None
     try:
         page = await visit.aio.changes(job_id, cursor=cursor)

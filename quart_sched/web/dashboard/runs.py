@@ -18,7 +18,8 @@ _PAGE = 50
 
 async def show_all(visit: Visit) -> Response:
     """Answer with a page of the runs that are asked for."""
-    given = {key: request.args.get(key, "").strip() for key in _FILTERS}
+    # An id may begin or end with a blank.
+    given = {key: text if key == "job_id" else text.strip() for key in _FILTERS for text in [request.args.get(key, "")]}
     problem = None
     try:
         page = await visit.aio.runs(**{key: value or None for key, value in given.items()}, limit=_PAGE)

@@ -68,6 +68,11 @@ class Flash:
     failed: bool = False
 
 
+def unbroken(text: str) -> str:
+    """Return what a field of a form held: browsers send each line break as two characters."""
+    return str(text).replace("\r\n", "\n")
+
+
 class Visit:
     """What a view gets: the request's caller, and the means to answer."""
 

@@ -88,7 +88,21 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
     if (shown.get(part.id) === xhr.responseText) event.detail.shouldSwap = false;
     else shown.set(part.id, xhr.responseText);
   }
-  if (event.detail.shouldSwap) focused = focusIn(part) ?? focused;
+  if (!event.detail.shouldSwap) return;
+  focused = focusIn(part) ?? focused;
+  const details = part.id && part.querySelector("details[open]");
+  opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
+});
+
+// What was opened stays open, where it was scrolled to.
+let opened = null;
+
+document.body.addEventListener("htmx:afterSwap", () => {
+  const details = opened && document.getElementById(opened.id)?.querySelector("details");
+  if (!details) return;
+  details.open = true;
+  details.querySelector(".scroll")?.scrollTo(0, opened.top);
+  opened = null;
 });
 
 // The focus goes to what comes in the place of what had it. (What has an id, htmx sees to.)
