@@ -73,13 +73,12 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
     front = visit.front
     running = await visit.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
-    shared = any(slot.shared for slot in slots.values())
     return {
         "states": states,
         "troubles": troubles,
         "running": running.items,
-        "shared": shared,
-        "workers": await _workers(visit) if shared else [],
+        "shared": bool(slots.shared),
+        "workers": await _workers(visit) if slots.shared else [],
         "own_worker": front.scheduler.runner.worker,
         "own_runs": len(front.scheduler.runner.under_way.runs()),
     }
