@@ -439,7 +439,13 @@ def test_a_form_that_is_sent_twice_acts_once(site: Site, visitor: Visitor, job_i
     page.on("request", lambda request: request.method == "POST" and sent.append(request.url.rpartition("/ui/")[2]))
 
     def twice(button: str) -> None:
-        page.locator(button).evaluate("button => { button.click(); setTimeout(() => button.click(), 10); }")
+        page.locator(button).wait_for()
+        # Sought each time, for a part that is fetched anew has another one.
+        page.evaluate(
+            "button => { const press = () => document.querySelector(button)?.click();"
+            " press(); setTimeout(press, 10); }",
+            button,
+        )
 
     visitor.open(f"{site.ui}/job?id={job_id}")
     twice("#a-run")
