@@ -88,7 +88,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
     if (shown.get(part.id) === xhr.responseText) event.detail.shouldSwap = false;
     else shown.set(part.id, xhr.responseText);
   }
-  if (!event.detail.shouldSwap) return;
+  if (!event.detail.shouldSwap || xhr.status >= 400) return;
   focused = focusIn(part) ?? focused;
   const details = part.id && part.querySelector("details[open]");
   opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
