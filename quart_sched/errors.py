@@ -154,8 +154,8 @@ class NotRunning(SchedulerError, SchedulerNotRunningError):
 
     status = 400
 
-    def __init__(self, message: str = "Scheduler is not running") -> None:
-        Exception.__init__(self, message)
+    def __init__(self) -> None:
+        Exception.__init__(self, "Scheduler is not running")
 
 
 class NoEventLoop(SchedulerError, RuntimeError):

@@ -26,7 +26,7 @@ from .integrations import Integrations
 from .late import LateCommand
 from .lifespan import Lifespan
 from .model.functions import default_id, describe
-from .model.jobs import JobDefinition
+from .model.jobs import POSITIONAL, JobDefinition
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from .testing import VirtualTime
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TASK_OPTIONS = (
-    "args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time", "jobstore",
-    "executor",
-)  # fmt: skip
 
 
 class APScheduler:
@@ -193,7 +188,7 @@ class APScheduler:
 
         Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
         """
-        given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
+        given = dict(zip(POSITIONAL, args, strict=False)) | options
 
         def decorate(func: F) -> F:
             job_id = given.get("id") or default_id(func)

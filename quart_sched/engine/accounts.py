@@ -11,7 +11,8 @@ from apscheduler.job import Job
 
 from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunWaits
-from ..model.runs import MESSAGE_LIMIT, Outcome, Run, RunRecord, new_run_id, waiting
+from ..model.ids import new_id
+from ..model.runs import MESSAGE_LIMIT, Outcome, Run, RunRecord, waiting
 from .clock import Clock
 from .stream import EventStream
 
@@ -82,7 +83,7 @@ class Accounts:
 
     def lapse(self, job: Job, outcome: Outcome, first: datetime, last: datetime, fires: int | None) -> None:
         """Account for fires that will not run: missed, or coalesced into a later one."""
-        run_id = new_run_id()
+        run_id = new_id()
         record = RunRecord(
             run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self._clock.now(),
             first_scheduled_at=first, fires=fires,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InvalidDefinition, StoreUnavailable
 from ..model.events import Event, PumpFailed
 from ..model.idempotency import RunRequest
+from ..model.ids import new_id
 from ..model.overrides import Overrides
-from ..model.runs import Cause, Run, new_run_id
+from ..model.runs import Cause, Run
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round
 from ..stores.sql.workers import SessionLost, Watch
@@ -31,7 +32,7 @@ from .progress import Progress
 from .pulse import Pulse
 from .pump import LONGEST_WAIT
 from .rounds import Rounds
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.sql.wakeups import Wakeups
@@ -65,7 +66,7 @@ class ClusterPump:
         self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._store: Any = slot.store
-        self._thread = StoreThread(f"quart-sched-{slot.alias}")
+        self._thread = DaemonPool(f"quart-sched-{slot.alias}")
         self._wake = asyncio.Event()
         self._closing = False
         self._round_done = asyncio.Event()
@@ -183,7 +184,7 @@ class ClusterPump:
         For a `request` that was carried out before, this returns the id of its run. Raises JobLookupError,
         InvalidDefinition, IdempotencyKeyReused, OverlapForbidden, Draining or StoreUnavailable.
         """
-        scheduler, run_id = self._scheduler, new_run_id()
+        scheduler, run_id = self._scheduler, new_id()
         self._own.held.add(run_id)
         claimed = False
         try:

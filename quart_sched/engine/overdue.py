@@ -25,7 +25,7 @@ from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .expectations import Expectation, Expectations
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -63,7 +63,7 @@ class OverdueWatch:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
-        self._threads = StoreThread("quart-sched-alarms", 4)
+        self._threads = DaemonPool("quart-sched-alarms", 4)
         # Apart from each other, as one of them is called for each run.
         scheduler.stream.subscribe(self._hear_ended, RunEnded)
         scheduler.stream.subscribe(self._hear_changed, JobChanged, SchedulerChanged)

@@ -18,7 +18,7 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
-from ..model.jobs import JobDefinition
+from ..model.jobs import DEFAULTED, JobDefinition
 from ..model.policies import policy_of
 from ..model.runs import Run
 from .by_hand import ByHand
@@ -38,7 +38,7 @@ from .pump import Pump
 from .runner import Runner
 from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.slot import Slot
@@ -114,8 +114,8 @@ class Scheduler(SetUp):
         """Where an app that was served is shut down: once closed, nothing is to begin there that nobody would end."""
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
-        self._store_thread = StoreThread()
-        self._shared_threads = StoreThread("quart-sched-verbs", 4)
+        self._store_thread = DaemonPool("quart-sched-store")
+        self._shared_threads = DaemonPool("quart-sched-verbs", 4)
         self._pauses = Pauses()
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
@@ -137,11 +137,7 @@ class Scheduler(SetUp):
         return adopted
 
     def _take_over(self, job: Job, alias: str, replace_existing: bool) -> None:
-        options = {
-            key: getattr(job, key)
-            for key in ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-            if hasattr(job, key)
-        }
+        options = {key: getattr(job, key) for key in (*DEFAULTED, "next_run_time") if hasattr(job, key)}
         definition = JobDefinition.parse(
             {
                 "id": job.id,

@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import RunRecord, first_run_id
+from quart_sched.model.runs import RunRecord
 from tests.dashboard.site import Site
 from tests.servers.databases import DATABASES
 
@@ -72,7 +73,7 @@ def _copy_jobs(store: Any, jobs: int) -> None:
 
 
 def _run(chance: random.Random, at: datetime, jobs: int) -> RunRecord:
-    run_id = f"{first_run_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
+    run_id = f"{first_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
     outcome: Any = chance.choices(["succeeded", "failed", "timed_out", "missed"], [95, 3, 1, 1])[0]
     started = None if outcome == "missed" else at + timedelta(milliseconds=3)
     finished = None if started is None else started + timedelta(seconds=chance.expovariate(0.5))

@@ -15,8 +15,9 @@ from quart import Quart, request
 from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import RunRecord, first_run_id
+from quart_sched.model.runs import RunRecord
 from quart_sched.stores.sql.database import DatabaseFailure
 from quart_sched.web import session
 from quart_sched.web.dashboard.routes import POLICY, ROUTES
@@ -61,6 +62,15 @@ async def test_without_the_setting_there_is_no_dashboard(scheduler, serve):
 async def test_the_dashboard_needs_no_api(client):
     assert (await client.get("/scheduler/jobs")).status_code == 404
     assert (await client.get(f"{UI}/jobs")).status_code == 200
+
+
+async def test_times_are_shown_in_the_zone_of_the_trigger(scheduler, app, serve):
+    part = {"trigger": "cron", "hour": 9, "timezone": "Europe/Berlin"}
+    scheduler.add_job("job", site.send_invoices, trigger="or", triggers=[part], kwargs={"customer": "ACME"})
+    async with serve(scheduler, app, SCHEDULER_TIMEZONE="UTC") as client:
+        for path in ("jobs", "job?id=job"):
+            page = await text(await client.get(f"{UI}/{path}"))
+            assert re.search(r"\d 09:00:00 Europe/Berlin", page), path
 
 
 async def test_the_address_follows_the_prefix(scheduler, serve, app):
@@ -790,7 +800,7 @@ async def test_a_job_that_fails_all_the_time_hides_no_other_and_each_outcome_is_
     ago += [("older", "failed", timedelta(hours=25)), ("sound", "succeeded", timedelta(hours=1))]
     for number, (job_id, outcome, distance) in enumerate(sorted(ago, key=lambda one: one[2], reverse=True)):
         at = now - distance
-        run_id = f"{first_run_id(micros(at))[:24]}{number:012x}"
+        run_id = f"{first_id(micros(at))[:24]}{number:012x}"
         scheduler.scheduler.history.add(
             RunRecord(run_id, run_id, job_id, at, outcome, "schedule", "h:1", 1, at, at, "ValueError", f"error of {at}")
         )

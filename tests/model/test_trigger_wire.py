@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.trigger_parser import MAX_DEPTH, MAX_TRIGGERS, parse_trigger
-from quart_sched.model.triggers import BoundedAndTrigger, Custom, TriggerSpec, spec_of, zone_name
+from quart_sched.model.triggers import BoundedAndTrigger, Custom, TriggerSpec, spec_of
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -370,14 +370,6 @@ def test_zones_have_names_that_parse(zone: tzinfo, name: str) -> None:
     spec = spec_of(IntervalTrigger(seconds=5, start_date=NOW, timezone=zone))
     assert spec.to_dict()["timezone"] == name
     assert parse_trigger(spec.to_dict()) == spec
-
-
-def test_a_zone_without_a_name_is_shown_as_it_calls_itself() -> None:
-    class Odd(tzinfo):
-        def __str__(self) -> str:
-            return "odd"
-
-    assert zone_name(Odd()) == "odd"
 
 
 def test_a_calendar_interval_is_taken_from_a_live_trigger() -> None:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from quart_sched import current_run
 from quart_sched.errors import DuplicateJob, InvalidDefinition, JobNotFound, OverlapForbidden
 from tests.stores.cluster import KINDS, Cluster, Tables
 
@@ -39,6 +40,10 @@ async def fails() -> None:
 
 async def waits() -> None:
     await gate.wait()
+
+
+async def told() -> None:
+    ran.append((current_run.scheduled_at.isoformat(),))
 
 
 @pytest.fixture(autouse=True)
@@ -551,6 +556,24 @@ async def test_arguments_of_every_type_reach_the_job_and_come_back_over_rest(sto
     assert (status, copied["args"], copied["kwargs"]) == (200, shown["args"], shown["kwargs"])
     await store.advance(10)
     assert [repr(args) for args in ran] == [repr(tuple(ARGUMENTS))] * 2
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"trigger": "date", "run_date": "2026-03-02T13:00:05", "timezone": "Europe/Berlin"},
+        {"trigger": "or", "triggers": [{"trigger": "cron", "hour": 13, "second": 5, "timezone": "Europe/Berlin"}]},
+        {"trigger": "and", "triggers": [{"trigger": "cron", "hour": 13, "second": 5, "timezone": "Europe/Berlin"}]},
+    ],
+    ids=lambda trigger: trigger["trigger"],
+)
+async def test_fires_are_told_in_the_zone_of_the_trigger(store, trigger):
+    one = await store.start()
+    body = {"id": "id", "func": f"{__name__}:told", **trigger}
+    assert (await one.rest("POST", "/jobs", json=body))[1]["next_run_time"] == "2026-03-02T13:00:05+01:00"
+    assert (await one.job("id"))["next_run_time"] == "2026-03-02T13:00:05+01:00"
+    await store.advance(5)
+    assert ran == [("2026-03-02T13:00:05+01:00",)]
 
 
 # Time

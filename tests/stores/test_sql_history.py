@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from quart_sched.engine.history import Histories
 from quart_sched.engine.history_ring import HistoryRing
 from quart_sched.model.events import RunEnded
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord
 from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.history import HistoryUnavailable, SqlHistory
 from quart_sched.stores.sql.rows import LIVE_COLUMNS
@@ -29,7 +30,7 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def run_id(moment: datetime, number: int = 0) -> str:
-    return f"{first_run_id(micros(moment))[:-12]}{number:012x}"
+    return f"{first_id(micros(moment))[:-12]}{number:012x}"
 
 
 def ended(number: int, outcome: Any = "succeeded", job_id: str = "job", late: float = 0, **more: Any) -> RunRecord:

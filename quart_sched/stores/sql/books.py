@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import Plan, take_up_behind
-from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
+from ...model.runs import Outcome, Run, RunRecord, overlap_error, standing
 from .changes import Entry, write_down
 from .dialects import Dialect
 from .loader import for_run
@@ -119,7 +120,7 @@ class Books:
         why: tuple[str, str] | None = None,
     ) -> None:
         """Account for fires that will not run."""
-        run_id = new_run_id()
+        run_id = new_id()
         kind, message = why or (None, None)
         record = RunRecord(
             run_id, run_id, row.id, last, outcome, "schedule", self._me.worker, finished_at=self._at,

@@ -14,10 +14,10 @@ from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
 from ...model import state
 from ...model.actor import current_actor
 from ...model.changes import Action
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
-from ...model.runs import new_run_id
 from .cancellations import JOB_REMOVED, cancel_waiting
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
@@ -217,7 +217,7 @@ def new_row(
     definition, func = state.dump_and_ref(job)
     return (
         job.id,
-        new_run_id(),
+        new_id(),
         None if paused else micros(job.next_run_time),
         func,
         definition,

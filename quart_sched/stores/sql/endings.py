@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ...model.ids import new_id
 from ...model.instants import micros, moment
-from ...model.runs import RunRecord, new_run_id
+from ...model.runs import RunRecord
 from .cancellations import cancel_waiting
 from .dialects import Dialect
 from .lanes import advance
@@ -118,7 +119,7 @@ def give_back_strays(conn: Connection, dialect: Dialect, me: Session, known: Con
 
 def _retry_row(row: Any, due: datetime) -> tuple[Any, ...]:
     """Return the row of the next attempt at a fire, whose last one had the row `row`: it waits for any process."""
-    run_id = new_run_id()
+    run_id = new_id()
     changed = {
         "run_id": run_id, "batch_id": run_id, "attempt": row.attempt + 1, "cause": "retry", "state": "retry_wait",
         "owner": None, "due_us": micros(due), "claimed_us": None,

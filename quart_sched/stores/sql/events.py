@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...model.runs import new_run_id
+from ...model.ids import new_id
 from .database import Database
 from .statements import text
 
@@ -62,7 +62,7 @@ class SqlEvents:
                 f"UPDATE {self._p}meta SET at_us = CASE WHEN n < :now OR at_us IS NULL THEN :now ELSE at_us END, "
                 "n = :until, v = COALESCE(v, :epoch) WHERE k = 'listening'"
             )
-            values = {"now": now, "until": now + int(seconds * 1e6), "epoch": new_run_id()}
+            values = {"now": now, "until": now + int(seconds * 1e6), "epoch": new_id()}
             conn.execute(text(statement), values)
             conn.execute(text(f"DELETE {self._followers} AND n < :now"), {"now": now})
             for run_id, afresh in follow.items():

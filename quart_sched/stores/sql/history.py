@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError
 
 from ...errors import SchedulerError
+from ...model.ids import first_id
 from ...model.instants import micros, moment
-from ...model.runs import STATES, RunQuery, RunRecord, first_run_id, in_time
+from ...model.runs import STATES, RunQuery, RunRecord, in_attempt_order, in_time
 from ...model.stretches import Stretch, StretchQuery
 from . import statistics
 from .database import Database, DatabaseFailure
@@ -97,7 +98,7 @@ class SqlHistory:
             found = {row.run_id: _live_record(row) for row in live}
             runs = conn.execute(text(f"SELECT {RUN} FROM {self._runs} WHERE {condition}"), values)
             found |= {row.run_id: record_of(row) for row in runs}
-            return sorted(found.values(), key=lambda record: (record.attempt, record.run_id))
+            return sorted(found.values(), key=in_attempt_order)
 
         return self._transact(read, write=False)
 
@@ -176,7 +177,7 @@ class SqlHistory:
         us = micros(before)
 
         def delete(conn: Connection) -> int:
-            rows = conn.execute(query, {"end": first_run_id(us), "us": us, "batch": batch})
+            rows = conn.execute(query, {"end": first_id(us), "us": us, "batch": batch})
             old = [row.run_id for row in rows]
             if old:
                 self._dialect.delete(conn, "run_output", "run_id", old)
@@ -241,7 +242,7 @@ def _span(query: RunQuery) -> tuple[list[str], dict[str, Any]]:
         if query.job_id is None:
             # No run is made before its fire is due: here the search ends.
             where.append("r.run_id >= :first")
-            values["first"] = first_run_id(values["since"] - statistics.CLOCK_SLACK)
+            values["first"] = first_id(values["since"] - statistics.CLOCK_SLACK)
     if query.until is not None:
         where.append("r.sched_us < :until")
         values["until"] = micros(query.until)

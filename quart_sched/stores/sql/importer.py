@@ -23,7 +23,7 @@ from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
 from ...model.instants import micros
-from ...model.jobs import JobDefinition, ScheduledJob
+from ...model.jobs import DEFAULTED, JobDefinition, ScheduledJob
 from .changes import NEW_JOB, Changes, Entry, new_row
 from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
 from .loader import JobLoader
@@ -31,7 +31,7 @@ from .loader import JobLoader
 TABLE = "apscheduler_jobs"
 """What APScheduler calls its table where it is told nothing else."""
 _COLUMNS = ("id", "next_run_time", "job_state")
-_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", "misfire_grace_time", "coalesce", "max_instances")
+_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", *DEFAULTED)
 _ATTEMPTS = 5
 
 Known = dict[str, str | None]

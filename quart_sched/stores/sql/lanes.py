@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...model.backfill import jitter_of, remaining
+from ...model.backfill import remaining
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.runs import BESIDE, new_run_id
+from ...model.runs import BESIDE
+from ...model.schedules import jitter_of
 from .dialects import Dialect
 from .rows import LEAVING, LIVE_COLUMNS, live_row
 from .statements import text
@@ -65,7 +67,7 @@ def enter_backfill(
     free = remaining(fires, taken, jitter=jitter, upcoming=job.next_run_time)
     if dry_run or not free:
         return [(fire, None) for fire in free]
-    name, runs = new_run_id(), [new_run_id() for _ in free]
+    name, runs = new_id(), [new_id() for _ in free]
     rows = [
         live_row(
             row, run_id, sched_us=micros(fire), cause="backfill", on_crash=job.policy.on_crash, state="queued",

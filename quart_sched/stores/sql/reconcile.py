@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model import state
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import take_up_behind
-from ...model.runs import new_run_id
 from .changes import NEW_JOB, Changes, Entry, entries_of_new, new_row
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, policy_in
@@ -175,7 +175,7 @@ def run_on_start(
         policy = policy_in(row.definition)
         if policy is None or not policy.run_on_start:
             continue  # It is damaged, or the words stand in an argument.
-        run_id = start_runs.setdefault(row.id, new_run_id())
+        run_id = start_runs.setdefault(row.id, new_id())
         if run_id not in entered:
             on_crash = policy.on_crash
             rows.append(

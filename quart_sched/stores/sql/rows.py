@@ -9,6 +9,7 @@ from typing import Any
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.runs import MESSAGE_LIMIT, Cause, RunRecord
+from ...model.zones import zone_of
 
 RUN_COLUMNS = (
     "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
@@ -35,7 +36,7 @@ def clean(text: str | None, limit: int | None = None) -> str | None:
 
 def moment_of(job: ScheduledJob, us: int) -> datetime:
     """Return microseconds since 1970 as the job's trigger would show them."""
-    return moment(us, getattr(job.trigger, "timezone", None) or job._scheduler.timezone)
+    return moment(us, zone_of(job.trigger) or job._scheduler.timezone)
 
 
 def run_row(record: RunRecord, recorded_by: str | None, version: int | None, func: str | None) -> tuple[Any, ...]:
@@ -76,7 +77,6 @@ def live_row(
     cause: Cause,
     on_crash: str,
     state: str,
-    fire_id: str | None = None,
     batch_id: str | None = None,
     scheduled: bool = False,
     owner: str | None = None,
@@ -90,7 +90,7 @@ def live_row(
     `scheduled` fires are those that the schedule caused, of which the store takes each only once.
     """
     return (
-        run_id, fire_id or run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
+        run_id, run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
         sched_us, 1, cause, on_crash, job.version, job.func, state, owner, due_us, claimed_us, lane, overrides,
     )  # fmt: skip
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ...model.ids import first_id
 from ...model.instants import micros
-from ...model.runs import RunRecord, first_run_id
+from ...model.runs import RunRecord
 from ...model.stretches import Stretch, StretchQuery
 from .dialects import Dialect
 from .rows import RUN, clean, record_of
@@ -56,7 +57,7 @@ def _by_job(conn: Connection, dialect: Dialect, query: StretchQuery) -> list[Str
     if query.outcomes is not None:
         # No run is made before its fire is due: there the search in the index of outcomes begins.
         where += [dialect.within("r.outcome", "outcomes"), "r.run_id >= :first"]
-        values |= {"outcomes": dialect.pack(query.outcomes), "first": first_run_id(since - CLOCK_SLACK)}
+        values |= {"outcomes": dialect.pack(query.outcomes), "first": first_id(since - CLOCK_SLACK)}
     statement = text(
         f"SELECT r.job_id, (r.sched_us - :since) {divide} :width AS bucket, {_COUNTED}, "
         "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "

@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ...errors import SchedulerError
+from ...model.ids import new_id
 from ...model.instants import moment
-from ...model.runs import RunRecord, new_run_id
+from ...model.runs import RunRecord
 from .dialects import Dialect
 from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
@@ -38,7 +39,7 @@ class Session:
     """This process, as the others know it."""
 
     decl: str | None = None
-    id: str = field(default_factory=new_run_id)
+    id: str = field(default_factory=new_id)
     host: str = field(default_factory=lambda: socket.gethostname()[:150])
     pid: int = field(default_factory=os.getpid)
 
@@ -173,7 +174,7 @@ class Workers:
             "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"
         )
         for run_id, _ in reruns:
-            conn.execute(again_statement, {"new": new_run_id(), "old": run_id, "now": now})
+            conn.execute(again_statement, {"new": new_id(), "old": run_id, "now": now})
         end = f"UPDATE {self._p}workers SET gone_us = :now, gone_why = :why WHERE id = :id"
         conn.execute(text(end), {"now": now, "why": why, "id": owner})
         self._changed(conn)
