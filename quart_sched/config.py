@@ -107,7 +107,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _auth(key: str, value: Any) -> Any:
-    if value is not None and not callable(getattr(value, "get_authorization", None)):
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "get_authorization", None))):
         wrong(key, value, "an HTTPAuth such as HTTPBasicAuth(), or None")
     return value
 

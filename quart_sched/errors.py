@@ -64,7 +64,11 @@ class RunNotFound(SchedulerError):
 
 
 class RunFailed(SchedulerError):
-    """The awaited run did not succeed; what its job raised is not at hand, since it ran for an earlier request."""
+    """The awaited run did not succeed, and what its job raised is not raised again.
+
+    It is not at hand, since the job ran for an earlier request, or it is no Exception, an exit for example; it is the
+    cause then.
+    """
 
     def __init__(self, run_id: str, outcome: str, reason: str) -> None:
         super().__init__(f"Run {run_id} {outcome}" + (f": {reason}" if reason else ""))
@@ -127,6 +131,16 @@ class DeclaredJob(SchedulerError):
         super().__init__(
             f"Job {job_id} is declared in the code and would come back; pause it, or take it out of the code"
         )
+        self.job_id = job_id
+
+
+class NotStored(SchedulerError):
+    """The code declares this job, and no process has brought it into the SQL store that it is meant for yet."""
+
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} is declared, but not in the store yet: the next process that starts adds it")
         self.job_id = job_id
 
 

@@ -115,6 +115,7 @@ WRONG = [
     ("SCHEDULER_ALLOWED_HOSTS", None, "a list of str"),
     ("SCHEDULER_ALLOWED_HOSTS", ["a", ""], "a list of str"),
     ("SCHEDULER_AUTH", "basic", "HTTPBasicAuth()"),
+    ("SCHEDULER_AUTH", HTTPBasicAuth, "HTTPBasicAuth()"),
     ("SCHEDULER_JOBSTORES", [], "dict of alias to job store"),
     ("SCHEDULER_JOBSTORES", {5: {}}, "dict of alias to job store"),
     ("SCHEDULER_JOBSTORES", {"": {"type": "memory"}}, "dict of alias to job store"),

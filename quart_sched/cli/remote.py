@@ -103,6 +103,10 @@ class Remote:
     async def set_paused(self, paused: bool) -> None:
         await self._ask("POST", "/pause" if paused else "/resume")
 
+    async def paused(self) -> bool:
+        _, found = await self._answer("GET", "")
+        return isinstance(found, dict) and found.get("state") == "paused"
+
     async def explain(self, job_id: str, at: str) -> Wire:
         return self._with(("description",), await self._ask("GET", f"/jobs/{_part(job_id)}/explain", at=at))
 

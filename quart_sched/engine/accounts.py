@@ -107,7 +107,7 @@ class Accounts:
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:MESSAGE_LIMIT]
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         # The class is the user's own, and the run has to end all the same.
         return f"its __str__ raised {type(failure).__name__}"
 
@@ -115,7 +115,7 @@ def _message(error: BaseException) -> str:
 def _format(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         # As above: it looks at attributes that the class may compute, or may have put something odd into.
         where = "".join(traceback.format_tb(error.__traceback__))
         text = f"{where}{type(error).__name__} (showing it raised {type(failure).__name__})\n"

@@ -125,7 +125,7 @@ class Declarations:
 
     def declare(self, definition: JobDefinition, origin: Origin) -> Job:
         """Keep the job for the start; its trigger is tried out now. Raises DuplicateJob or InvalidDefinition."""
-        existing = self._declared.get(definition.id)
+        existing = self._declared.get(definition.id) or self._applied.get(definition.id)
         if existing is not None and not (existing.inherited or definition.replace_existing):
             raise DuplicateJob(definition.id, f"declared as {describe(existing.definition.func)}")
         job = self.pending(definition)

@@ -50,17 +50,25 @@ class Source(Protocol):
 class Histories:
     """Several sources, read as one."""
 
-    def __init__(self, sources: Iterable[Source] = (), *, away: Away | None = None) -> None:
+    def __init__(
+        self,
+        sources: Iterable[Source] = (),
+        unwritten: Callable[[], Sequence[RunRecord]] = lambda: (),
+        *,
+        away: Away | None = None,
+    ) -> None:
         """Take the sources. A run may move from one to a later one while they are read.
 
-        With `away`, those that are not available are left out, and why is added to it.
+        `unwritten` returns the runs that have ended here, which a source has as under way until that is written. With
+        `away`, sources that are not available are left out, and why is added to it.
         """
         self.sources: Sequence[Source] = list(sources)
+        self._unwritten = unwritten
         self.away = away
 
     def leaving_out(self, away: Away | None) -> Histories:
         """Return the same sources, of which those that are not available are left out."""
-        return Histories(self.sources, away=away)
+        return Histories(self.sources, self._unwritten, away=away)
 
     def _ask(self, op: Callable[[Source], T]) -> Iterator[T]:
         return answers(self.sources, op, self.away)
@@ -72,20 +80,25 @@ class Histories:
 
     def page(self, query: RunQuery) -> RunPage:
         """Return a page of the runs that are asked for, newest first."""
-        # One more than is shown tells whether there is another page.
-        more = query._replace(limit=query.limit + 1)
-        found = more.select(_latest(self._ask(lambda source: source.page(more))))
+        ended = self._unwritten()
+        # One more than is shown tells whether there is another page; what is under way no more falls out of it.
+        spare = len(ended) if query.outcome in STATES else 0
+        more = query._replace(limit=query.limit + 1 + spare)
+        found = more.select(_latest([*self._ask(lambda source: source.page(more)), ended]))
         items = tuple(found[: query.limit])
         return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
 
     def find(self, run_id: str) -> RunRecord | None:
         """Return this run, with what it put out, or None."""
-        found = self._ask(lambda source: source.find(run_id))
-        return next(iter(_latest([record] for record in found if record is not None)), None)
+        ended = [record for record in self._unwritten() if record.run_id == run_id]
+        found = [[record] for record in self._ask(lambda source: source.find(run_id)) if record is not None]
+        return next(iter(_latest([*found, ended])), None)
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return sorted(_latest(self._ask(lambda source: source.attempts(record))), key=in_attempt_order)
+        fire = (record.job_id, record.fire_id)
+        ended = [other for other in self._unwritten() if (other.job_id, other.fire_id) == fire]
+        return sorted(_latest([*self._ask(lambda source: source.attempts(record)), ended]), key=in_attempt_order)
 
     def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""

@@ -164,8 +164,9 @@ class Live:
     # Life cycle
 
     def allow(self) -> None:
-        """Let streams be opened, after an end."""
+        """Let streams be opened on a new loop."""
         self._ending = self._closing = False
+        self._wake, self._task = asyncio.Event(), None
 
     def end(self) -> None:
         """Let all streams end, as the process is about to: an open one would keep its server from shutting down."""

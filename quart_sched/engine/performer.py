@@ -162,13 +162,11 @@ class Performer:
                 if deadline is not None:
                     self._mailbox.post(deadline.start)
                 result = job.func(*job.args, **job.kwargs)
-                if deadline is not None and not inspect.isawaitable(result):
-                    self._mailbox.post(deadline.stop)
             except BaseException:
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
                 raise
             if not inspect.isawaitable(result):
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
             return result
 
         result = await self._in_thread(batch, call, begins_run=True)
@@ -176,11 +174,15 @@ class Performer:
             try:
                 return await result
             finally:
+                if deadline is not None:
+                    deadline.stop()
                 if self.after_run:
                     await self._in_thread(batch, partial(self._after_in_thread, loop))
         return _refuse_generator(result)
 
-    def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _after_in_thread(self, loop: asyncio.AbstractEventLoop, deadline: Deadline | None = None) -> None:
+        if deadline is not None:
+            self._mailbox.post(deadline.stop)
         _call_after_in_thread(self.after_run, loop)
 
     async def _in_thread(self, batch: Batch, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
@@ -319,7 +321,13 @@ def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Await a hook's result on the loop, while the thread waits."""
     if inspect.isawaitable(result):
 
-        async def wait(awaitable: Awaitable[Any]) -> None:
-            await awaitable
+        async def wait(awaitable: Awaitable[Any]) -> SystemExit | None:
+            try:
+                await awaitable
+            except SystemExit as error:
+                # Raised here it would end the event loop.
+                return error
+            return None
 
-        asyncio.run_coroutine_threadsafe(wait(result), loop).result()
+        if (exit_ := asyncio.run_coroutine_threadsafe(wait(result), loop).result()) is not None:
+            raise exit_

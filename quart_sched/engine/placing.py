@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 _FLAT = (str, int, NoneType)
 """Types of which equal values are the same as JSON too."""
 
+NO_FIRE_LEFT = 'Job "%s" is declared, but its trigger has no fire left'
+
+
+class NoFireLeft(InvalidDefinition):
+    """A trigger will not fire any more, and no next fire was given beside it."""
+
+    def __init__(self) -> None:
+        super().__init__("trigger", "has no fire left; expected one to come, or next_run_time beside it")
+
 
 def place(
     scheduler: Scheduler, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action
@@ -40,6 +49,8 @@ def place(
     or StoreUnavailable.
     """
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
+    if job.next_run_time is None and definition.next_run_time is UNSET:
+        raise NoFireLeft
     slot.check(job)
     put = partial(_put, scheduler, job, definition, replacing, None if slot.shared else action)
     try:

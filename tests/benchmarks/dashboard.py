@@ -56,18 +56,16 @@ def fill(site: Site, jobs: int, runs: int) -> None:
 
 
 def _copy_jobs(store: Any, jobs: int) -> None:
-    def copy(conn: Any) -> None:
-        table = f"{store.database.prefix}jobs"
-        model = dict(conn.execute(text(f"SELECT * FROM {table} WHERE id = 'model'")).first()._mapping)
+    def copy(tx: Any) -> None:
+        table = f"{tx.prefix}jobs"
+        model = dict(tx.connection.execute(text(f"SELECT * FROM {table} WHERE id = 'model'")).first()._mapping)
         rows = []
         for number in range(jobs):
             definition = json.loads(model["definition"]) | {"name": f"Job {number}", "tags": [_TAGS[number % 4]]}
             row = model | {"id": f"job-{number:05d}", "incarnation": str(uuid.uuid4())}
             row |= {"definition": json.dumps(definition), "next_us": model["next_us"] + number * 1_000_000}
-            rows.append(row)
-        columns = ", ".join(model)
-        values = ", ".join(f":{column}" for column in model)
-        conn.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), rows)
+            rows.append(tuple(row.values()))
+        tx.insert("jobs", tuple(model), rows)
 
     store.database.transact(copy)
 

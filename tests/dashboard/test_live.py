@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from quart_sched.model import listing
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.web import events
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import HOSTILE, Site, past_runs

@@ -18,7 +18,7 @@ from quart_sched.errors import ConfigError
 from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
 from quart_sched.model.runs import RunRecord
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.web import session
 from quart_sched.web.dashboard.routes import POLICY, ROUTES
 from quart_sched.web.security import allowed_functions
@@ -654,7 +654,7 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         await scheduler.aio.add_job("odd", site.count, trigger="cron", hour=3)
         store = scheduler.scheduler.catalogue.slots["default"].store
         store.database.transact(
-            lambda conn: conn.exec_driver_sql("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
+            lambda tx: tx.execute("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
         )
         page = await text(await client.get(f"{UI}/job?id=odd"))
         assert "s-broken" in page

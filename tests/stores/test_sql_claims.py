@@ -26,7 +26,7 @@ from quart_sched.model.ids import new_id
 from quart_sched.model.jobs import JobChanges
 from quart_sched.model.runs import Run
 from quart_sched.stores.sql import rounds
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock

@@ -15,6 +15,7 @@ from quart_sched import APScheduler
 from quart_sched.engine.feed import Stream
 from quart_sched.model.events import JobChanged
 from quart_sched.model.ids import new_id
+from quart_sched.model.instants import micros
 from quart_sched.model.news import News, decode, encode
 from quart_sched.stores.sql.events import FOLLOWED, KEPT, SqlEvents
 from tests.conftest import eventually
@@ -358,7 +359,7 @@ async def test_a_row_that_is_committed_late_is_told(cluster, pair):
     with database.engine.connect() as conn, conn.begin():
         insert = f"INSERT INTO {database.prefix}events (at_us, kind, data) VALUES (:now, 'news', :data)"
         late = encode([News("job", {"action": "added", "job_id": "late"})])
-        conn.execute(text(insert), {"now": events._now(conn), "data": late})
+        conn.execute(text(insert), {"now": micros(cluster.clock.now()), "data": late})
         events.tell(encode([News("job", {"action": "added", "job_id": "early"})]))
         await pass_time(cluster)
         assert reader.told() == [("job", "early", "added")]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from quart_sched.model.ids import new_id
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.workers import CRASH_LIMIT, SessionLost, Watch
 from tests.stores.peers import Peer, answers_lost, at, seconds
 

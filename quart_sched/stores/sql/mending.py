@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container
 from typing import Any
 
-from sqlalchemy import Connection
-
-from .changes import Changes, Entry
+from .changes import Entry, write_down
 from .database import Database
 from .loader import JOB_COLUMNS, JobLoader
 from .rounds import TRIGGER_RAISED
 from .rows import clean
-from .statements import text
+from .transaction import Transaction
 
 QUARANTINE = 60.0
 """Seconds for which this process sees that nobody claims a due job which it cannot load, before it marks it as broken.
@@ -24,19 +22,12 @@ Long enough for a rolling deploy, in which old code meets new jobs.
 class Mending:
     """Looks after the broken jobs of one store. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(
-        self,
-        database: Database,
-        loader: JobLoader,
-        now: Callable[[Connection], int],
-        usable: Callable[[], Container[str]],
-    ) -> None:
+    def __init__(self, database: Database, loader: JobLoader, usable: Callable[[], Container[str]]) -> None:
         """`usable` returns the executors that this process has."""
         self._database = database
         self._dialect = database.dialect
         self._p = database.prefix
         self._loader = loader
-        self._now = now
         self._usable = usable
         self._seen: dict[str, tuple[int, int]] = {}
         """Due jobs that cannot be loaded here: for which fire, and since when that has been seen, in microseconds."""
@@ -67,7 +58,7 @@ class Mending:
         if not (released or self._loader.has_failures):
             self._seen = {}
             return []
-        return self._database.transact(lambda conn: self._mend(conn, released))
+        return self._database.transact(lambda tx: self._mend(tx, released))
 
     def _still_used(self, functions: Collection[str]) -> set[str]:
         """Return those of the functions that any job has by now."""
@@ -98,46 +89,42 @@ class Mending:
         # None where a change has mended the job meanwhile.
         return self._loader.bad_jobs.get(row.id) or self._loader.bad_functions.get(row.func)
 
-    def _mend(self, conn: Connection, released: list[Any]) -> list[tuple[str, str]]:
-        now = self._now(conn)
-        changes = Changes(conn, self._dialect, self._loader, now, writing=True)
+    def _mend(self, tx: Transaction, released: list[Any]) -> list[tuple[str, str]]:
         log: list[Entry] = []
-        release = text(
+        release = (
             f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
             "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
             "version = version + 1 WHERE id = :id AND version = :version AND broken_us IS NOT NULL"
         )
         for row in released:
-            if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
+            if tx.execute(release, id=row.id, version=row.version):
                 log.append(Entry("mended", row.id, row.version + 1))
         marked = []
-        for row in self._long_seen(conn, now):
+        for row in self._long_seen(tx):
             if (reason := self._reason(row)) is None:
                 continue
             marked.append((row.id, reason))
             log.append(Entry("broken", row.id, row.version + 1, None, reason))
-            self._dialect.update(
-                conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
-                [(row.id, None, row.next_us, now, clean(reason))], also="version = version + 1",
+            tx.update(
+                "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
+                [(row.id, None, row.next_us, tx.now, clean(reason))], also="version = version + 1",
             )  # fmt: skip
-        if log:
-            changes.log(log)
+        write_down(tx, log)
         return marked
 
-    def _long_seen(self, conn: Connection, now: int) -> list[Any]:
+    def _long_seen(self, tx: Transaction) -> list[Any]:
         """Return, locked, the jobs that this process has seen due and unclaimed for long enough."""
-        if conn.scalar(text(f"SELECT n FROM {self._p}meta WHERE k = 'paused'")):
+        if tx.scalar(f"SELECT n FROM {self._p}meta WHERE k = 'paused'"):
             # Nobody may claim them: that says nothing about who could.
             self._seen = {}
             return []
+        now = tx.now
         condition, values = self._bad(now)
-        due = conn.execute(text(f"SELECT id, next_us FROM {self._p}jobs WHERE {condition}"), values).all()
         before, self._seen = self._seen, {}
-        for row in due:
+        for row in tx.rows(f"SELECT id, next_us FROM {self._p}jobs WHERE {condition}", **values):
             fire, since = before.get(row.id, (row.next_us, now))
             self._seen[row.id] = (row.next_us, since if fire == row.next_us else now)
         long = [job_id for job_id, (_, since) in self._seen.items() if now - since >= QUARANTINE * 1e6]
         if not long:
             return []
-        query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} {condition}{self._dialect.skip}"
-        return list(conn.execute(text(query), values | {"ids": self._dialect.pack(sorted(long))}))
+        return tx.among("jobs", "id", long, JOB_COLUMNS, f"{condition}{self._dialect.skip}", **values)

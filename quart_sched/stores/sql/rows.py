@@ -97,26 +97,25 @@ def live_row(
 
 def record_of(row: Any) -> RunRecord:
     """Return the record of a row of `runs`, joined with `run_output` or not."""
-    values = row._mapping
-    first, started, ended = values["first_us"], values["started_us"], values["ended_us"]
+    first, started, ended = row.first_us, row.started_us, row.ended_us
     return RunRecord(
-        run_id=values["run_id"],
-        fire_id=values["fire_id"],
-        job_id=values["job_id"],
-        scheduled_at=moment(values["sched_us"]),
-        outcome=values["outcome"],
-        cause=values["cause"],
-        worker=values["worker"] or "",
-        attempt=values["attempt"],
+        run_id=row.run_id,
+        fire_id=row.fire_id,
+        job_id=row.job_id,
+        scheduled_at=moment(row.sched_us),
+        outcome=row.outcome,
+        cause=row.cause,
+        worker=row.worker or "",
+        attempt=row.attempt,
         started_at=None if started is None else moment(started),
         finished_at=None if ended is None else moment(ended),
-        error_type=values["error_type"],
-        error_message=values["error_message"],
-        traceback=values.get("traceback"),
-        result=values.get("result"),
+        error_type=row.error_type,
+        error_message=row.error_message,
+        traceback=getattr(row, "traceback", None),
+        result=getattr(row, "result", None),
         first_scheduled_at=None if first is None else moment(first),
-        fires=values["fires"],
-        final=bool(values["final"]),
-        log=values.get("log"),
-        overrides=values.get("overrides"),
+        fires=row.fires,
+        final=bool(row.final),
+        log=getattr(row, "log", None),
+        overrides=getattr(row, "overrides", None),
     )
