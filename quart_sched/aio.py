@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     # What only answers questions is imported by the verb that asks them: it would hold up the start of every app.
     from apscheduler.triggers.base import BaseTrigger
 
+    from .engine.history import Histories
     from .extension import APScheduler
     from .model.backfill import Backfill, BackfillRequest
     from .model.explanation import Explanation
@@ -36,6 +38,20 @@ class AioVerbs:
     def __init__(self, front: APScheduler) -> None:
         self._front = front
         self._scheduler = front.scheduler
+        self._away: set[str] | None = None
+
+    def leaving_out(self, away: set[str]) -> AioVerbs:
+        """Return the verbs of which those that read over all stores leave out what is not available.
+
+        Why it is not is added to `away`: where that stays empty, nothing was left out.
+        """
+        verbs = copy(self)
+        verbs._away = away
+        return verbs
+
+    @property
+    def _histories(self) -> Histories:
+        return self._scheduler.histories.leaving_out(self._away)
 
     async def start(self, paused: bool = False) -> None:
         """Start in the running loop, whether or not an app serves in it: this is how to run jobs without a server.
@@ -121,10 +137,10 @@ class AioVerbs:
         from .model.listing import JobQuery
 
         parsed = JobQuery.parse(query)
-        scheduler = self._scheduler
-        running = await scheduler.computing.read(partial(listing.running_jobs, scheduler))
-        read = partial(listing.job_page, scheduler, parsed, running)
-        if scheduler.blocking or scheduler.histories.blocking:
+        scheduler, histories = self._scheduler, self._histories
+        running = await scheduler.computing.read(partial(listing.running_jobs, histories))
+        read = partial(listing.job_page, scheduler, histories, parsed, running)
+        if scheduler.blocking or histories.blocking:
             return await scheduler.call(read, blocking=True)
         # A memory store may be read from any thread, and many jobs take their time.
         return await scheduler.computing.compute(read)
@@ -261,33 +277,38 @@ class AioVerbs:
             "cursor": cursor,
         }
         query = RunQuery.parse(given, timezone=self._scheduler.timezone)
-        return await self._scheduler.read_history(partial(self._scheduler.histories.page, query))
+        return await self._scheduler.read_history(partial(self._histories.page, query))
 
     async def run(self, run_id: str) -> RunRecord | None:
         """Return this run with its result, traceback and log, or None where its record is not there (any more)."""
-        return await self._scheduler.read_history(partial(self._scheduler.histories.find, run_id))
+        return await self._scheduler.read_history(partial(self._histories.find, run_id))
 
     async def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return await self._scheduler.computing.read(partial(self._scheduler.histories.attempts, record))
+        return await self._scheduler.computing.read(partial(self._histories.attempts, record))
 
     async def latest_runs(self, job_ids: Sequence[str], count: int = 30) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
-        return await self._scheduler.computing.read(partial(self._scheduler.histories.latest, job_ids, count))
+        return await self._scheduler.computing.read(partial(self._histories.latest, job_ids, count))
 
     async def statistics(
-        self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
+        self,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        job_ids: Iterable[str] | None = None,
+        outcomes: Iterable[str] | None = None,
     ) -> list[Stretch]:
         """Return the runs that ended, counted and timed, in so many `buckets` (1 to 1,000) of equal length.
 
         The runs are those of the fires at or after `since` and before `until`, both aware. With `job_ids` they are
-        those of these jobs alone, counted for each job; else `job_id` is "". Raises InvalidDefinition, or
-        SchedulerError where a history is not available.
+        those of these jobs alone, with `outcomes` those that ended so; with either each job is counted for itself, else
+        `job_id` is "". Raises InvalidDefinition, or SchedulerError where a history is not available.
         """
         from .model.stretches import StretchQuery
 
-        query = StretchQuery.parse(since, until, buckets, job_ids)
-        return await self._scheduler.computing.read(partial(self._scheduler.histories.stretches, query))
+        query = StretchQuery.parse(since, until, buckets, job_ids, outcomes)
+        return await self._scheduler.computing.read(partial(self._histories.stretches, query))
 
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
@@ -322,7 +343,7 @@ class AioVerbs:
         """
         from .engine import inquiries
 
-        return await inquiries.explain(self._scheduler, job_id, at)
+        return await inquiries.explain(self._scheduler, self._histories, job_id, at)
 
     async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
         """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
@@ -331,8 +352,8 @@ class AioVerbs:
         processes; of jobs elsewhere, and of its own start, stop and pauses, each process remembers the last 10,000
         changes. Raises InvalidDefinition or StoreUnavailable.
         """
-        scheduler = self._scheduler
-        return await scheduler.call(partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor)))
+        scheduler, query = self._scheduler, ChangeQuery.parse(job_id, limit, cursor)
+        return await scheduler.call(partial(scheduler.ledger.page, query, self._away))
 
     async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
         """Return the fires of all jobs within so many `hours` (at most 8,784, which are 366 days), in order of time.

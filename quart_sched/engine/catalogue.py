@@ -309,9 +309,9 @@ class Catalogue:
         check_executor(job.executor, job.func, self._scheduler.runner.executors, policy_of(job))
         return slot, job
 
-    def ready_slots(self) -> list[Slot]:
-        """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""
-        return self._slots(None)
+    def ready_slot(self, alias: str) -> Slot:
+        """Return a store, open and with the declared jobs in it. Raises StoreUnavailable."""
+        return self._slots(alias)[0]
 
     # The parts of them
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..model.runs import STATES, Cursor, RunPage, RunQuery, RunRecord, in_attempt_order, in_time
+from .answers import Away, answers
 
 if TYPE_CHECKING:
     from ..model.stretches import Stretch, StretchQuery
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -48,14 +51,27 @@ class Histories:
     """Several sources, read as one."""
 
     def __init__(
-        self, sources: Iterable[Source] = (), unwritten: Callable[[], Sequence[RunRecord]] = lambda: ()
+        self,
+        sources: Iterable[Source] = (),
+        unwritten: Callable[[], Sequence[RunRecord]] = lambda: (),
+        *,
+        away: Away | None = None,
     ) -> None:
         """Take the sources. A run may move from one to a later one while they are read.
 
-        `unwritten` returns the runs that have ended here, which a source has as under way until that is written.
+        `unwritten` returns the runs that have ended here, which a source has as under way until that is written. With
+        `away`, sources that are not available are left out, and why is added to it.
         """
         self.sources: Sequence[Source] = list(sources)
         self._unwritten = unwritten
+        self.away = away
+
+    def leaving_out(self, away: Away | None) -> Histories:
+        """Return the same sources, of which those that are not available are left out."""
+        return Histories(self.sources, self._unwritten, away=away)
+
+    def _ask(self, op: Callable[[Source], T]) -> Iterator[T]:
+        return answers(self.sources, op, self.away)
 
     @property
     def blocking(self) -> bool:
@@ -68,31 +84,31 @@ class Histories:
         # One more than is shown tells whether there is another page; what is under way no more falls out of it.
         spare = len(ended) if query.outcome in STATES else 0
         more = query._replace(limit=query.limit + 1 + spare)
-        found = more.select(_latest([*(source.page(more) for source in self.sources), ended]))
+        found = more.select(_latest([*self._ask(lambda source: source.page(more)), ended]))
         items = tuple(found[: query.limit])
         return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
 
     def find(self, run_id: str) -> RunRecord | None:
         """Return this run, with what it put out, or None."""
         ended = [record for record in self._unwritten() if record.run_id == run_id]
-        found = [[record] for source in self.sources if (record := source.find(run_id)) is not None]
+        found = [[record] for record in self._ask(lambda source: source.find(run_id)) if record is not None]
         return next(iter(_latest([*found, ended])), None)
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
         fire = (record.job_id, record.fire_id)
         ended = [other for other in self._unwritten() if (other.job_id, other.fire_id) == fire]
-        return sorted(_latest([*(source.attempts(record) for source in self.sources), ended]), key=in_attempt_order)
+        return sorted(_latest([*self._ask(lambda source: source.attempts(record)), ended]), key=in_attempt_order)
 
     def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""
         from ..model.stretches import merge
 
-        return merge(source.stretches(query) for source in self.sources)
+        return merge(self._ask(lambda source: source.stretches(query)))
 
     def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
-        parts = [source.latest(job_ids, count) for source in self.sources]
+        parts = list(self._ask(lambda source: source.latest(job_ids, count)))
         everything = RunQuery(job_id=None, limit=count)
         return {
             job_id: everything._replace(job_id=job_id).select(_latest(part.get(job_id, ()) for part in parts))
@@ -103,13 +119,13 @@ class Histories:
         """Return how the last run of each of these jobs ended; those that never ran are left out."""
         found: dict[str, str] = {}
         # The first source has what is newest.
-        for source in reversed(self.sources):
-            found |= source.last_outcomes(job_ids)
+        for outcomes in reversed(list(self._ask(lambda source: source.last_outcomes(job_ids)))):
+            found |= outcomes
         return found
 
     def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
         """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
-        found = _latest(source.fires_from(job_id, begin, limit) for source in self.sources)
+        found = _latest(self._ask(lambda source: source.fires_from(job_id, begin, limit)))
         return sorted(found, key=in_time)[:limit]
 
 

@@ -15,6 +15,8 @@ from apscheduler.triggers.base import BaseTrigger
 from ..model.actor import current_actor
 from ..model.changes import Action, Change, ChangePage, ChangeQuery, Place, Placed
 from ..model.instants import micros
+from ..stores.slot import Slot
+from .answers import Away, answers
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -143,12 +145,21 @@ class Ledger:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
-    def page(self, query: ChangeQuery) -> ChangePage:
-        """Return a page of changes, newest first. Raises StoreUnavailable."""
-        slots = self._scheduler.catalogue.slots
-        found = self._scheduler.changes.page(query, of_jobs_alone=bool(slots.shared))
-        for slot in slots.opened_shared():
-            found += slot.do(lambda store: store.audit.page(query))
+    def page(self, query: ChangeQuery, away: Away | None = None) -> ChangePage:
+        """Return a page of changes, newest first. Raises StoreUnavailable.
+
+        With `away`, the stores that are not available are left out, and why is added to it.
+        """
+
+        def read(slot: Slot) -> list[Placed]:
+            slot.open(self._scheduler)
+            found: list[Placed] = slot.do(lambda store: store.audit.page(query))
+            return found
+
+        shared = self._scheduler.catalogue.slots.shared
+        found = self._scheduler.changes.page(query, of_jobs_alone=bool(shared))
+        for changes in answers(shared, read, away):
+            found += changes
         return query.select(found)
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:

@@ -9,6 +9,8 @@ from apscheduler.job import Job
 
 from ..model.listing import JobEntry, JobPage, JobQuery, count_states
 from ..model.runs import RunQuery
+from .answers import Away, answers
+from .history import Histories
 
 if TYPE_CHECKING:
     from ..stores.slot import Slot
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 _MOST_RUNNING = 10_000
 
 
-def running_jobs(scheduler: Scheduler) -> set[str]:
+def running_jobs(histories: Histories) -> set[str]:
     """Return the ids of the jobs that are running now, as far as the histories know."""
-    page = scheduler.histories.page(RunQuery(outcome="running", limit=_MOST_RUNNING))
+    page = histories.page(RunQuery(outcome="running", limit=_MOST_RUNNING))
     return {record.job_id for record in page.items}
 
 
@@ -28,15 +30,17 @@ def overdue_jobs(scheduler: Scheduler) -> set[str]:
     return {alarm.job_id for alarm in scheduler.watch.overdue}
 
 
-def job_page(scheduler: Scheduler, query: JobQuery, running: Collection[str]) -> JobPage:
-    """Return a page of the jobs that are asked for. Call it where the stores may be used."""
+def job_page(scheduler: Scheduler, histories: Histories, query: JobQuery, running: Collection[str]) -> JobPage:
+    """Return a page of the jobs that are asked for. Call it where the stores may be used.
+
+    Where the histories leave out what is away, so does this.
+    """
     now, overdue = scheduler.clock.now(), overdue_jobs(scheduler)
-    entries = [entry.judged(now, overdue) for entry in _entries(scheduler)]
-    histories = scheduler.histories
+    entries = [entry.judged(now, overdue) for entry in _entries(scheduler, histories.away)]
     outcomes = histories.last_outcomes([entry.id for entry in entries]) if query.needs_outcomes else {}
     chosen = query.select(entries, running, outcomes)
     shown = chosen[query.offset : query.offset + query.limit]
-    found = _jobs(scheduler, shown)
+    found = _jobs(scheduler, shown, histories.away)
     return JobPage(
         tuple((entry, found[entry.id]) for entry in shown if entry.id in found),
         len(chosen),
@@ -46,11 +50,11 @@ def job_page(scheduler: Scheduler, query: JobQuery, running: Collection[str]) ->
     )
 
 
-def _entries(scheduler: Scheduler) -> Iterator[JobEntry]:
+def _entries(scheduler: Scheduler, away: Away | None) -> Iterator[JobEntry]:
     catalogue = scheduler.catalogue
-    for slot in catalogue.ready_slots():
+    for entries in answers(catalogue.slots, lambda alias: _stored(catalogue.ready_slot(alias)), away):
         # Those that wait for the start come from the declarations, whether or not the store has them too.
-        yield from (entry for entry in _stored(slot) if entry.id not in catalogue.declarations)
+        yield from (entry for entry in entries if entry.id not in catalogue.declarations)
     for declared in catalogue.declarations.of(None):
         yield JobEntry.of(declared.job, declared.definition.jobstore)
 
@@ -63,16 +67,17 @@ def _stored(slot: Slot) -> list[JobEntry]:
     return [JobEntry.of(job, slot.alias, slot.broken_reason(job)) for job in jobs]
 
 
-def _jobs(scheduler: Scheduler, entries: list[JobEntry]) -> dict[str, Job]:
+def _jobs(scheduler: Scheduler, entries: list[JobEntry], away: Away | None) -> dict[str, Job]:
     """Return the jobs of some entries; one may have been removed meanwhile."""
-    found: dict[str, Job] = {}
-    for alias, slot in scheduler.catalogue.slots.items():
-        ids = [entry.id for entry in entries if entry.jobstore == alias]
-        if slot.shared and ids:
-            found |= slot.do(lambda store, ids=ids: store.index.jobs(ids))  # type: ignore[misc]
-    for entry in entries:
-        if entry.id not in found:
-            job = scheduler.catalogue.get(entry.id, entry.jobstore)
-            if job is not None:
-                found[entry.id] = job
-    return found
+    aliases = {entry.jobstore for entry in entries}
+
+    def of_store(alias: str) -> dict[str, Job]:
+        slot = scheduler.catalogue.slots.get(alias)
+        mine = [entry.id for entry in entries if entry.jobstore == alias]
+        found: dict[str, Job] = {}
+        if slot is not None and slot.shared:
+            found = slot.do(lambda store: store.index.jobs(mine))
+        rest = ((job_id, scheduler.catalogue.get(job_id, alias)) for job_id in mine if job_id not in found)
+        return found | {job_id: job for job_id, job in rest if job is not None}
+
+    return {job_id: job for found in answers(aliases, of_store, away) for job_id, job in found.items()}

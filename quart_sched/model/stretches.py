@@ -19,16 +19,24 @@ MOST_BUCKETS = 1_000
 class StretchQuery:
     """Which runs to count: those scheduled at or after `since` and before `until`, in `buckets` equal stretches.
 
-    With `job_ids` those of these jobs alone, counted for each of them.
+    With `job_ids` those of these jobs alone, with `outcomes` those that ended so; with either, counted for each job.
     """
 
     since: datetime
     until: datetime
     buckets: int
     job_ids: tuple[str, ...] | None = None
+    outcomes: tuple[str, ...] | None = None
 
     @classmethod
-    def parse(cls, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None) -> Self:
+    def parse(
+        cls,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        job_ids: Iterable[str] | None = None,
+        outcomes: Iterable[str] | None = None,
+    ) -> Self:
         """Check the values. Raises InvalidDefinition."""
         if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets <= MOST_BUCKETS:
             raise InvalidDefinition(
@@ -41,7 +49,13 @@ class StretchQuery:
             raise InvalidDefinition(
                 "until", f"is {until.isoformat()}; expected a time after since, {since.isoformat()}"
             )
-        return cls(since, until, buckets, None if job_ids is None else tuple(dict.fromkeys(job_ids)))
+        ids, ends = (None if given is None else tuple(dict.fromkeys(given)) for given in (job_ids, outcomes))
+        return cls(since, until, buckets, ids, ends)
+
+    @property
+    def by_job(self) -> bool:
+        """Whether each job is counted for itself."""
+        return self.job_ids is not None or self.outcomes is not None
 
     @property
     def width_us(self) -> int:
@@ -55,12 +69,13 @@ class StretchQuery:
     def stretches(self, records: Iterable[RunRecord]) -> list[Stretch]:
         """Count some records, whichever are asked for."""
         begin, end, width = micros(self.since), micros(self.until), self.width_us
-        wanted = None if self.job_ids is None else set(self.job_ids)
+        jobs, outcomes = (None if names is None else set(names) for names in (self.job_ids, self.outcomes))
         found: dict[tuple[str, int, str], Stretch] = {}
         for record in records:
             us = micros(record.scheduled_at)
-            if begin <= us < end and (wanted is None or record.job_id in wanted):
-                one = _stretch_of(record, None if wanted is None else record.job_id, (us - begin) // width)
+            wanted = (jobs is None or record.job_id in jobs) and (outcomes is None or record.outcome in outcomes)
+            if begin <= us < end and wanted:
+                one = _stretch_of(record, record.job_id if self.by_job else None, (us - begin) // width)
                 key = (one.job_id, one.bucket, one.outcome)
                 found[key] = found[key].plus(one) if key in found else one
         return list(found.values())

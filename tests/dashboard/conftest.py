@@ -81,7 +81,7 @@ def furnish(site: Site) -> None:
     site.add("newsletter", trigger="crontab", expression="0 9 * * mon", tags=["mail"], timezone="America/New_York")
     site.add("sync", "count", trigger="interval", minutes=10, tags=["etl"])
     site.add("rates", trigger="interval", minutes=3, tags=["etl"], next_run_time=None)
-    site.add("reports", "report", trigger="calendarinterval", months=1, hour=6, args=[3], tags=["billing"])
+    site.add("reports", "report", trigger="calendarinterval", months=1, hour=6, args=[3], tags=["billing", "t" * 64])
     site.write(past_runs("invoices", 6, timedelta(hours=24), seed=5, bad=0.4))
     site.write(past_runs("sync", 300, timedelta(minutes=10), seed=2))
     site.write(past_runs("rates", 120, timedelta(minutes=3), seed=3, bad=0.25))

@@ -352,6 +352,7 @@ def test_a_job_is_added(site: Site, visitor: Visitor) -> None:
     job_id = f"added-{next(_numbers)}"
     visitor.open(f"{site.ui}/add")
     page.locator("select[name=func]").select_option("tests.dashboard.site:report")
+    page.get_by_role("button", name="Continue").click()
     page.locator("[name='id']").fill(job_id)
     page.locator("[name='tags']").fill("new, month")
     page.locator("[name='a.month']").fill("3")
@@ -430,6 +431,51 @@ def test_a_job_is_paused_by_keyboard_alone(site: Site, visitor: Visitor, job_id:
     page.keyboard.press("Enter")
     page.locator("#a-resume").wait_for()
     assert site.job(job_id).next_run_time is None
+
+
+def test_a_form_that_is_sent_twice_acts_once(site: Site, visitor: Visitor, job_id: str) -> None:
+    page = visitor.page
+    sent: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.url.rpartition("/ui/")[2]))
+
+    def twice(button: str) -> None:
+        page.locator(button).wait_for()
+        # Sought each time, for a part that is fetched anew has another one.
+        page.evaluate(
+            "button => { const press = () => document.querySelector(button)?.click();"
+            " press(); setTimeout(press, 10); }",
+            button,
+        )
+
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    twice("#a-run")
+    page.get_by_text(f"{job_id} was started.").wait_for()
+    added = f"added-{next(_numbers)}"
+    visitor.open(f"{site.ui}/add?func=tests.dashboard.site:send_invoices")
+    page.locator("[name='id']").fill(added)
+    twice("#save")
+    page.get_by_text(f"{added} is added.").wait_for()
+    page.locator("#a-remove").click()
+    twice("#confirm")
+    page.get_by_text(f"{added} is removed.").wait_for()
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    row(visitor, job_id).get_by_role("button", name="Run now").dblclick()
+    page.get_by_text(f"{job_id} was started.").wait_for()
+    assert sent == ["job/start", "add", "job/remove", "job/remove", "job/start"]
+    assert len(site.runs(job_id)) == 2
+
+
+def test_a_choice_with_the_arrow_keys_sends_no_form(site: Site, visitor: Visitor, job_id: str) -> None:
+    page = visitor.page
+    for path, name in (("/add", "func"), (f"/job?id={job_id}", "outcome"), (f"/job?id={job_id}", "theme")):
+        visitor.open(site.ui + path)
+        choice = page.locator(f"select[name={name}]")
+        choice.focus()
+        before = choice.input_value()
+        page.keyboard.press("ArrowDown")
+        page.wait_for_timeout(300)  # until the page would be another one
+        assert choice.input_value() != before
+        assert page.evaluate("document.activeElement.name") == name
 
 
 def test_everything_works_without_script(site: Site, browser: Any, view: Any, job_id: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quart_sched.model import listing
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.web import events
 from tests.dashboard.conftest import View, Visitor
 from tests.dashboard.site import HOSTILE, Site, past_runs
@@ -21,6 +25,13 @@ pytestmark = [
 def listening(visitor: Visitor) -> Any:
     visitor.page.locator("#live[data-state=live]").wait_for()
     return visitor.page
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def test_the_page_of_a_job_follows_its_state_and_its_runs(site: Site, visitor: Visitor) -> None:
@@ -245,3 +256,149 @@ def test_a_page_stays_live_over_the_end_of_a_stream(site: Site, visitor: Visitor
     page.wait_for_timeout(11_000)  # each stream ends by itself within ten seconds, and the browser comes again
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.locator("#a-resume").wait_for()
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, whose job fires each second."""
+    made = Site(tmp_path)
+    made.add("often", "count", trigger="interval", seconds=1)
+    yield made
+    made.close()
+
+
+def away(*_: Any, **__: Any) -> Any:
+    raise DatabaseFailure("disk I/O error")
+
+
+@pytest.mark.parametrize("path", ["/", "/job?id=often", "/jobs"])
+def test_an_open_page_says_that_the_store_is_away_and_that_it_is_back(
+    own_site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    visitor.expect_status(503)
+    visitor.page.clock.install()
+    visitor.open(own_site.ui + path)
+    page = listening(visitor)
+    slot = own_site.scheduler.scheduler.catalogue.slots["default"]
+    monkeypatch.setattr(slot.store.database, "transact", away)
+    eventually(lambda: slot.trouble)
+    page.clock.run_for(20_000)
+    page.locator("#alarms .alarm", has_text='Job store "default" is not available').wait_for()
+    monkeypatch.undo()
+    eventually(lambda: not slot.trouble)
+    page.clock.run_for(20_000)
+    page.get_by_text("is not available").wait_for(state="detached")
+    page.goto("about:blank")
+
+
+@pytest.mark.parametrize("path", ["/job?id=often", "/jobs"])
+def test_what_no_event_tells_is_seen_before_long(
+    own_site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(listing, "OVERDUE", timedelta(seconds=4))
+    visitor.page.clock.install()
+    visitor.open(own_site.ui + path)
+    page = listening(visitor)
+    own_site.ask(own_site.scheduler.aio.pause())
+    page.locator("#alarms", has_text="The scheduler is paused").wait_for()
+    page.wait_for_timeout(6000)  # until nothing is on its way any more, and the next fire has been due for a while
+    assert page.locator(".s-overdue.badge").count() == 0
+    page.clock.run_for(20_000)
+    page.locator(".s-overdue.badge").first.wait_for()
+    page.goto("about:blank")
+
+
+def wait_for_focus(page: Any, address: str) -> None:
+    """Wait until what leads to this address has the focus."""
+    page.wait_for_function(
+        "address => (document.activeElement.getAttribute('href') ?? document.activeElement.form?.action)"
+        "?.endsWith(address)",
+        arg=address,
+    )
+
+
+def turn(page: Any, *, away: bool) -> None:
+    """Bring the page into the background, or back into sight, as far as it can tell."""
+    page.evaluate(
+        "away => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => away});"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        away,
+    )
+
+
+def test_a_page_in_the_background_holds_no_connection_and_catches_up_when_it_is_seen(
+    site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.3)
+    job_id = site.add(f"background-{visitor.view}")
+    streams: list[str] = []
+    visitor.page.on("request", lambda request: streams.append(request.url) if "/ui/events" in request.url else None)
+    for path in (f"/job?id={job_id}", f"/jobs?search={job_id}"):
+        site.ask(site.scheduler.aio.resume_job(job_id))
+        visitor.open(site.ui + path)
+        page = listening(visitor)
+        turn(page, away=True)
+        page.wait_for_timeout(100)
+        streams.clear()
+        site.ask(site.scheduler.aio.pause_job(job_id))
+        page.wait_for_timeout(2000)
+        assert streams == []
+        turn(page, away=False)
+        page.locator(".badge.s-paused").wait_for()
+        assert streams != []
+        assert not page.get_by_role("button", name="Jobs were added: show them").is_visible()
+
+
+def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"focus-{visitor.view}")
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    page.get_by_role("link", name="Change", exact=True).focus()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Renamed"))
+    page.locator("h1", has_text="Renamed").wait_for()
+    wait_for_focus(page, f"/job/edit?id={job_id}")
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    row = page.locator(f"tr[data-job='{job_id}']")
+    for key, action in (("Enter", "resume"), ("Space", "pause")):
+        if action == "resume":
+            row.get_by_role("button", name="Pause").focus()
+        page.keyboard.press(key)
+        wait_for_focus(page, f"/job/{action}")
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Another"))
+    row.get_by_text("Another").wait_for()
+    wait_for_focus(page, "/job/pause")
+    row.get_by_role("checkbox").focus()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="A third"))
+    row.get_by_text("A third").wait_for()
+    page.wait_for_function("id => document.activeElement.value === id", arg=job_id)
+
+
+def test_a_table_that_was_opened_stays_open(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"table-{visitor.view}")
+    visitor.open(site.ui + "/")
+    page = listening(visitor)
+    page.locator("#charts summary").click()
+    page.evaluate("document.querySelector('#charts .scroll').scrollTop = 40")
+    before = page.locator("#charts .summary").inner_text()
+    site.run(job_id)
+    page.wait_for_function(
+        "before => document.querySelector('#charts .summary').innerText !== before", arg=before, timeout=20_000
+    )
+    assert page.evaluate("document.querySelector('#charts details').open")
+    assert page.evaluate("document.querySelector('#charts .scroll').scrollTop") == 40
+
+
+def test_what_waits_until_a_choice_is_made_is_shown_then(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"waits-{visitor.view}", "write_on_demand")
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    site.ask(site.scheduler.aio.run_job(job_id))
+    page.locator("#runs tbody .s-running").wait_for()
+    page.locator("#runs-outcome").focus()
+    site.say(None)
+    page.locator("#head .s-succeeded").wait_for()
+    page.wait_for_timeout(3500)  # until the list of runs would have been fetched
+    assert page.locator("#runs tbody .s-running").count() == 1, "what is chosen in stays as it is"
+    page.locator("#runs-outcome").blur()
+    page.locator("#runs tbody .s-succeeded").wait_for(timeout=4000)

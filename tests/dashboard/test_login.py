@@ -106,6 +106,7 @@ def test_a_link_on_another_site_leads_to_the_page_without_another_login(
     log_in(visitor, "boss")
     page.get_by_role("heading", name="Overview").wait_for()
     page.get_by_label("Language").select_option("zh")
+    page.get_by_role("button", name="Apply").click()
     page.get_by_role("heading", name="概览").wait_for()
     link = f'<link rel="icon" href="data:,"><a href="{guarded.ui}/job?id=job">The job failed</a>'
     page.route("**/foreign", lambda route: route.fulfill(body=link, content_type="text/html"))

@@ -189,6 +189,7 @@ def test_pages_work_in_chinese_and_remember_it(site: Site, browser: Any, view: A
     visitor.open(f"{site.ui}/jobs")
     check(visitor, "jobs-chinese")
     visitor.page.get_by_label("语言").select_option("en")
+    visitor.page.get_by_role("button", name="应用").click()
     visitor.page.get_by_role("heading", name="Jobs").wait_for()
     visitor.open(site.ui + "/")
     assert visitor.page.locator("h1").inner_text() == "Overview"
@@ -201,5 +202,6 @@ def test_the_colours_can_be_chosen(site: Site, visitor: Visitor) -> None:
     chosen = "light" if visitor.view.scheme == "dark" else "dark"
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_label("Colours").select_option(chosen)
+    page.get_by_role("button", name="Apply").click()
     page.locator(f"html[data-theme={chosen}]").wait_for()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before

@@ -15,6 +15,10 @@ from quart import Quart, request
 from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
+from quart_sched.model.ids import first_id
+from quart_sched.model.instants import micros
+from quart_sched.model.runs import RunRecord
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.web import session
 from quart_sched.web.dashboard.routes import POLICY, ROUTES
 from quart_sched.web.security import allowed_functions
@@ -644,6 +648,20 @@ async def test_any_id_has_its_page(client, scheduler):
         assert (await scheduler.aio.get_job(job_id)).next_run_time is None
 
 
+async def test_what_browsers_make_of_an_odd_id_leads_to_its_job(client, scheduler):
+    for job_id in ("two\nlines", " lead", "trail "):
+        await scheduler.aio.add_job(job_id, site.count, trigger="cron", hour=3)
+        await (await scheduler.aio.run_job(job_id)).wait()
+        sent = job_id.replace("\n", "\r\n")
+        assert (await client.post(f"{UI}/job/pause", form={"id": sent})).status_code == 303
+        assert (await scheduler.aio.get_job(job_id)).next_run_time is None
+        await client.post(f"{UI}/jobs/bulk", form={"id": sent, "action": "resume", "confirmed": "1"})
+        assert (await scheduler.aio.get_job(job_id)).next_run_time is not None
+        for path, row in (("/runs", 'aria-label="succeeded'), ("/changes", 'data-label="Who"')):
+            page = await text(await client.get(UI + path, query_string={"job_id": job_id}))
+            assert row in page, (path, job_id)
+
+
 async def test_a_forged_message_is_shown_as_text_or_not_at_all(client):
     messages = (
         b'["none", {}, false]',
@@ -708,16 +726,122 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         await scheduler.aio.get_jobs()
 
         def fail(*_: Any, **__: Any) -> Any:
-            from quart_sched.stores.sql.failures import DatabaseFailure
-
             raise DatabaseFailure("disk I/O error")
 
         monkeypatch.setattr(store.database, "transact", fail)
-        for path in ("/", "/jobs", "/job?id=job", "/runs", "/run?id=x"):
+        for path in ("/", "/jobs", "/runs", "/changes", "/job?id=job", "/run?id=x"):
             response = await client.get(UI + path)
-            assert response.status_code == 503, path
-            assert "not available" in await text(response)
+            assert response.status_code == (503 if "id=" in path else 200), path
+            page = html.unescape(await text(response))
+            assert 'Job store "default" is not available:<' in page, path
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlalchemy"])
+async def test_one_store_of_several_that_is_away_leaves_the_pages_of_the_others(
+    scheduler, serve, app, tmp_path, monkeypatch, kind
+):
+    away = {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'other'}"}
+    default = {"memory": {"type": kind}, "sqlalchemy": {"type": kind, "url": f"sqlite:///{tmp_path / 'default'}"}}[kind]
+    app.config["SCHEDULER_JOBSTORES"] = {"default": default, "away": away}
+    async with serve(scheduler, app) as client:
+        for alias in ("default", "away"):
+            await scheduler.aio.add_job(f"in-{alias}", site.count, trigger="cron", hour=3, jobstore=alias)
+            await (await scheduler.aio.run_job(f"in-{alias}")).wait()
+        alarm = 'Job store "away" is not available:<'
+        paths = ("/", "/jobs", "/runs", "/changes", "/job?id=in-default", "/job?id=in-default&at=", "/?part=alarms")
+        script = {"HX-Request": "true"}
+        for path in paths:
+            page = html.unescape(await text(await client.get(UI + path, headers=script if "part" in path else {})))
+            assert alarm not in page
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise DatabaseFailure("disk I/O error")
+
+        monkeypatch.setattr(scheduler.scheduler.catalogue.slots["away"].store.database, "transact", fail)
+        for path in paths:
+            response = await client.get(UI + path, headers=script if "part" in path else {})
+            page = html.unescape(await text(response))
+            assert response.status_code == 200, path
+            assert f"{alarm}/b> <code>DatabaseFailure: disk I/O error</code> What is kept there is left out" in page, (
+                path
+            )
+            assert "in-default" in page or path == "/?part=alarms", path
+        for path in ("/job?id=in-away", "/run?id=none"):
+            assert (await client.get(UI + path)).status_code == 503, path
+        assert (await client.get(f"{UI}/jobs?one=in-away", headers=script)).status_code == 503, "its row is to stay"
+        monkeypatch.undo()
+        assert "in-away" in await text(await client.get(f"{UI}/jobs"))
+        assert alarm not in html.unescape(await text(await client.get(f"{UI}/?part=alarms", headers=script)))
+
+
+@pytest.mark.parametrize("rule", ["/add", "/job/edit?id=job", "/job/start-with?id=job"])
+async def test_a_form_is_kept_while_the_store_is_away(scheduler, serve, app, tmp_path, monkeypatch, rule):
+    app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path / 'db'}"}}
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.add_job("job", site.send_invoices, trigger="cron", hour=3)
+        store = scheduler.scheduler.catalogue.slots["default"].store
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise DatabaseFailure("disk I/O error")
+
+        form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+        form |= {"description": 'two\r\nlines <"&', "a.customer": "ACME", "name": "Renamed", "o.overlap": "skip"}
+        form |= {"o.max_instances": "1", "o.max_queue": "1", "o.on_crash": "lost"}
+        form["tag"] = scheduler.aio.tag(await scheduler.aio.get_job("job"))
+        monkeypatch.setattr(store.database, "transact", fail)
+        response = await client.post(UI + rule, form=form)
+        assert response.status_code == 503
+        page = (await text(response)).partition("<main")[2].partition("</main>")[0]
+        assert html.unescape(re.findall(r'<form method="post" action="([^"]*)"', page)[0]) == UI + rule
+        kept = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page)
+        assert {name: html.unescape(value) for name, value in kept} == form
+        monkeypatch.undo()
+        assert (await client.post(UI + rule, form=form)).status_code == 303
+
+
+async def test_a_label_that_no_script_rewrites_names_the_zone_of_its_time(client, scheduler):
+    await scheduler.aio.add_job("failing", site.fail, trigger="cron", hour=3)
+    await scheduler.aio.add_job("long", site.wait_long, trigger="cron", hour=3)
+    await (await scheduler.aio.run_job("failing")).wait()
+    await scheduler.aio.run_job("long")
+    for path, least in (("/", 3), ("/runs", 2), ("/job?id=failing", 2), ("/job?id=job&at=2026-01-01T04:00:00", 1)):
+        page = await text(await client.get(UI + path))
+        page = re.sub("<time.*?</time>|<input[^>]*>", "", page)
+        times = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(.{0,4})", page)
+        assert len(times) >= least, path
+        assert {*times} == {" UTC"}, path
+
+
+async def test_each_page_says_that_the_scheduler_does_not_run(client, scheduler):
+    paths = ("/", "/jobs", "/job?id=job", "/runs", "/changes", "/add", "/?part=alarms")
+    paused = "The scheduler is paused: no job fires until it is resumed."
+    for is_paused in (True, False):
+        await (scheduler.aio.pause() if is_paused else scheduler.aio.resume())
+        for path in paths:
+            page = await text(await client.get(UI + path, headers={"HX-Request": "true"} if "part" in path else {}))
+            assert (paused in page) == is_paused, path
+    page = await text(await client.get(f"{UI}/job?id=job"))
+    for part in ("alarms", "head", "coming"):
+        assert re.search(rf'id="{part}"[^>]*data-live="[^"]*scheduler', page), part
+
+
+async def test_a_job_that_fails_all_the_time_hides_no_other_and_each_outcome_is_counted(client, scheduler, clock):
+    now = clock.now()
+    ago = [("noisy", "failed", timedelta(minutes=minute)) for minute in range(1, 1000)]
+    ago += [("nightly", "failed", timedelta(hours=23)), ("noisy", "missed", timedelta(minutes=90))]
+    ago += [("older", "failed", timedelta(hours=25)), ("sound", "succeeded", timedelta(hours=1))]
+    for number, (job_id, outcome, distance) in enumerate(sorted(ago, key=lambda one: one[2], reverse=True)):
+        at = now - distance
+        run_id = f"{first_id(micros(at))[:24]}{number:012x}"
+        scheduler.scheduler.history.add(
+            RunRecord(run_id, run_id, job_id, at, outcome, "schedule", "h:1", 1, at, at, "ValueError", f"error of {at}")
+        )
+    page = await text(await client.get(f"{UI}/"))
+    listed = page.partition('id="troubles-h"')[2].partition("</section>")[0]
+    assert re.findall(r"<b>(.*?)</b></a>", listed) == ["noisy", "noisy", "nightly"]
+    assert re.findall(r'outcome=(\w+)&amp;since=[^"]*">(.*?)<', listed) == [("failed", "999 times")]
+    assert f"error of {now - timedelta(minutes=1)}" in listed
 
 
 async def test_the_time_that_a_view_takes_is_not_the_loops(client, scheduler):

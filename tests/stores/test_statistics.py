@@ -69,8 +69,10 @@ def expected(query: StretchQuery) -> list[Stretch]:
     """Count by hand."""
     found: dict[tuple[str, int, str], list[RunRecord]] = {}
     for record in RECORDS:
-        job_id = "" if query.job_ids is None else record.job_id
-        if query.since <= record.scheduled_at < query.until and (not job_id or job_id in (query.job_ids or ())):
+        job_id = record.job_id if query.by_job else ""
+        wanted = query.job_ids is None or job_id in query.job_ids
+        wanted = wanted and (query.outcomes is None or record.outcome in query.outcomes)
+        if query.since <= record.scheduled_at < query.until and wanted:
             bucket = (micros(record.scheduled_at) - micros(query.since)) // query.width_us
             found.setdefault((job_id, bucket, record.outcome), []).append(record)
     stretches = []
@@ -112,6 +114,16 @@ def test_runs_are_counted_by_stretch_and_outcome(history: Any, hours: float, buc
 @pytest.mark.parametrize("job_ids", [JOBS, JOBS[:1], JOBS[3:], ()])
 def test_runs_are_counted_for_each_of_some_jobs(history: Any, job_ids: tuple[str, ...]) -> None:
     query = StretchQuery.parse(NOW - timedelta(hours=20), NOW, 30, job_ids)
+    found = [told(one, times=True) for one in Histories([history]).stretches(query)]
+    assert found == [told(one, times=True) for one in expected(query)]
+
+
+@pytest.mark.parametrize("job_ids", [None, JOBS[:2]])
+@pytest.mark.parametrize("outcomes", [("failed", "missed"), ("lost",), ()])
+def test_runs_with_some_outcomes_are_counted_for_each_job(
+    history: Any, outcomes: tuple[str, ...], job_ids: tuple[str, ...] | None
+) -> None:
+    query = StretchQuery.parse(NOW - timedelta(hours=20), NOW, 1, job_ids, outcomes)
     found = [told(one, times=True) for one in Histories([history]).stretches(query)]
     assert found == [told(one, times=True) for one in expected(query)]
 

@@ -24,10 +24,6 @@ log = logging.getLogger("quart_sched")
 
 T = TypeVar("T")
 
-CLOCK_SLACK = 3_600_000_000
-"""Microseconds by which a process's clock may be behind before a page with `since`, but without a job, misses its runs.
-"""
-
 _LIVE = (
     "r.run_id, r.fire_id, r.job_id, r.sched_us, r.attempt, r.cause, r.state, "
     "CASE WHEN r.owner IS NOT NULL THEN r.claimed_us END AS started_us, w.host, w.pid, r.overrides"
@@ -234,7 +230,7 @@ def _span(query: RunQuery) -> tuple[list[str], dict[str, Any]]:
         if query.job_id is None:
             # No run is made before its fire is due: here the search ends.
             where.append("r.run_id >= :first")
-            values["first"] = first_id(values["since"] - CLOCK_SLACK)
+            values["first"] = first_id(values["since"] - statistics.CLOCK_SLACK)
     if query.until is not None:
         where.append("r.sched_us < :until")
         values["until"] = micros(query.until)

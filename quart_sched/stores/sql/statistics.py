@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ...model.ids import first_id
 from ...model.instants import micros
 from ...model.runs import RunRecord
 from ...model.stretches import Stretch, StretchQuery
 from .rows import RUN, clean, record_of
 from .transaction import Transaction
+
+CLOCK_SLACK = 3_600_000_000
+"""Microseconds by which a process's clock may be behind before a page with `since`, but without a job, misses its runs.
+"""
 
 _COUNTED = (
     "r.outcome, COUNT(*) AS runs, COUNT(r.ended_us - r.started_us) AS timed, SUM(r.ended_us - r.started_us) AS us, "
@@ -19,7 +24,7 @@ _COUNTED = (
 
 def stretches(tx: Transaction, query: StretchQuery) -> list[Stretch]:
     """Count the runs that are asked for."""
-    return _by_stretch(tx, query) if query.job_ids is None else _by_job(tx, query)
+    return _by_job(tx, query) if query.by_job else _by_stretch(tx, query)
 
 
 def _by_stretch(tx: Transaction, query: StretchQuery) -> list[Stretch]:
@@ -38,16 +43,27 @@ def _by_stretch(tx: Transaction, query: StretchQuery) -> list[Stretch]:
 
 
 def _by_job(tx: Transaction, query: StretchQuery) -> list[Stretch]:
+    since = micros(query.since)
+    where = ["r.sched_us >= :since", "r.sched_us < :until"]
+    values: dict[str, Any] = {"since": since, "until": micros(query.until), "width": query.width_us}
+    by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
+    if query.job_ids is not None:
+        where.append(tx.dialect.within("r.job_id", "ids"))
+        values["ids"] = tx.dialect.pack(by_id)
+    if query.outcomes is not None:
+        # No run is made before its fire is due: there the search in the index of outcomes begins.
+        where += [tx.dialect.within("r.outcome", "outcomes"), "r.run_id >= :first"]
+        values |= {"outcomes": tx.dialect.pack(query.outcomes), "first": first_id(since - CLOCK_SLACK)}
     statement = (
         f"SELECT r.job_id, (r.sched_us - :since) {tx.dialect.divide} :width AS bucket, {_COUNTED}, "
         "MIN(COALESCE(r.started_us, r.sched_us)) AS first_us, MAX(COALESCE(r.ended_us, r.sched_us)) AS last_us, "
-        f"MAX(r.run_id) AS run_id FROM {tx.prefix}runs AS r WHERE {tx.dialect.within('r.job_id', 'ids')} "
-        "AND r.sched_us >= :since AND r.sched_us < :until GROUP BY r.job_id, bucket, r.outcome"
+        f"MAX(r.run_id) AS run_id FROM {tx.prefix}runs AS r WHERE {' AND '.join(where)} "
+        "GROUP BY r.job_id, bucket, r.outcome"
     )
-    by_id = {clean(job_id, 191) or "": job_id for job_id in query.job_ids or ()}
-    span = {"since": micros(query.since), "until": micros(query.until), "width": query.width_us}
-    rows = tx.rows(statement, ids=tx.dialect.pack(by_id), **span)
-    return [_stretch_of(row, by_id[row.job_id], int(row.bucket), row.first_us, row.last_us, row.run_id) for row in rows]
+    return [
+        _stretch_of(row, by_id.get(row.job_id, row.job_id), int(row.bucket), row.first_us, row.last_us, row.run_id)
+        for row in tx.rows(statement, **values)
+    ]
 
 
 def _stretch_of(row: Any, job_id: str, bucket: int, first_us: int, last_us: int, run_id: str | None) -> Stretch:

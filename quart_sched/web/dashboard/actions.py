@@ -12,7 +12,7 @@ from ...errors import DeclaredJob, InvalidDefinition, JobNotFound, RunNotFound, 
 from ...model.overrides import Overrides
 from .. import security
 from . import jobs
-from .visit import Flash, Visit
+from .visit import Flash, Visit, unbroken
 
 BULK = ("pause", "resume", "run", "remove")
 _MOST = 500
@@ -69,7 +69,7 @@ async def bulk(visit: Visit) -> Response:
     form = await request.form
     filters = {key: form.get(key, "") for key in jobs.FILTERS}
     back = visit.url("jobs", **filters)
-    action, ids = form.get("action", ""), list(dict.fromkeys(form.getlist("id")))
+    action, ids = form.get("action", ""), list(dict.fromkeys(map(unbroken, form.getlist("id"))))
     if action not in BULK:
         raise InvalidDefinition("action", f"is {action!r}; expected one of {', '.join(BULK)}")
     if action == "remove":
@@ -146,7 +146,7 @@ async def switch(visit: Visit) -> Response:
 
 
 async def _field(name: str) -> str:
-    value = str((await request.form).get(name, ""))
+    value = unbroken((await request.form).get(name, ""))
     if not value:
         raise InvalidDefinition(name, "is missing")
     return value

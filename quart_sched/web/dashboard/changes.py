@@ -10,12 +10,12 @@ from .visit import Visit
 
 async def show(visit: Visit) -> Response:
     """Answer with a page of the changes, of all jobs or of one."""
-    job_id, cursor = (request.args.get(key, "").strip() or None for key in ("job_id", "cursor"))
+    job_id, cursor = (request.args.get(key) or None for key in ("job_id", "cursor"))
     problem = None
     try:
-        page = await visit.front.aio.changes(job_id, cursor=cursor)
+        page = await visit.aio.changes(job_id, cursor=cursor)
     except InvalidDefinition as error:
         problem = error
-        page = await visit.front.aio.changes()
+        page = await visit.aio.changes()
     context = {"page": page, "filters": {"job_id": job_id}, "problem": problem}
     return await visit.page("changes.html", 200 if problem is None else 400, **context)

@@ -15,7 +15,7 @@ from ...model.jobs import JobChanges, JobDefinition
 from .. import security
 from ..jobs import find
 from . import fields, forms
-from .visit import Flash, Visit
+from .visit import Flash, Visit, unbroken
 
 _PREVIEWED = 10
 _IN_FORM = {"args": "arguments", "kwargs": "arguments", "trigger": "kind"}
@@ -203,5 +203,4 @@ def _arguments(values: Mapping[str, str], job: Job) -> tuple[tuple[Any, ...], di
 
 
 def _given(values: Mapping[str, str], key: str) -> str:
-    # Browsers send each line break as two characters.
-    return str(values.get(key, "")).replace("\r\n", "\n")
+    return unbroken(values.get(key, ""))

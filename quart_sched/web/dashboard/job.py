@@ -32,7 +32,7 @@ _UNSUCCESSFUL = ("failed", "timed_out", "cancelled", "lost")
 async def show(visit: Visit) -> Response:
     """Answer with the page, or with one of the parts that it refreshes."""
     job_id = request.args.get("id", "")
-    aio = visit.front.aio
+    aio = visit.aio
     job, (runs, problem) = await asyncio.gather(aio.get_job(job_id), _runs(visit, job_id))
     if job is None:
         return await _gone(visit, job_id, runs, problem)
@@ -78,9 +78,9 @@ async def _runs(visit: Visit, job_id: str) -> tuple[RunPage, InvalidDefinition |
     """Return the page of runs that is asked for; where the question makes no sense the first, and what was wrong."""
     given = {key: request.args.get(key) or None for key in ("outcome", "cursor")}
     try:
-        return await visit.front.aio.runs(job_id, limit=_RUNS, **given), None
+        return await visit.aio.runs(job_id, limit=_RUNS, **given), None
     except InvalidDefinition as error:
-        return await visit.front.aio.runs(job_id, limit=_RUNS), error
+        return await visit.aio.runs(job_id, limit=_RUNS), error
 
 
 async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefinition | None) -> Response:
@@ -110,14 +110,14 @@ async def _past(visit: Visit, job_id: str, zone: tzinfo) -> dict[str, Any]:
     at = request.args.get("at", "").strip()
     if not at and "at" in request.args:
         at = await _last_fire(visit, job_id)
-    changes = await visit.front.aio.changes(job_id, limit=_CHANGES)
+    changes = await visit.aio.changes(job_id, limit=_CHANGES)
     context: dict[str, Any] = {"at": at, "changes": changes.items, "explained": None, "wrong_time": None}
     if at:
         try:
-            found = await visit.front.aio.explain(job_id, at)
+            found = await visit.aio.explain(job_id, at)
         except InvalidDefinition as error:
             return context | {"wrong_time": error}
-        last = await visit.front.aio.run(found.run_ids[-1]) if found.run_ids else None
+        last = await visit.aio.run(found.run_ids[-1]) if found.run_ids else None
         context |= {"explained": found, "explanation": words.explain(found, zone, last, visit.language)}
         context["past_fires"] = _not_run(found)
     return context
@@ -125,7 +125,7 @@ async def _past(visit: Visit, job_id: str, zone: tzinfo) -> dict[str, Any]:
 
 async def _last_fire(visit: Visit, job_id: str) -> str:
     """Return the time of the last fire that should have been, "" where nobody knows of one."""
-    now = await visit.front.aio.explain(job_id, visit.front.scheduler.clock.now())
+    now = await visit.aio.explain(job_id, visit.front.scheduler.clock.now())
     return now.previous.isoformat() if now.previous is not None else ""
 
 

@@ -27,7 +27,7 @@ async def show(visit: Visit) -> Response:
         JobQuery.parse(given)
     except InvalidDefinition as error:
         problem, given = error, dict.fromkeys(given, "")
-    page = await visit.front.aio.job_page(**given, limit=_PAGE)
+    page = await visit.aio.job_page(**given, limit=_PAGE)
     context: dict[str, Any] = {
         "page": page,
         "rows": await rows(visit, page),
@@ -48,8 +48,8 @@ def _choices() -> dict[str, Any]:
 async def rows(visit: Visit, page: JobPage) -> list[dict[str, Any]]:
     """Return what a row shows of each job of a page."""
     ids = [entry.id for entry, _ in page.items]
-    latest = await visit.front.aio.latest_runs(ids, _BARS) if ids else {}
-    running = {record.job_id for record in (await visit.front.aio.runs(outcome="running", limit=500)).items}
+    latest = await visit.aio.latest_runs(ids, _BARS) if ids else {}
+    running = {record.job_id for record in (await visit.aio.runs(outcome="running", limit=500)).items}
     return [
         {
             "entry": entry,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from quart import Response, request
 
 from ...errors import InvalidDefinition, StoreUnavailable
@@ -22,10 +21,9 @@ from .visit import Visit
 TROUBLES = ("failed", "timed_out", "lost", "missed")
 """Outcomes that somebody should look at."""
 _MOST_TROUBLES = 10
-"""Jobs that are named."""
-_SEARCHED = 200
-"""Runs of each of those outcomes that are looked at."""
+"""Jobs and outcomes that are named."""
 _LANES = 12
+_TICK = timedelta(microseconds=1)
 _BUCKETS = 48
 
 
@@ -36,10 +34,13 @@ async def show(visit: Visit) -> Response:
         raise InvalidDefinition("span", f"is {span!r}; expected one of {', '.join(SPANS)}")
     window = Window.around(visit.front.scheduler.clock.now(), span)
     part = visit.part
+    if part == "alarms":
+        await visit.aio.runs(limit=1)  # as the other parts do, which leave out what is away
+        return await visit.fragment("alarms.html")
     context: dict[str, Any] = {"span": span, "spans": list(SPANS), "window": window}
     context["lane_offset"], context["lane_search"] = _lane_arguments()
     if part == "now":
-        jobs, troubles = await asyncio.gather(visit.front.aio.job_page(limit=1), _troubles(visit, window))
+        jobs, troubles = await asyncio.gather(visit.aio.job_page(limit=1), _troubles(visit, window))
         context |= await _now(visit, jobs.states, troubles)
         return await visit.fragment("overview_now.html", **context)
     if part == "charts":
@@ -70,33 +71,29 @@ async def _now_and_timeline(visit: Visit, window: Window, context: dict[str, Any
 async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble]) -> dict[str, Any]:
     """Return how things stand at this moment."""
     front = visit.front
-    running = await front.aio.runs(outcome="running", limit=20)
+    running = await visit.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
-    state = {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(front.state, "stopped")
     return {
         "states": states,
         "troubles": troubles,
         "running": running.items,
-        "scheduler_state": state,
-        "looks_on": front.scheduler.looks_on,
         "shared": bool(slots.shared),
         "workers": await _workers(visit) if slots.shared else [],
         "own_worker": front.scheduler.runner.worker,
         "own_runs": len(front.scheduler.runner.under_way.runs()),
-        "degraded": {alias: slot.trouble for alias, slot in slots.items() if slot.trouble},
     }
 
 
 async def _workers(visit: Visit) -> Any:
     try:
-        return await visit.front.aio.workers()
+        return await visit.aio.workers()
     except StoreUnavailable:
         return []  # the page says elsewhere that the store is away
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The last run of a job that went wrong, of `count` in the window."""
+    """The last run of a job that went wrong in a certain way, of `count` in the window."""
 
     run: RunRecord
     count: int
@@ -104,19 +101,14 @@ class Trouble:
 
 async def _troubles(visit: Visit, window: Window) -> list[Trouble]:
     """Return what went wrong in the window, latest first; a job that fails every minute must not hide the others."""
-    pages = await asyncio.gather(
-        *(visit.front.aio.runs(outcome=outcome, since=window.since, limit=_SEARCHED) for outcome in TROUBLES)
-    )
-    by_job: dict[str, list[RunRecord]] = defaultdict(list)
-    for page in pages:
-        for record in page.items:
-            by_job[record.job_id].append(record)
-    found = [Trouble(max(runs, key=lambda run: run.scheduled_at), len(runs)) for runs in by_job.values()]
-    return sorted(found, key=lambda trouble: trouble.run.scheduled_at, reverse=True)[:_MOST_TROUBLES]
+    found = await visit.aio.statistics(window.since, window.now + _TICK, 1, outcomes=TROUBLES)
+    latest = sorted(found, key=lambda stretch: stretch.run_id or "", reverse=True)[:_MOST_TROUBLES]
+    runs = await asyncio.gather(*(visit.aio.run(stretch.run_id or "") for stretch in latest))
+    return [Trouble(run, stretch.runs) for run, stretch in zip(runs, latest, strict=True) if run is not None]
 
 
 async def _charts(visit: Visit, window: Window) -> dict[str, Any]:
-    return {"charts": chart(window, await visit.front.aio.statistics(window.since, window.now, _BUCKETS))}
+    return {"charts": chart(window, await visit.aio.statistics(window.since, window.now, _BUCKETS))}
 
 
 def chart(window: Window, stretches: list[Stretch]) -> dict[str, Any]:
@@ -151,7 +143,7 @@ def _summed(stretches: list[Stretch]) -> dict[str, Any]:
 
 async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], context: dict[str, Any]) -> dict[str, Any]:
     """Return a page of lanes; the jobs with trouble come first, then those that run, then by their next fire."""
-    aio = visit.front.aio
+    aio = visit.aio
     under_way = (await aio.runs(outcome="running", limit=500)).items
     first = dict.fromkeys(run.job_id for run in (*(trouble.run for trouble in troubles), *under_way))
     page: JobPage = await aio.job_page(
@@ -160,7 +152,7 @@ async def _timeline(visit: Visit, window: Window, troubles: list[Trouble], conte
     ids = [entry.id for entry, _ in page.items]
     hours = max((window.until - window.now) / timedelta(hours=1), 0.01)
     stretches, coming = await asyncio.gather(
-        aio.statistics(window.since, window.now + timedelta(microseconds=1), window.buckets, ids),
+        aio.statistics(window.since, window.now + _TICK, window.buckets, ids),
         aio.outlook([job for _, job in page.items], hours),
     )
     return {"lanes": lanes(window, page, stretches, coming, under_way), "lane_page": page, "lane_count": _LANES}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Quart, Response, request
 
-from ...errors import AuthenticationRequired, Forbidden
+from ...errors import AuthenticationRequired, Forbidden, StoreUnavailable
 from .. import events, requests, security
 from ..around import ANSWERED, already_there, status_and_message
 from ..security import Right
@@ -115,6 +115,9 @@ def _guarded(front: APScheduler, route: Route) -> Callable[..., Awaitable[Respon
 
 async def _failure(visit: Visit, route: Route, status: int, message: str) -> Response:
     """Answer with a page that says what was wrong; to a script with the message alone, which changes nothing else."""
+    if visit.partial and status == StoreUnavailable.status and not visit.posted:
+        # The alarms tell it, and for as long as it is so.
+        return Response("", status, headers={"HX-Reswap": "none"})
     if visit.partial:
         visit.flash = Flash("flash.failed", {"message": visit.wrong(message)[0]}, failed=True)
         response = await visit.fragment("flash.html", status)
@@ -124,4 +127,6 @@ async def _failure(visit: Visit, route: Route, status: int, message: str) -> Res
     back = None
     if status == 409 and route.subject is not None:
         back = visit.url(route.subject, id=(await request.form).get("id"))
-    return await visit.page("error.html", status, title=title, message=message, status=status, back=back)
+    # A long form is not to be filled in once more because the store is away for a moment.
+    kept = await request.form if status == StoreUnavailable.status and visit.posted and route.right else None
+    return await visit.page("error.html", status, title=title, message=message, status=status, back=back, kept=kept)

@@ -18,13 +18,14 @@ _PAGE = 50
 
 async def show_all(visit: Visit) -> Response:
     """Answer with a page of the runs that are asked for."""
-    given = {key: request.args.get(key, "").strip() for key in _FILTERS}
+    # An id may begin or end with a blank.
+    given = {key: text if key == "job_id" else text.strip() for key in _FILTERS for text in [request.args.get(key, "")]}
     problem = None
     try:
-        page = await visit.front.aio.runs(**{key: value or None for key, value in given.items()}, limit=_PAGE)
+        page = await visit.aio.runs(**{key: value or None for key, value in given.items()}, limit=_PAGE)
     except InvalidDefinition as error:
         problem = error
-        page = await visit.front.aio.runs(limit=_PAGE)
+        page = await visit.aio.runs(limit=_PAGE)
     context: dict[str, Any] = {
         "page": page,
         "filters": given,
@@ -40,8 +41,9 @@ async def show_all(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """Answer with the page of one run, or with the part of it that changes while it runs."""
     run_id = request.args.get("id", "")
-    aio = visit.front.aio
-    record = await aio.run(run_id)
+    aio = visit.aio
+    # Where it is not found, one that is not available may have it.
+    record = await aio.run(run_id) or await visit.front.aio.run(run_id)
     if record is None:
         raise RunNotFound(run_id)
     job = await aio.get_job(record.job_id)

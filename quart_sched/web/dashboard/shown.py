@@ -25,6 +25,11 @@ def wall(moment: datetime, zone: tzinfo | None = None) -> str:
     return (moment if zone is None else in_zone(moment, zone)).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def zoned(moment: datetime, zone: tzinfo) -> str:
+    """Return the time on a clock in `zone`, and which zone that is: for labels, which no script rewrites."""
+    return f"{wall(moment, zone)} {zone_name(zone)}"
+
+
 def iso(moment: datetime) -> str:
     """Return the moment for a script to read."""
     return in_zone(moment, UTC).isoformat()
@@ -83,6 +88,6 @@ def int_time(moment: datetime) -> int:
 
 FILTERS: dict[str, Callable[..., Any]] = {"int_time": int_time, "pair": lambda value: (value, value)}
 GLOBALS: dict[str, Callable[..., Any] | dict[str, str]] = {
-    "wall": wall, "iso": iso, "zone_of": zone_of, "seconds": seconds, "distance": distance, "as_json": as_json,
-    "data": data, "sparkline": sparkline, "zone_name": zone_name, "SYMBOLS": SYMBOLS,
+    "wall": wall, "zoned": zoned, "iso": iso, "zone_of": zone_of, "seconds": seconds, "distance": distance,
+    "as_json": as_json, "data": data, "sparkline": sparkline, "zone_name": zone_name, "SYMBOLS": SYMBOLS,
 }  # fmt: skip

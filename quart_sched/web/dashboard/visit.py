@@ -15,6 +15,7 @@ from importlib.resources import files
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
@@ -67,6 +68,11 @@ class Flash:
     failed: bool = False
 
 
+def unbroken(text: str) -> str:
+    """Return what a field of a form held: browsers send each line break as two characters."""
+    return str(text).replace("\r\n", "\n")
+
+
 class Visit:
     """What a view gets: the request's caller, and the means to answer."""
 
@@ -77,6 +83,9 @@ class Visit:
         theme = request.cookies.get(_THEME, "auto")
         self.theme = theme if theme in THEMES else "auto"
         self.flash: Flash | None = None
+        self.away: set[str] = set()
+        """Why something is left out of the page, though it belongs there."""
+        self.aio = front.aio.leaving_out(self.away)
         self._words = words.LANGUAGES[self.language]
 
     @property
@@ -99,12 +108,28 @@ class Visit:
         """The address of this page; where a form alone leads to it, that of the overview."""
         if request.url_rule is None or "GET" not in (request.url_rule.methods or ()):
             return self.url("overview")
+        return self.asked
+
+    @property
+    def asked(self) -> str:
+        """The address that was asked for."""
         return request.root_path + request.full_path.rstrip("?")
 
     @property
     def logged_in(self) -> bool:
         """Whether a cookie stands in for credentials, so that there is a way to log out."""
         return session.COOKIE in request.cookies and self.front.auth is not None
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is the matter with job stores, by their alias."""
+        slots = self.front.scheduler.catalogue.slots
+        return {alias: trouble for alias, slot in slots.items() if (trouble := slot.trouble)}
+
+    @property
+    def scheduler_state(self) -> str:
+        """Whether the scheduler runs in this process, as one of the states that the words know."""
+        return {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(self.front.state, "stopped")
 
     @property
     def known(self) -> dict[str, str]:

@@ -1,12 +1,31 @@
-// Forms: sends those that a choice completes, and helps with choosing many jobs.
+// Forms: sends each once, and helps with choosing many jobs.
+
+// What is asked for twice before there is an answer is asked for once.
+const sent = new Set();
+
+// The form itself may be fetched anew meanwhile.
+function content(form) {
+  return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form))}`;
+}
+
+window.addEventListener("pageshow", () => sent.clear());
+document.body.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
+  if (elt instanceof HTMLFormElement) sent.delete(content(elt));
+});
+window.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (sent.has(content(event.target))) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+  sent.add(content(event.target));
+}, { capture: true });
+// The second click of two may find another button in the place of the first.
+window.addEventListener("click", (event) => {
+  if (event.detail > 1 && event.target.closest("button")?.form?.method === "post") event.preventDefault();
+}, { capture: true });
 
 function prepare() {
-  for (const form of document.querySelectorAll("form[data-autosubmit]:not([data-done])")) {
-    form.dataset.done = "";
-    form.addEventListener("change", () => form.requestSubmit());
-    const button = form.querySelector("button");
-    if (button) button.hidden = true;
-  }
   const all = document.querySelector("[data-all]");
   if (all && all.hidden) all.hidden = false;
   count();

@@ -3,8 +3,9 @@
 const words = JSON.parse(document.body.dataset.words);
 const address = document.body.dataset.events;
 const sign = document.getElementById("live");
-const last = new WeakMap();
+const last = new Map();
 const planned = new Map();
+const shown = new Map();
 
 function show(state) {
   sign.dataset.state = state;
@@ -22,35 +23,56 @@ function refresh(element, least = 150) {
   const key = element.id;
   if (planned.has(key)) return;
   const pause = 1000 * Number(element.dataset.every || 2);
-  const wait = Math.max(least, (last.get(element) || 0) + pause - Date.now());
+  const wait = Math.max(least, (last.get(key) || 0) + pause - Date.now());
   planned.set(key, setTimeout(() => {
     planned.delete(key);
     const current = document.getElementById(key);
-    if (!current || current.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
-    if (document.hidden) {
-      stale.add(key);
-      return;
-    }
-    htmx.trigger(current, "refresh");
+    if (!current || document.hidden) return;
+    if (isFilledIn(current)) stale.add(key);
+    else htmx.trigger(current, "refresh");
   }, wait));
 }
 
+// What somebody types or chooses in must not be exchanged meanwhile.
+function isFilledIn(part) {
+  return part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
+}
+
+// What was to be fetched or shown meanwhile.
 const stale = new Set();
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
+
+document.body.addEventListener("focusout", () => {
   for (const key of stale) {
     const element = document.getElementById(key);
     if (element) refresh(element);
   }
   stale.clear();
 });
-document.body.addEventListener("htmx:afterSettle", (event) => {
-  if (event.target.id) last.set(event.target, Date.now());
+
+// No event tells that time has passed, or that the store is away.
+setInterval(() => {
+  if (document.hidden) return;
+  for (const element of document.querySelectorAll("[data-live]")) if (!isReadFurtherDown(element)) refresh(element);
+  for (const row of document.querySelectorAll("#rows tr[data-job]")) {
+    const due = row.querySelector("[data-until]");
+    if (due && Date.parse(due.dataset.until) < Date.now()) unseen.observe(row);
+  }
+}, 15000);
+
+// Rows that may have changed are fetched once they are in sight.
+const unseen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    unseen.unobserve(target);
+    refreshRow(target, target.dataset.job);
+  }
 });
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { target: part, xhr, requestConfig } = event.detail;
   const fetched = requestConfig.verb === "get";
+  const live = fetched && part.dataset.live;
+  if (live) last.set(part.id, Date.now());
   if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Reswap")) {
     // Each refusal of ours says what to do with it: this is that of a proxy, or no answer that was meant.
     event.detail.shouldSwap = false;
@@ -58,7 +80,55 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   } else if (fetched && part.querySelector(":active") && again(part)) {
     // What is being pressed must still be there when it is let go, or the click is lost.
     event.detail.shouldSwap = false;
+  } else if (live && isFilledIn(part)) {
+    event.detail.shouldSwap = false;
+    stale.add(part.id);
+  } else if (live && xhr.status < 400) {
+    // What stays as it was is not announced again, and keeps what is open or chosen in it.
+    if (shown.get(part.id) === xhr.responseText) event.detail.shouldSwap = false;
+    else shown.set(part.id, xhr.responseText);
   }
+  if (!event.detail.shouldSwap || xhr.status >= 400) return;
+  focused = focusIn(part) ?? focused;
+  const details = part.id && part.querySelector("details[open]");
+  opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
+});
+
+// What was opened stays open, where it was scrolled to.
+let opened = null;
+
+document.body.addEventListener("htmx:afterSwap", () => {
+  const details = opened && document.getElementById(opened.id)?.querySelector("details");
+  if (!details) return;
+  details.open = true;
+  details.querySelector(".scroll")?.scrollTo(0, opened.top);
+  opened = null;
+});
+
+// The focus goes to what comes in the place of what had it. (What has an id, htmx sees to.)
+let focused = null;
+
+function focusable(part) {
+  return part ? [...part.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]")] : [];
+}
+
+function target(element) {
+  return [element.tagName, element.getAttribute("href"), element.form?.getAttribute("action"), element.name].join(" ");
+}
+
+function focusIn(part) {
+  const place = focusable(part).indexOf(document.activeElement);
+  return place < 0 ? null : { id: part.id, job: part.dataset.job, place, target: target(document.activeElement) };
+}
+
+document.body.addEventListener("htmx:afterSettle", () => {
+  const lost = document.activeElement === document.body && focused;
+  focused = null;
+  if (!lost) return;
+  const { id, job, place, target: sought } = lost;
+  const found = focusable(id ? document.getElementById(id) : rowOf(job));
+  const same = found.filter((one) => target(one) === sought);
+  (same.includes(found[place]) ? found[place] : same[0] ?? found[place])?.focus({ preventScroll: true });
 });
 
 // Fetches what follows the events once more; tells whether it does.
@@ -76,6 +146,27 @@ function tell(text) {
   document.getElementById("flash").replaceChildren(told);
 }
 
+// It must not move under the eyes of whoever reads it.
+function isReadFurtherDown(element) {
+  return element.id === "list" && element.getBoundingClientRect().top < 0;
+}
+
+function update(element) {
+  if (isReadFurtherDown(element)) offer();
+  else refresh(element);
+}
+
+// The list of jobs as it is now: row by row, where somebody reads or chooses in it.
+function renew() {
+  const list = document.getElementById("list");
+  if (!isReadFurtherDown(list) && !list.querySelector("#rows input:checked")) {
+    htmx.trigger(list, "refresh");
+    return;
+  }
+  offer();
+  for (const row of list.querySelectorAll("#rows tr[data-job]")) unseen.observe(row);
+}
+
 function hear(kind, text) {
   let about = {};
   try {
@@ -85,9 +176,7 @@ function hear(kind, text) {
   }
   for (const element of document.querySelectorAll("[data-live]")) {
     if (!concerns(element, kind, about)) continue;
-    // What somebody reads further down must not move under their eyes.
-    if (element.id === "list" && element.getBoundingClientRect().top < 0) offer();
-    else refresh(element);
+    update(element);
   }
   if (kind === "run" || kind === "job") {
     const row = rowOf(about.job_id);
@@ -167,15 +256,16 @@ function settle(state) {
 }
 
 function listen() {
+  if (document.hidden || source && source.readyState !== EventSource.CLOSED) return;
   const log = document.querySelector("[data-log]");
   source = new EventSource(log ? `${address}?run_id=${encodeURIComponent(log.dataset.log)}` : address);
   source.addEventListener("open", () => settle("live"));
   source.addEventListener("error", falter);
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
-    for (const element of document.querySelectorAll("[data-live]")) refresh(element);
+    for (const element of document.querySelectorAll("[data-live]")) update(element);
     // Each stream begins with this; from the second on something may have been missed.
-    if (greeted && document.getElementById("rows")) offer();
+    if (greeted && document.getElementById("rows")) renew();
     greeted = true;
   });
   source.addEventListener("log", (event) => {
@@ -189,5 +279,11 @@ function listen() {
 if (address) {
   show("waiting");
   listen();
-  window.addEventListener("pagehide", () => source.close());
+  // A browser has six connections to a host for all of its tabs: those in the background leave them to the others.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) source?.close();
+    else listen();
+  });
+  window.addEventListener("pagehide", () => source?.close());
+  window.addEventListener("pageshow", listen);
 }
