@@ -222,8 +222,6 @@ class Catalogue:
         for slot, _ in self._find(job_id, alias):
             job, tell = slot.perform(partial(self._resume, slot, job_id))
             tell()
-            if job is None:
-                self.remove(job_id, slot.alias)
             return job
         raise JobNotFound(job_id)
 
@@ -239,7 +237,11 @@ class Catalogue:
             return job, _tell_nothing
         fire = next_fire(self._scheduler, job.trigger, last_claimed(slot, job))
         if fire is None:
-            return None, _tell_nothing
+            if slot.shared:
+                store.end_job(job_id)
+                return None, partial(self._changed, aps.EVENT_JOB_REMOVED, job_id, slot.alias)
+            store.remove_job(job_id)
+            return None, partial(self._removed, slot, job_id)
         return self._change(slot, job, JobChanges(fields={"next_run_time": fire}), store)
 
     def remove(self, job_id: str, alias: str | None = None, *, check: Check = lambda job: None) -> None:
@@ -256,12 +258,7 @@ class Catalogue:
                 slot.perform(partial(self._remove, slot, job_id, check))
             except JobLookupError:
                 continue
-            slot.forget(job_id)
-            if not slot.shared:
-                self._scheduler.changes.note("remove", job_id)
-            self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
-            # Nothing is due the sooner for it.
-            self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
+            self._removed(slot, job_id)
             return
         raise JobNotFound(job_id)
 
@@ -271,6 +268,15 @@ class Catalogue:
             job._jobstore_alias = slot.alias
             check(job)
         store.remove_job(job_id)
+
+    def _removed(self, slot: Slot, job_id: str) -> None:
+        """Let nothing follow of a job that was removed, and tell of it."""
+        slot.forget(job_id)
+        if not slot.shared:
+            self._scheduler.changes.note("remove", job_id)
+        self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
+        # Nothing is due the sooner for it.
+        self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
 
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""

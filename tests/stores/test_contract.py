@@ -793,6 +793,24 @@ async def test_a_change_is_told_as_often_as_it_was_made(cluster, monkeypatch, fa
     assert (len(heard), (await one.job("id"))["name"]) == ((0, "id") if fails else (1, "New"))
 
 
+async def test_a_job_that_gets_another_schedule_while_it_is_resumed_stays(cluster, clock, monkeypatch):
+    one, two = await cluster.start(), await cluster.start()
+    await one.aio.add_job("id", job, trigger="interval", seconds=10, end_date=at(clock, 15), next_run_time=None)
+    await cluster.advance(20)
+    perform, changed = one.slot.perform, []
+
+    def then_changed(op, *, write=True):
+        done = perform(op, write=write)
+        if write:
+            with suppress(JobNotFound):
+                changed.append(two.scheduler.scheduler.modify_job("id", trigger="interval", seconds=5))
+        return done
+
+    monkeypatch.setattr(one.slot, "perform", then_changed)
+    await one.aio.resume_job("id")
+    assert await two.ids() == [job.id for job in changed]
+
+
 async def test_each_fire_is_claimed_by_one_of_the_processes(cluster):
     processes = [await cluster.start() for _ in range(3)]
     for number in range(10):

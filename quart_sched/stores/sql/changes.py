@@ -28,6 +28,8 @@ NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
     "trig_hash", "decl_hash",
 )  # fmt: skip
+_HOLDS = ("paused_us", "paused_by", "held_us", "broken_us", "broken_reason")
+"""What keeps a job from firing, and the fire that it keeps."""
 _CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition", "detail")
 
 
@@ -154,7 +156,7 @@ class Changes:
                 )
             if row.next_us is None:
                 action = "resume"
-            values |= dict.fromkeys(("paused_us", "paused_by", "held_us", "broken_us", "broken_reason"))
+            values |= dict.fromkeys(_HOLDS)
         self._loader.bad_jobs.pop(job.id, None)
         self._set(job.id, **values)
         entries = []
@@ -174,6 +176,14 @@ class Changes:
             held = row.held_us if row.next_us is None else row.next_us
             self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=self.actor)
             self.log([Entry("pause", job_id, row.version + 1)])
+
+    def end_job(self, job_id: str) -> None:
+        """End a job that is resumed when its schedule is over; what waits of it goes on. Raises JobLookupError."""
+        row = self._row(job_id)
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job_id)
+        self._set(job_id, next_us=None, ended_us=self._now, **dict.fromkeys(_HOLDS))
+        self.log([Entry("resume", job_id, row.version + 1, None, "its schedule is over")])
 
     def remove_job(self, job_id: str) -> None:
         """Remove the job; what waits of it is cancelled. Raises JobLookupError, or DeclaredJob."""
