@@ -31,6 +31,7 @@ from .progress import Progress
 from .pulse import Pulse
 from .pump import LONGEST_WAIT
 from .rounds import Rounds
+from .runner import REMOVED
 from .threads import StoreThread
 
 if TYPE_CHECKING:
@@ -291,8 +292,12 @@ class ClusterPump:
             self._look_at = now + self._scheduler.poll_interval
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
-                for run_id in await self._call(partial(self._store.to_cancel, self.slot.session)):
-                    self._scheduler.runner.cancel(run_id, "it was asked to stop")
+                stopping = await self._call(partial(self._store.to_cancel, self.slot.session))
+                for run_id, unless_begun in stopping.items():
+                    if unless_begun:
+                        self._scheduler.runner.cancel_unbegun(run_id, REMOVED)
+                    else:
+                        self._scheduler.runner.cancel(run_id, "it was asked to stop")
             self._rounds.next_due, self._rounds.waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
             followed = await self._call(self._store.events.followed) if poll.following else {}

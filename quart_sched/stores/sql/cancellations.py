@@ -15,6 +15,8 @@ from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .statements import text
 from .workers import Session
 
+UNLESS_BEGUN = 0
+"""The `cancel_us` of runs that are not to begin any more: what the store does not know of has begun, and goes on."""
 JOB_REMOVED = ("JobRemoved", "The job was removed before it ran")
 
 
@@ -30,7 +32,8 @@ def cancel(conn: Connection, dialect: Dialect, run_id: str, worker: str, now: in
     if row.owner is None:
         error = ("RunCancelled", "It was cancelled before it began")
         return cancel_waiting(conn, dialect, [row], worker, None, now, error)[0]
-    statement = f"UPDATE {dialect.prefix}live SET cancel_us = :now WHERE run_id = :id AND cancel_us IS NULL"
+    unasked = f"COALESCE(cancel_us, {UNLESS_BEGUN}) = {UNLESS_BEGUN}"
+    statement = f"UPDATE {dialect.prefix}live SET cancel_us = :now WHERE run_id = :id AND {unasked}"
     if conn.execute(text(statement), {"now": now, "id": run_id}).rowcount:
         dialect.notify(conn)
     return True
@@ -62,6 +65,22 @@ def cancel_waiting(
         dialect.insert(conn, "runs", RUN_COLUMNS, books)
         dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
     return records
+
+
+def cancel_unbegun(conn: Connection, dialect: Dialect, job_ids: Sequence[str]) -> None:
+    """Let the processes that have claimed fires of these jobs begin no more of them."""
+    query = (
+        f"SELECT run_id, batch_id, cancel_us FROM {dialect.joined('live', 'job_id', 'ids')} owner IS NOT NULL "
+        "ORDER BY sched_us, run_id"
+    )
+    begun: set[str] = set()
+    unbegun = []
+    for row in conn.execute(text(query), {"ids": dialect.pack(sorted(job_ids))}):
+        # The fires of a batch come one after the other.
+        if row.batch_id in begun and row.cancel_us is None:
+            unbegun.append((row.run_id, UNLESS_BEGUN))
+        begun.add(row.batch_id)
+    dialect.update(conn, "live", "run_id", ("cancel_us",), sorted(unbegun))
 
 
 def cancel_removed(

@@ -18,7 +18,7 @@ from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
 from ...model.runs import new_run_id
-from .cancellations import JOB_REMOVED, cancel_waiting
+from .cancellations import JOB_REMOVED, cancel_unbegun, cancel_waiting
 from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
 from .rows import clean
@@ -186,7 +186,7 @@ class Changes:
         self.log([Entry("resume", job_id, row.version + 1, None, "its schedule is over")])
 
     def remove_job(self, job_id: str) -> None:
-        """Remove the job; what waits of it is cancelled. Raises JobLookupError, or DeclaredJob."""
+        """Remove the job; what has not begun of it is cancelled. Raises JobLookupError, or DeclaredJob."""
         row = self._row(job_id)
         if row is None or row.ended_us is not None:
             raise JobLookupError(job_id)
@@ -203,12 +203,13 @@ class Changes:
         self.log([Entry("remove", job_id, None) for job_id in ids])
 
     def discard(self, ids: Sequence[str]) -> None:
-        """Delete jobs, and cancel their runs that wait."""
+        """Delete jobs, and cancel their runs that wait or have been claimed and not begun."""
         if not ids:
             return
         query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.lock}"
         waiting = self._conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
         cancel_waiting(self._conn, self._dialect, waiting, "", None, self._now, JOB_REMOVED)
+        cancel_unbegun(self._conn, self._dialect, ids)
         self._dialect.delete(self._conn, "jobs", "id", ids)
 
 
