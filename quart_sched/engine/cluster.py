@@ -375,10 +375,14 @@ class ClusterPump:
 
     async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()
-        marked = await self._call(partial(self._store.mending.mend, starting=self._fresh))
+        marked, given_up = await self._call(partial(self._store.mending.mend, starting=self._fresh))
         self._fresh = False
         for job_id, reason in marked:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
+        for record in given_up:
+            fields = {"job_id": record.job_id, "run_id": record.run_id}
+            log.error('A run of job "%s" is given up. %s', record.job_id, record.error_message, extra=fields)
+            self._scheduler.runner.accounts.tell(record, self.slot.alias)
 
     async def _report_unclaimed(self) -> None:
         """Say once for each reason why jobs that are due do not run here, where no other process took them either."""
