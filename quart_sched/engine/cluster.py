@@ -357,6 +357,8 @@ class ClusterPump:
             log.warning("Run %s was claimed here and never begun, as the claim's answer was lost: given back", run_id)
         for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.lease):
             records = await self._call(partial(self._store.reap, worker, stood, self.slot.session))
+            if records is None:
+                continue
             log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
             for record in records:
                 scheduler.runner.accounts.tell(record, self.slot.alias)

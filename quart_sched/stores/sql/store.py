@@ -217,8 +217,8 @@ class SqlStore(BaseJobStore):
 
         return self.database.transact(beat)
 
-    def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord]:
-        """Declare another process dead; return the records of the runs that it lost."""
+    def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord] | None:
+        """Declare another process dead; return the records of the runs that it lost, None where it cannot be."""
         return self.database.transact(lambda conn: self._workers.reap(conn, worker, beat, me, self._now(conn)))
 
     def sign_off(self, me: Session) -> list[RunRecord]:

@@ -131,14 +131,17 @@ class Workers:
             for row in rows
         ]
 
-    def reap(self, conn: Connection, worker: str, beat: int, me: Session, now: int) -> list[RunRecord]:
-        """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs."""
+    def reap(self, conn: Connection, worker: str, beat: int, me: Session, now: int) -> list[RunRecord] | None:
+        """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs.
+
+        None where it is not, or was declared dead before, or is being so by another process.
+        """
         statement = (
             f"SELECT host, pid FROM {self._p}workers WHERE id = :id AND beat = :beat AND gone_us IS NULL"
             f"{self._dialect.skip}"
         )
         row = conn.execute(text(statement), {"id": worker, "beat": beat}).first()
-        return [] if row is None else self._bury(conn, worker, f"{row.host}:{row.pid}", "lost", me, now)
+        return None if row is None else self._bury(conn, worker, f"{row.host}:{row.pid}", "lost", me, now)
 
     def sign_off(self, conn: Connection, me: Session, now: int) -> list[RunRecord]:
         """End the session. What this process has still not ended by now is treated as after a crash."""
