@@ -100,15 +100,17 @@ class Database:
         options: dict[str, Any] = {"pool_reset_on_return": None}
         if kind == "sqlite":
             return options | {"connect_args": {"timeout": _LOCK_TIMEOUT, "check_same_thread": False}}
-        options |= {"pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
+        # Also where the server, or the account, was given another default.
+        options |= {"isolation_level": "READ COMMITTED", "pool_recycle": 1800, "pool_timeout": _CONNECT_TIMEOUT}
         if kind == "postgresql":
             keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, **keepalives}
+            # While something is on its way no keepalives are sent: the same time for that, in milliseconds.
+            connect = {"connect_timeout": _CONNECT_TIMEOUT, "tcp_user_timeout": 25_000}
+            options["connect_args"] = {**connect, **keepalives}
         else:
             # Its driver knows no keepalives that would find a server gone.
             timeouts = {"read_timeout": _ANSWER_TIMEOUT, "write_timeout": _ANSWER_TIMEOUT}
             options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT, "charset": "utf8mb4", **timeouts}
-            options["isolation_level"] = "READ COMMITTED"
         return options
 
     def _set_up(self, connection: Any, _: Any) -> None:
