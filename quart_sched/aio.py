@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.job import Job
 
-from .engine.computing import Computing
 from .engine.handles import RunHandle
 from .errors import JobChangedMeanwhile
 from .model.changes import ChangePage, ChangeQuery
@@ -30,15 +29,13 @@ if TYPE_CHECKING:
     from .model.triggers import TriggerSpec
     from .stores.sql.workers import Worker
 
-T = TypeVar("T")
-
 
 class AioVerbs:
     """`scheduler.aio`: for coroutines, also where the job store does I/O. Call it in the scheduler's own loop."""
 
     def __init__(self, front: APScheduler) -> None:
         self._front = front
-        self._computing = Computing()
+        self._scheduler = front.scheduler
 
     async def start(self, paused: bool = False) -> None:
         """Start in the running loop, whether or not an app serves in it: this is how to run jobs without a server.
@@ -46,8 +43,8 @@ class AioVerbs:
         An app's own start-up functions are not called for it. With `paused`, no job fires until `resume`. On a host
         that is not among the allowed ones this does nothing but say so in the log. Raises AlreadyRunning.
         """
-        if self._front.may_start():
-            self._front.scheduler.start(paused)
+        if self._front.lifespan.may_start():
+            self._scheduler.start(paused)
 
     async def shutdown(self, wait: bool = True, timeout: float | None = None) -> None:
         """Stop firing; with `wait`, give the running jobs `timeout` seconds, then cancel them.
@@ -56,17 +53,17 @@ class AioVerbs:
         the caller is cancelled the shutdown goes on; without a server, another call waits for its end. Raises
         NotRunning.
         """
-        await self._front.stop(wait=wait, timeout=timeout)
+        await self._front.lifespan.stop(wait=wait, timeout=timeout)
 
     async def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
-        if not self._front.note_pause(True):
-            await self._front.scheduler.set_paused(True)
+        if not self._front.lifespan.note_pause(True):
+            await self._scheduler.set_paused(True)
 
     async def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
-        if not self._front.note_pause(False):
-            await self._front.scheduler.set_paused(False)
+        if not self._front.lifespan.note_pause(False):
+            await self._scheduler.set_paused(False)
 
     async def add_job(self, id: str, func: Any, **options: Any) -> Job:
         """Add a job; the options are those of `APScheduler.add_job`. Raises InvalidDefinition or DuplicateJob."""
@@ -74,8 +71,8 @@ class AioVerbs:
 
     async def add(self, definition: JobDefinition) -> Job:
         """Add a job whose definition has been parsed. Raises InvalidDefinition or DuplicateJob."""
-        catalogue = self._front.scheduler.catalogue
-        return await self._front.scheduler.call(partial(catalogue.add, definition, origin=self._front.origin))
+        catalogue = self._scheduler.catalogue
+        return await self._scheduler.call(partial(catalogue.add, definition, origin=self._front.origin))
 
     async def modify_job(self, id: str, jobstore: str | None = None, **changes: Any) -> Job:
         """Change a job: all of it or, where something is wrong, nothing. Raises JobNotFound or InvalidDefinition."""
@@ -89,13 +86,12 @@ class AioVerbs:
         With `seen`, entity tags as `tag` gives them, the job is changed only if it has one of them still: else this
         raises JobChangedMeanwhile.
         """
-        scheduler = self._front.scheduler
-        modify = partial(scheduler.catalogue.modify, id, jobstore, changes, check=self._unchanged(seen))
-        return await scheduler.call(modify)
+        modify = partial(self._scheduler.catalogue.modify, id, jobstore, changes, check=self._unchanged(seen))
+        return await self._scheduler.call(modify)
 
     def tag(self, job: Job) -> str:
         """Return the entity tag of a job: another one whenever something of it was changed, its next fire aside."""
-        return tag_of(job, broken=self._front.scheduler.catalogue.broken_reason(job))
+        return tag_of(job, broken=self._scheduler.catalogue.broken_reason(job))
 
     def _unchanged(self, seen: Container[str] | None) -> Callable[[Job], None]:
         def check(job: Job) -> None:
@@ -106,13 +102,11 @@ class AioVerbs:
 
     async def get_job(self, id: str, jobstore: str | None = None) -> Job | None:
         """Return the job, or None."""
-        scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.get, id, jobstore))
+        return await self._scheduler.call(partial(self._scheduler.catalogue.get, id, jobstore))
 
     async def get_jobs(self, jobstore: str | None = None) -> list[Job]:
         """Return all jobs: those that wait for the start, then by time of their next fire, paused ones last."""
-        scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.all, jobstore))
+        return await self._scheduler.call(partial(self._scheduler.catalogue.all, jobstore))
 
     async def job_page(self, **query: Any) -> JobPage:
         """Return a page of the jobs, light enough for many thousands of them.
@@ -127,41 +121,36 @@ class AioVerbs:
         from .model.listing import JobQuery
 
         parsed = JobQuery.parse(query)
-        scheduler = self._front.scheduler
-        running = await self._read(partial(listing.running_jobs, scheduler))
+        scheduler = self._scheduler
+        running = await scheduler.computing.read(partial(listing.running_jobs, scheduler))
         read = partial(listing.job_page, scheduler, parsed, running)
         if scheduler.blocking or scheduler.histories.blocking:
             return await scheduler.call(read, blocking=True)
         # A memory store may be read from any thread, and many jobs take their time.
-        return await self._computing.compute(read)
+        return await scheduler.computing.compute(read)
 
     async def pause_job(self, id: str, jobstore: str | None = None) -> Job:
         """Keep the job from firing until it is resumed. Raises JobNotFound."""
-        scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.pause, id, jobstore))
+        return await self._scheduler.call(partial(self._scheduler.catalogue.pause, id, jobstore))
 
     async def resume_job(self, id: str, jobstore: str | None = None) -> Job | None:
         """Take the job's schedule up again; None where it is over and the job was removed. Raises JobNotFound."""
-        scheduler = self._front.scheduler
-        return await scheduler.call(partial(scheduler.catalogue.resume, id, jobstore))
+        return await self._scheduler.call(partial(self._scheduler.catalogue.resume, id, jobstore))
 
     async def remove_job(self, id: str, jobstore: str | None = None, *, seen: Container[str] | None = None) -> None:
         """Remove the job; a run under way goes on. For `seen` see `modify`.
 
         Raises JobNotFound, or DeclaredJob where it is in an SQL store and the code declares it.
         """
-        scheduler = self._front.scheduler
-        await scheduler.call(partial(scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
+        await self._scheduler.call(partial(self._scheduler.catalogue.remove, id, jobstore, check=self._unchanged(seen)))
 
     async def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Remove the jobs of one store, or of all; those that the code declares stay in an SQL store."""
-        scheduler = self._front.scheduler
-        await scheduler.call(partial(scheduler.catalogue.remove_all, jobstore))
+        await self._scheduler.call(partial(self._scheduler.catalogue.remove_all, jobstore))
 
     async def workers(self) -> list[Worker]:
         """Return the processes that share an SQL store with this one, itself among them. Raises StoreUnavailable."""
-        scheduler = self._front.scheduler
-        return await scheduler.call(scheduler.catalogue.workers)
+        return await self._scheduler.call(self._scheduler.catalogue.slots.workers)
 
     async def run_job(
         self,
@@ -201,7 +190,7 @@ class AioVerbs:
             from .model.idempotency import RunRequest
 
             request = RunRequest.parse(idempotency_key, id, overrides)
-        return await self._front.scheduler.by_hand.run(id, jobstore, cause, overrides, request)
+        return await self._scheduler.by_hand.run(id, jobstore, cause, overrides, request)
 
     async def backfill(
         self,
@@ -227,24 +216,16 @@ class AioVerbs:
         """
         from .model.backfill import BackfillRequest
 
-        scheduler = self._front.scheduler
         given = {"start": start, "end": end, "dry_run": dry_run, "concurrency": concurrency, "rerun": rerun}
         return await self.fill(
-            job_id, BackfillRequest.parse(given, timezone=scheduler.timezone, now=scheduler.clock.now())
+            job_id, BackfillRequest.parse(given, timezone=self._scheduler.timezone, now=self._scheduler.clock.now())
         )
 
     async def fill(self, job_id: str, request: BackfillRequest) -> Backfill:
         """Carry out `backfill` with a request that has been parsed."""
         from .engine.backfill import backfill
-        from .model.backfill import Backfill
 
-        scheduler = self._front.scheduler
-        _, job = await scheduler.by_hand.runnable(job_id)
-        fires = await self._computing.compute(partial(request.fires, job.trigger))
-        items = await backfill(
-            scheduler, job_id, fires, concurrency=request.concurrency, rerun=request.rerun, dry_run=request.dry_run
-        )
-        return Backfill(job_id, tuple(items), len(fires) - len(items), request.dry_run)
+        return await backfill(self._scheduler, job_id, request)
 
     async def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop, whichever process has it; this returns before it has, within SCHEDULER_POLL_INTERVAL.
@@ -252,7 +233,7 @@ class AioVerbs:
         A coroutine is cancelled; a plain function sees `current_run.cancelled`. A run that waits does not start any
         more. The record says `cancelled`. Raises RunNotFound, or RunOver where it has ended.
         """
-        await self._front.scheduler.by_hand.cancel(run_id)
+        await self._scheduler.by_hand.cancel(run_id)
 
     async def runs(
         self,
@@ -270,7 +251,6 @@ class AioVerbs:
         the runs were made; with `job_id` or `until` it is that of the fires. Raises InvalidDefinition, or
         SchedulerError where a history is not available.
         """
-        scheduler = self._front.scheduler
         given = {
             "job_id": job_id,
             "outcome": outcome,
@@ -279,26 +259,20 @@ class AioVerbs:
             "limit": limit,
             "cursor": cursor,
         }
-        query = RunQuery.parse(given, timezone=scheduler.timezone)
-        histories = scheduler.histories
-        page: RunPage = await scheduler.call(partial(histories.page, query), blocking=histories.blocking)
-        return page
+        query = RunQuery.parse(given, timezone=self._scheduler.timezone)
+        return await self._scheduler.read_history(partial(self._scheduler.histories.page, query))
 
     async def run(self, run_id: str) -> RunRecord | None:
         """Return this run with its result, traceback and log, or None where its record is not there (any more)."""
-        histories = self._front.scheduler.histories
-        record: RunRecord | None = await self._front.scheduler.call(
-            partial(histories.find, run_id), blocking=histories.blocking
-        )
-        return record
+        return await self._scheduler.read_history(partial(self._scheduler.histories.find, run_id))
 
     async def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return await self._read(partial(self._front.scheduler.histories.attempts, record))
+        return await self._scheduler.computing.read(partial(self._scheduler.histories.attempts, record))
 
     async def latest_runs(self, job_ids: Sequence[str], count: int = 30) -> dict[str, list[RunRecord]]:
         """Return the last `count` runs that ended of each of these jobs, newest first."""
-        return await self._read(partial(self._front.scheduler.histories.latest, job_ids, count))
+        return await self._scheduler.computing.read(partial(self._scheduler.histories.latest, job_ids, count))
 
     async def statistics(
         self, since: datetime, until: datetime, buckets: int, job_ids: Iterable[str] | None = None
@@ -312,7 +286,7 @@ class AioVerbs:
         from .model.stretches import StretchQuery
 
         query = StretchQuery.parse(since, until, buckets, job_ids)
-        return await self._read(partial(self._front.scheduler.histories.stretches, query))
+        return await self._scheduler.computing.read(partial(self._scheduler.histories.stretches, query))
 
     async def next_fires(self, job_id: str, count: int | str = 10) -> NextFires:
         """Return the job's next fires, up to `count` (1 to 1,000), in order of time.
@@ -332,7 +306,7 @@ class AioVerbs:
         """
         from .engine import forecasts
 
-        return await forecasts.next_fires(self._front.scheduler, self._computing, job_id, count)
+        return await forecasts.next_fires(self._scheduler, job_id, count)
 
     async def explain(self, job_id: str, at: datetime | str) -> Explanation:
         """Say what happened, or is to happen, to the job's fire at a moment: `verdict` in a word, `description` in a
@@ -347,7 +321,7 @@ class AioVerbs:
         """
         from .engine import inquiries
 
-        return await inquiries.explain(self._front.scheduler, self._computing, job_id, at)
+        return await inquiries.explain(self._scheduler, job_id, at)
 
     async def changes(self, job_id: str | None = None, limit: int | str = 50, cursor: str | None = None) -> ChangePage:
         """Return who changed what, newest first, `limit` (1 to 500) at a time: jobs, and the scheduler as a whole.
@@ -356,7 +330,7 @@ class AioVerbs:
         processes; of jobs elsewhere, and of its own start, stop and pauses, each process remembers the last 10,000
         changes. Raises InvalidDefinition or StoreUnavailable.
         """
-        scheduler = self._front.scheduler
+        scheduler = self._scheduler
         return await scheduler.call(partial(scheduler.ledger.page, ChangeQuery.parse(job_id, limit, cursor)))
 
     async def forecast(self, hours: float | str = 24, limit: int | str = 1000) -> Forecast:
@@ -370,7 +344,7 @@ class AioVerbs:
         """
         from .engine import forecasts
 
-        return await forecasts.forecast_all(self._front.scheduler, self._computing, hours, limit)
+        return await forecasts.forecast_all(self._scheduler, hours, limit)
 
     async def outlook(self, jobs: Iterable[Job], hours: float, limit: int = 200) -> dict[str, Forecast]:
         """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id.
@@ -379,7 +353,7 @@ class AioVerbs:
         """
         from .engine import forecasts
 
-        return await forecasts.outlook(self._front.scheduler, self._computing, jobs, hours, limit)
+        return await forecasts.outlook(self._scheduler, jobs, hours, limit)
 
     async def preview(self, trigger: TriggerSpec, count: int = 10) -> tuple[BaseTrigger, NextFires]:
         """Return the trigger as a job that is added now would have it, and the fires that the job had.
@@ -388,7 +362,4 @@ class AioVerbs:
         """
         from .engine import forecasts
 
-        return await forecasts.preview(self._front.scheduler, self._computing, trigger, count)
-
-    async def _read(self, op: Callable[[], T]) -> T:
-        return await self._computing.read(self._front.scheduler, op)
+        return await forecasts.preview(self._scheduler, trigger, count)

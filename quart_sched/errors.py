@@ -199,3 +199,14 @@ class Draining(SchedulerError):
 
 class RunCancelled(SchedulerError):
     """The awaited run was cancelled before it finished, for example by the shutdown's deadline."""
+
+
+TOLD = (SchedulerError, JobLookupError, ConflictingIdError)
+"""What users are told of; APScheduler's own come straight out of a store in which somebody else was faster."""
+
+
+def answer_to(error: Exception) -> tuple[int, str]:
+    """Return the HTTP status and the message of one of these."""
+    if isinstance(error, SchedulerError):
+        return error.status, str(error)
+    return 404 if isinstance(error, JobLookupError) else 409, str(error.args[0])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +21,7 @@ from .engine.overdue import Hook as OverdueHook
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler
 from .engine.stream import Listener
-from .errors import AlreadyRunning, ConfigError, InvalidDefinition, NotRunning, SchedulerError
+from .errors import ConfigError, InvalidDefinition, SchedulerError
 from .integrations import Integrations
 from .late import LateCommand
 from .lifespan import Lifespan
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
     from .metrics import Metrics
     from .testing import VirtualTime
-
-log = logging.getLogger("quart_sched")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +65,8 @@ class APScheduler:
             scheduler, app = None, scheduler
         self._scheduler = _own(scheduler)
         self._host_name = socket.gethostname().lower()
-        self._lifespan = Lifespan(self)
+        self.lifespan = Lifespan(self)
+        """What ties it to the app that serves."""
         self.authentication_callback: Callable[..., Any] | None = None
         self.settings = Settings.from_mapping({})
         self._integrations = Integrations(self._scheduler)
@@ -144,9 +140,9 @@ class APScheduler:
         """
         if not isinstance(app, Quart):
             raise ConfigError(f"init_app got {app!r}; expected a Quart app")
-        if self._lifespan.serving not in (None, app):
+        if self.lifespan.serving not in (None, app):
             raise SchedulerError(
-                f"This scheduler serves the app {self._lifespan.serving!r}; it can be bound to another when that ends"
+                f"This scheduler serves the app {self.lifespan.serving!r}; it can be bound to another when that ends"
             )
         holder = app.extensions.get("apscheduler", self)
         if holder is not self:
@@ -173,11 +169,11 @@ class APScheduler:
         self.endpoint_prefix, self.auth = settings.endpoint_prefix, settings.auth
         self.allowed_hosts = list(settings.allowed_hosts)
         if rebind:
-            self._lifespan.requested = None
+            self.lifespan.requested = None
         self.app = self._scheduler.performer.app = app
         app.apscheduler = self  # type: ignore[attr-defined]  # as Flask-APScheduler does
         app.extensions["apscheduler"] = self
-        self._lifespan.hook(app)
+        self.lifespan.hook(app)
         if "scheduler" not in app.cli.commands:  # an app may have a command of that name
             app.cli.add_command(LateCommand("scheduler"))
         self._register(app)
@@ -256,17 +252,7 @@ class APScheduler:
         With `paused`, no job fires until `resume`. On a host that is not among the allowed ones this does nothing but
         say so in the log. Raises AlreadyRunning.
         """
-        if not self.may_start():
-            return
-        if self._scheduler.running:
-            raise AlreadyRunning
-        loop = self._scheduler._eventloop
-        if self._lifespan.serving is None or loop is None:
-            self._lifespan.requested = paused
-        elif self._on_loop():
-            self._scheduler.start(paused)
-        else:
-            asyncio.run_coroutine_threadsafe(self.aio.start(paused), loop).result()
+        self.lifespan.start(paused)
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop firing. On the loop's own thread this begins and returns; elsewhere it waits for the running jobs.
@@ -274,41 +260,18 @@ class APScheduler:
         They get SCHEDULER_SHUTDOWN_TIMEOUT seconds, then they are cancelled; without `wait` they are left alone.
         Raises NotRunning.
         """
-        if not self._scheduler.running and self._lifespan.requested is not None and self._lifespan.serving is None:
-            self._lifespan.requested = None
-            return
-        self._scheduler.shutdown(wait)
-
-    async def stop(self, *, wait: bool, timeout: float | None) -> None:
-        """Carry out `aio.shutdown`. Where no app serves, everything bound to the loop is freed too."""
-        scheduler, frees = self._scheduler, self._lifespan.serving is None and wait
-        in_job = scheduler.is_called_by_its_job()
-        if not (scheduler.running or (frees and scheduler.closing and not in_job)):
-            raise NotRunning
-        if frees and not in_job:
-            await scheduler.close(timeout)
-            return
-        await scheduler.stop(wait=wait, timeout=timeout)
-        if frees and not scheduler.running:
-            # It is freed when the job that calls this has ended too.
-            scheduler.begin_close(timeout)
+        if not self.lifespan.withdraw():
+            self._scheduler.shutdown(wait)
 
     def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
-        if not self.note_pause(True):
+        if not self.lifespan.note_pause(True):
             self._scheduler.pause()
 
     def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
-        if not self.note_pause(False):
+        if not self.lifespan.note_pause(False):
             self._scheduler.resume()
-
-    def note_pause(self, paused: bool) -> bool:
-        """Where the start is remembered and has not come, remember whether it is to be a paused one; else False."""
-        waits = not self._scheduler.running and self._lifespan.serving is None and self._lifespan.requested is not None
-        if waits:
-            self._lifespan.requested = paused
-        return waits
 
     def virtual_time(
         self, start: datetime | str | None = None, *, inline: bool = False, patience: float = 10.0
@@ -324,16 +287,6 @@ class APScheduler:
         from .testing import virtual_time
 
         return virtual_time(self, start=start, inline=inline, patience=patience)
-
-    def may_start(self) -> bool:
-        """Tell whether this host is among the allowed ones; says so in the log where it is not."""
-        if self.is_allowed_host:
-            return True
-        log.info("Host %s may not start the scheduler; allowed: %s", self.host_name, ", ".join(self.allowed_hosts))
-        return False
-
-    def _on_loop(self) -> bool:
-        return threading.get_ident() == self._scheduler._loop_thread
 
     # Verbs
 

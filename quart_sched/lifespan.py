@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from quart import Quart
 
 from .engine.guard import Guard, sibling_workers
-from .errors import SchedulerError
+from .errors import AlreadyRunning, NotRunning, SchedulerError
 
 if TYPE_CHECKING:
     from .extension import APScheduler
@@ -22,10 +23,14 @@ log = logging.getLogger("quart_sched")
 
 
 class Lifespan:
-    """Starts the scheduler when everything else of the app has started, and drains it before anything is undone."""
+    """Starts the scheduler when everything else of the app has started, and drains it before anything is undone.
+
+    A start that is asked for before then is remembered.
+    """
 
     def __init__(self, front: APScheduler) -> None:
         self._front = front
+        self._scheduler = front.scheduler
         self.serving: Quart | None = None
         """The app that serves in this process."""
         self.requested: bool | None = None
@@ -34,6 +39,64 @@ class Lifespan:
         """Whether the scheduler starts with the app; None: as its code and configuration say."""
         self._hooked: weakref.WeakSet[Quart] = weakref.WeakSet()
         self._generator: AsyncGenerator[None, None] | None = None
+
+    # What is asked for
+
+    def start(self, paused: bool) -> None:
+        """Carry out `APScheduler.start`."""
+        if not self.may_start():
+            return
+        if self._scheduler.running:
+            raise AlreadyRunning
+        loop = self._scheduler._eventloop
+        if self.serving is None or loop is None:
+            self.requested = paused
+        elif threading.get_ident() == self._scheduler._loop_thread:
+            self._scheduler.start(paused)
+        else:
+            asyncio.run_coroutine_threadsafe(self._front.aio.start(paused), loop).result()
+
+    def may_start(self) -> bool:
+        """Tell whether this host is among the allowed ones; says so in the log where it is not."""
+        front = self._front
+        if front.is_allowed_host:
+            return True
+        log.info("Host %s may not start the scheduler; allowed: %s", front.host_name, ", ".join(front.allowed_hosts))
+        return False
+
+    def _waits(self) -> bool:
+        """Tell whether a start is remembered that has not come."""
+        return self.requested is not None and self.serving is None and not self._scheduler.running
+
+    def withdraw(self) -> bool:
+        """Forget a start that is remembered and has not come; tell whether there was one."""
+        waits = self._waits()
+        if waits:
+            self.requested = None
+        return waits
+
+    def note_pause(self, paused: bool) -> bool:
+        """Where the start is remembered and has not come, remember whether it is to be a paused one; else False."""
+        waits = self._waits()
+        if waits:
+            self.requested = paused
+        return waits
+
+    async def stop(self, *, wait: bool, timeout: float | None) -> None:
+        """Carry out `aio.shutdown`. Where no app serves, everything bound to the loop is freed too."""
+        scheduler, frees = self._scheduler, self.serving is None and wait
+        in_job = scheduler.is_called_by_its_job()
+        if not (scheduler.running or (frees and scheduler.closing and not in_job)):
+            raise NotRunning
+        if frees and not in_job:
+            await scheduler.close(timeout)
+            return
+        await scheduler.stop(wait=wait, timeout=timeout)
+        if frees and not scheduler.running:
+            # It is freed when the job that calls this has ended too.
+            scheduler.begin_close(timeout)
+
+    # The life of the app
 
     def hook(self, app: Quart) -> None:
         """Take part in the life of `app`, once however often this is called."""
@@ -81,7 +144,7 @@ class Lifespan:
 
     async def _serve(self, app: Quart) -> AsyncGenerator[None, None]:
         loop = asyncio.get_running_loop()
-        scheduler = self._front.scheduler
+        scheduler = self._scheduler
         generator = self._generator
         scheduler.ending_in = None
         scheduler.attach(loop)
@@ -112,7 +175,7 @@ class Lifespan:
         """Carry out the remembered start, and say so where something looks forgotten."""
         if self._starts is False:
             return
-        front, scheduler = self._front, self._front.scheduler
+        front, scheduler = self._front, self._scheduler
         requested = False if self.requested is None and front.settings.autostart else self.requested
         if self._starts:
             requested = False
@@ -120,7 +183,7 @@ class Lifespan:
             from .web import api
 
             api.warn_if_open(front)
-        if requested is not None and not scheduler.running and front.may_start():
+        if requested is not None and not scheduler.running and self.may_start():
             scheduler.start(requested)
         if requested is None and not scheduler.running and len(scheduler.catalogue.declarations):
             log.warning(
@@ -137,9 +200,9 @@ class Lifespan:
 
     async def _close_at_shutdown(self, app: Quart) -> None:
         await cast(asyncio.Event, app.shutdown_event).wait()
-        self._front.scheduler.ending_in = asyncio.get_running_loop()
-        await self._front.scheduler.close()
+        self._scheduler.ending_in = asyncio.get_running_loop()
+        await self._scheduler.close()
 
     async def _end(self) -> None:
         """Take note that the app has shut down: what begins now is not cut off by that."""
-        self._front.scheduler.ending_in = None
+        self._scheduler.ending_in = None

@@ -165,15 +165,13 @@ class Metrics:
     @property
     def _shared(self) -> Slot | None:
         """The store through which processes add up what they count."""
-        for slot in self._scheduler.catalogue.slots.values():
-            if slot.shared:
-                return slot
-        return None
+        shared = self._scheduler.catalogue.slots.shared
+        return shared[0] if shared else None
 
     async def _write(self) -> None:
         """Write down what was counted, with each heartbeat."""
         while True:
-            await self._scheduler.clock.sleep(self._scheduler.heartbeat)
+            await self._scheduler.clock.sleep(self._scheduler.settings.heartbeat)
             try:
                 await self._add()
             except StoreUnavailable:

@@ -53,9 +53,8 @@ class Local:
         current_actor.set("cli")
         local = cls(front)
         try:
-            for slot in local._slots.values():
-                if slot.shared:
-                    await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
+            for slot in local._slots.shared:
+                await local._scheduler.call(partial(deployment.look_on, local._scheduler, slot))
             local._remember()
             yield local
         finally:
@@ -77,18 +76,18 @@ class Local:
     async def runs(self, job_id: str | None, outcome: str | None, limit: int) -> Wire:
         self._warn()
         if job_id is None:
-            return await runs.page(self._front, outcome=outcome, limit=limit)
+            return await runs.get_runs(self._front, outcome=outcome, limit=limit)
         return await runs.page_of_job(self._front, job_id, outcome=outcome, limit=limit)
 
     async def record(self, run_id: str) -> Wire:
-        return await runs.detail(self._front, run_id)
+        return await runs.get_run(self._front, run_id)
 
     @asynccontextmanager
     async def running(self, job_id: str, arguments: Wire) -> AsyncIterator[str]:
         await self._find(job_id)
         given = from_wire(arguments)
         # What the job needs may be set up by the app's own start-up.
-        async with self._front._lifespan.without_server(start=False):
+        async with self._front.lifespan.without_server(start=False):
             handle = await self._aio.run_job(job_id, **given)
             try:
                 yield handle.run_id
@@ -101,7 +100,7 @@ class Local:
         job = await self._find(job_id)
         start, options = request["start"], {key: value for key, value in request.items() if key != "start"}
         stored = not job.pending and self._slots[job._jobstore_alias].shared
-        async with nullcontext() if stored else self._front._lifespan.without_server(start=False):
+        async with nullcontext() if stored else self._front.lifespan.without_server(start=False):
             if stored and not options.get("dry_run") and (await self.health())["status"] == "failing":
                 note("No process runs the jobs: what is to run waits in the store until one does.")
             found = await self._aio.backfill(job_id, start, **options)
@@ -122,9 +121,9 @@ class Local:
         await self._aio.remove_job(job_id)
 
     async def set_paused(self, paused: bool) -> None:
-        if not any(slot.shared for slot in self._slots.values()):
+        if not self._slots.shared:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
-        await self._scheduler.call(partial(self._scheduler.catalogue.set_paused, paused))
+        await self._scheduler.call(partial(self._slots.set_paused, paused))
 
     async def explain(self, job_id: str, at: str) -> Wire:
         self._warn()
@@ -132,10 +131,10 @@ class Local:
         return wire
 
     async def health(self) -> Wire:
-        if not any(slot.shared for slot in self._slots.values()):
+        if not self._slots.shared:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         workers = [worker for worker in await self._aio.workers() if worker.decl is not None]
-        living = [worker for worker in workers if worker.age <= self._scheduler.lease]
+        living = [worker for worker in workers if worker.age <= self._scheduler.settings.lease]
         if not living:
             return {"status": "failing", "reasons": ["No process runs the jobs"]}
         reasons = [
@@ -143,14 +142,14 @@ class Local:
             for worker in workers
             if worker not in living
         ]
-        reasons += overdue.told(await self._scheduler.call(self._scheduler.catalogue.overdue))
+        reasons += overdue.told(await self._scheduler.call(self._slots.overdue))
         return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
     # The parts of them
 
     def _remember(self) -> None:
         """Keep what becomes of the runs of this process, however few records the app's own history keeps."""
-        ring = HistoryRing(_RECORDS, keeps=lambda alias: alias not in self._slots or not self._slots[alias].shared)
+        ring = HistoryRing(_RECORDS, keeps=self._slots.is_own)
         self._scheduler.stream.subscribe(ring, RunEnded, first=True)
         self._scheduler.histories = Histories([*self._scheduler.histories.sources, ring])
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 
-from ..errors import SchedulerError
+from ..errors import TOLD, answer_to
 
 
 class Refused(click.ClickException):
@@ -23,11 +22,8 @@ def told() -> Iterator[None]:
     """End the command with one line for what goes wrong with the scheduler."""
     try:
         yield
-    except SchedulerError as error:
-        raise click.ClickException(line(str(error))) from None
-    except (JobLookupError, ConflictingIdError) as error:
-        # Straight out of a store that others use too, and somebody was faster.
-        raise click.ClickException(line(str(error.args[0]))) from None
+    except TOLD as error:
+        raise click.ClickException(line(answer_to(error)[1])) from None
 
 
 def note(text: str) -> None:

@@ -54,7 +54,7 @@ def plan(ctx: click.Context, check: bool, as_json: bool) -> None:
 async def _plan(front: APScheduler) -> dict[str, Any]:
     scheduler = front.scheduler
     found: dict[str, Any] = {kind: [] for kind in (*CHANGES, *PROBLEMS)}
-    found |= {"unchanged": 0, "prune": scheduler.prune}
+    found |= {"unchanged": 0, "prune": scheduler.settings.prune}
     try:
         for slot in scheduler.catalogue.slots.values():
             if slot.shared:

@@ -56,7 +56,7 @@ async def _work(front: APScheduler) -> None:
             loop.add_signal_handler(number, heard)
         except NotImplementedError:  # on Windows
             signal.signal(number, lambda *_, heard=heard: loop.call_soon_threadsafe(heard))
-    async with front._lifespan.without_server(start=True):
+    async with front.lifespan.without_server(start=True):
         if not front.running:
             allowed = ", ".join(front.allowed_hosts)
             raise click.ClickException(f"{front.host_name} may not start the scheduler; allowed: {allowed}")

@@ -9,31 +9,38 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
-from ..model.backfill import jitter_of, remaining
+from ..model.backfill import Backfill, BackfillRequest, jitter_of, remaining
 from ..model.events import RunWaits
 from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
 
 if TYPE_CHECKING:
+    from ..stores.slot import Slot
     from .scheduler import Scheduler
 
-Entered = list[tuple[datetime, str | None]]
+_Entered = list[tuple[datetime, str | None]]
 """The fires that a backfill runs, each with its run_id; None in a dry run."""
 
 
-async def backfill(
-    scheduler: Scheduler, job_id: str, fires: Sequence[datetime], *, concurrency: int, rerun: bool, dry_run: bool
-) -> Entered:
+async def backfill(scheduler: Scheduler, job_id: str, request: BackfillRequest) -> Backfill:
     """Run past fires of the job, in order, so many at once; return those that need a run, with their run_ids.
 
     That is those of which none waits or is under way and, unless `rerun`, none has succeeded; fires that the schedule
     has yet to come to are left to it. Raises JobNotFound, InvalidDefinition, Draining or StoreUnavailable.
     """
     slot, job = await scheduler.by_hand.runnable(job_id)
+    fires = await scheduler.computing.compute(partial(request.fires, job.trigger))
+    entered = await _enter(scheduler, slot, job, fires, request)
+    return Backfill(job_id, tuple(entered), len(fires) - len(entered), request.dry_run)
+
+
+async def _enter(
+    scheduler: Scheduler, slot: Slot | None, job: Job, fires: Sequence[datetime], request: BackfillRequest
+) -> _Entered:
     # More would only stand in each other's way.
-    lanes = min(concurrency, job.max_instances)
+    lanes, rerun, dry_run = min(request.concurrency, job.max_instances), request.rerun, request.dry_run
     if slot is not None and slot.shared:
-        enter = partial(slot.store.backfill, job_id, fires, concurrency=lanes, rerun=rerun, dry_run=dry_run)
-        entered: Entered = await scheduler.call(lambda: slot.do(lambda _: enter()))
+        enter = partial(slot.store.backfill, job.id, fires, concurrency=lanes, rerun=rerun, dry_run=dry_run)
+        entered: _Entered = await scheduler.call(lambda: slot.do(lambda _: enter()))
         for run in [Run(job, fire, "backfill", run_id=run_id) for fire, run_id in entered if run_id is not None]:
             scheduler.stream.emit(RunWaits(standing(run, "queued", ""), slot.alias))
         scheduler.wakeup()
@@ -53,13 +60,12 @@ async def _taken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, r
     jitter = jitter_of(job.trigger)
     over = STATES if rerun else (*STATES, "succeeded")
     taken: list[datetime] = []
-    histories = scheduler.histories
-    query = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
+    span = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
     cursor = None
     while True:
-        given = {**query, "job_id": job.id, "limit": LONGEST_PAGE, "cursor": cursor}
-        read = partial(histories.page, RunQuery.parse(given, timezone=scheduler.timezone))
-        page = await scheduler.call(read, blocking=histories.blocking)
+        given = {**span, "job_id": job.id, "limit": LONGEST_PAGE, "cursor": cursor}
+        query = RunQuery.parse(given, timezone=scheduler.timezone)
+        page = await scheduler.read_history(partial(scheduler.histories.page, query))
         taken += [record.scheduled_at for record in page.items if record.outcome in over and record.cause not in BESIDE]
         if (cursor := page.next) is None:
             return taken

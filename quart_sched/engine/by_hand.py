@@ -89,22 +89,26 @@ class ByHand:
         scheduler = self._scheduler
         if scheduler.runner.cancel(run_id):
             return
-        for slot in scheduler.catalogue.slots.values():
-            if slot.shared:
-                asked: bool | RunRecord = await scheduler.call(partial(scheduler.catalogue.cancel_run, slot, run_id))
-                if isinstance(asked, RunRecord):
-                    scheduler.runner.accounts.tell(asked, slot.alias)
-                    scheduler.wakeup()  # for what waited for it
-                if asked:
-                    return
+        for slot in scheduler.catalogue.slots.shared:
+            asked = await scheduler.call(partial(self._cancel_in, slot, run_id))
+            if isinstance(asked, RunRecord):
+                scheduler.runner.accounts.tell(asked, slot.alias)
+                scheduler.wakeup()  # for what waited for it
+            if asked:
+                return
         record = await self._find(run_id)
         if record is None:
             raise RunNotFound(run_id)
         raise RunOver(run_id, record.outcome)
 
+    def _cancel_in(self, slot: Slot, run_id: str) -> bool | RunRecord:
+        """Ask a run of a shared store to stop; tell whether it is there, by its record where it waited."""
+        slot.open(self._scheduler)
+        found: bool | RunRecord = slot.do(lambda store: store.cancel(run_id, self._scheduler.runner.worker))
+        return found
+
     def _repeated(self, job_id: str, run_id: str) -> RepeatedRun:
         return RepeatedRun(run_id, job_id, self._find, self._scheduler.clock)
 
     async def _find(self, run_id: str) -> RunRecord | None:
-        histories = self._scheduler.histories
-        return await self._scheduler.call(partial(histories.find, run_id), blocking=histories.blocking)
+        return await self._scheduler.read_history(partial(self._scheduler.histories.find, run_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,17 +18,16 @@ from ..model.actor import current_actor
 from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged, Switch
 from ..model.jobs import UNSET, JobChanges, JobDefinition
-from ..model.overdue import Overdue
 from ..model.policies import policy_of
-from ..model.runs import RunRecord
 from ..stores.slot import Slot
 from . import deployment
 from .changing import differences, last_claimed, refuse_unrestorable
 from .declarations import Declarations, Declared, Origin, check_executor, listed
 from .placing import made, next_fire, place, resolve
+from .slots import Slots
 
 if TYPE_CHECKING:
-    from ..stores.sql.workers import Worker
+    from .scheduler import Scheduler
 
 log = logging.getLogger("quart_sched")
 
@@ -50,9 +49,9 @@ class Catalogue:
     with memory stores alone, else in the store thread.
     """
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self.slots: dict[str, Slot] = {}
+        self.slots = Slots(scheduler, {})
         self.bound = False
         """Whether the stores and executors are known, since an app was given."""
         self.started = False
@@ -135,7 +134,8 @@ class Catalogue:
         """Return the job, or None."""
         if (entry := self._waiting(job_id, alias)) is not None:
             return entry.job
-        return next((job for _, job in self._find(job_id, alias)), None)
+        found = self._find(job_id, alias)
+        return None if found is None else found[1]
 
     def all(self, alias: str | None = None) -> list[Job]:
         """Return the jobs that wait for the start, then those in the stores by time of their next fire."""
@@ -204,13 +204,11 @@ class Catalogue:
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
         """Keep the job from firing until it is resumed."""
-        for slot, _ in self._find(job_id, alias):
-            if slot.shared:
-                slot.perform(lambda store: store.pause(job_id))
-                self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
-                paused = self.get(job_id, slot.alias)
-                if paused is None:
-                    break
+        found = self._find(job_id, alias)
+        if found is not None and (slot := found[0]).shared:
+            slot.perform(lambda store: store.pause(job_id))
+            self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, "paused")
+            if (paused := self.get(job_id, slot.alias)) is not None:
                 return paused
         return self.modify(job_id, alias, JobChanges(fields={"next_run_time": None}))
 
@@ -219,11 +217,12 @@ class Catalogue:
         if (entry := self._waiting(job_id, alias)) is not None:
             paused = getattr(entry.job, "next_run_time", UNSET) is None
             return self._redeclare(entry, JobChanges(fields={"next_run_time": UNSET})) if paused else entry.job
-        for slot, _ in self._find(job_id, alias):
-            job, tell = slot.perform(partial(self._resume, slot, job_id))
-            tell()
-            return job
-        raise JobNotFound(job_id)
+        if (found := self._find(job_id, alias)) is None:
+            raise JobNotFound(job_id)
+        slot, _ = found
+        job, tell = slot.perform(partial(self._resume, slot, job_id))
+        tell()
+        return job
 
     def _resume(self, slot: Slot, job_id: str, store: Any) -> tuple[Job | None, Tell]:
         """Resume a job within a transaction of its store; None where its schedule is over. Raises JobNotFound."""
@@ -301,45 +300,12 @@ class Catalogue:
         """
         if (entry := self._waiting(job_id, alias)) is not None:
             return None, made(self._scheduler, entry.definition)
-        for slot, job in self._find(job_id, alias):
-            refuse_unrestorable(job)
-            executors: Any = self._scheduler.runner.executors
-            check_executor(job.executor, job.func, executors, policy_of(job))
-            return slot, job
-        raise JobNotFound(job_id)
-
-    def workers(self) -> list[Worker]:
-        """Return the processes that share a store with this one, itself among them. Raises StoreUnavailable."""
-        found: list[Worker] = []
-        for slot in self.slots.values():
-            if slot.shared:
-                slot.open(self._scheduler)
-                found += slot.do(lambda store: store.workers())
-        return found
-
-    def overdue(self) -> list[Overdue]:
-        """Return what the processes that share the stores have found to be overdue. Raises StoreUnavailable."""
-        found: list[Overdue] = []
-        for slot in self.slots.values():
-            if slot.shared:
-                slot.open(self._scheduler)
-                found += slot.do(lambda store: store.overdue.known())
-        return found
-
-    def cancel_run(self, slot: Slot, run_id: str) -> bool | RunRecord:
-        """Ask a run of a shared store to stop; tell whether it is there, by its record where it waited."""
-        slot.open(self._scheduler)
-        found: bool | RunRecord = slot.do(lambda store: store.cancel(run_id, self._scheduler.runner.worker))
-        return found
-
-    def set_paused(self, paused: bool) -> bool:
-        """Pause or resume the shared stores, for all their processes; tell whether that changed anything."""
-        changed = False
-        for slot in self.slots.values():
-            if slot.shared:
-                slot.open(self._scheduler)
-                changed |= slot.do(lambda store: store.set_paused(paused))
-        return changed
+        if (found := self._find(job_id, alias)) is None:
+            raise JobNotFound(job_id)
+        slot, job = found
+        refuse_unrestorable(job)
+        check_executor(job.executor, job.func, self._scheduler.runner.executors, policy_of(job))
+        return slot, job
 
     def ready_slots(self) -> list[Slot]:
         """Return all stores, open and with the declared jobs in them. Raises StoreUnavailable."""
@@ -368,13 +334,13 @@ class Catalogue:
             self._settle(slot)
         return self.declarations.get(job_id, alias)
 
-    def _find(self, job_id: str, alias: str | None) -> Iterator[tuple[Slot, Job]]:
-        """Yield the job with its store from the first store that has it."""
+    def _find(self, job_id: str, alias: str | None) -> tuple[Slot, Job] | None:
+        """Return the job from the first store that has it, with that store."""
         for slot in self._slots(alias):
             job = slot.perform(lambda store: store.lookup_job(job_id), write=False)
             if job is not None:
-                yield slot, job
-                return
+                return slot, job
+        return None
 
     def _store(
         self, slot: Slot, definition: JobDefinition, job: Job, *, replacing: bool, action: Action = "add"

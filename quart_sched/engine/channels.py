@@ -134,7 +134,7 @@ class TableChannel:
     async def _begin(self) -> None:
         """Read what there is of the last minutes."""
         # Each process knows within its poll, and writes within an interval of this.
-        known_us = self._since_us + int((2 * self._scheduler.poll_interval + 2 * self.interval) * 1e6)
+        known_us = self._since_us + int((2 * self._scheduler.settings.poll_interval + 2 * self.interval) * 1e6)
         now = self._now()
         self._whole_us = known_us if now < known_us else 0
         since = now - int((RESUMABLE + 2 * _RENEWAL) * 1e6)

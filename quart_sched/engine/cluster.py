@@ -108,7 +108,7 @@ class ClusterPump:
         if self._task is None:
             self._loop = loop
             if self._scheduler.clock.real:
-                self._pulse = Pulse(self._beat_once, self._scheduler.heartbeat)
+                self._pulse = Pulse(self._beat_once, self._scheduler.settings.heartbeat)
             self._task = Context().run(loop.create_task, self._run(), name=f"quart-sched-cluster-{self.slot.alias}")
 
     def wake(self) -> None:
@@ -197,7 +197,7 @@ class ClusterPump:
                 self._own.held.discard(run_id)
                 return run
             claimed = True
-            if scheduler.clock.monotonic() - begin > scheduler.lease / 2 or run_id not in self._own.held:
+            if scheduler.clock.monotonic() - begin > scheduler.settings.lease / 2 or run_id not in self._own.held:
                 raise StoreUnavailable(
                     self.slot.alias, TimeoutError("its answer took as long as a process may be still")
                 )
@@ -245,9 +245,9 @@ class ClusterPump:
         # It is not known what went through: the next heartbeat compares the books with what is here.
         self._beat_at = self._look_at = float("-inf")
         # Well within a heartbeat, so that nobody is taken for dead who has only not tried again yet.
-        longest = min(_LONGEST_BACKOFF, self._scheduler.heartbeat / 2)
+        longest = min(_LONGEST_BACKOFF, self._scheduler.settings.heartbeat / 2)
         self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
-        return self._failures.add(error, self._scheduler.poll_interval, longest)
+        return self._failures.add(error, self._scheduler.settings.poll_interval, longest)
 
     async def _turn(self) -> float:
         """Do what is to be done now; return the seconds until something is."""
@@ -289,7 +289,7 @@ class ClusterPump:
         """Look at the store, unless that was done lately or what was `claimed` says enough; return seconds to wait."""
         now = self._scheduler.clock.monotonic()
         if self._look_at - now < _TICK or (claimed is not None and claimed.next_us is None):
-            self._look_at = now + self._scheduler.poll_interval
+            self._look_at = now + self._scheduler.settings.poll_interval
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
                 stopping = await self._call(partial(self._store.to_cancel, self.slot.session))
@@ -318,7 +318,7 @@ class ClusterPump:
 
     def _until_beat(self) -> float:
         # One sum for all who ask, or its rounding could make the loop spin.
-        return self._beat_at + self._scheduler.heartbeat - self._scheduler.clock.monotonic()
+        return self._beat_at + self._scheduler.settings.heartbeat - self._scheduler.clock.monotonic()
 
     async def _join(self) -> None:
         """Take part as a session that is new: the rest of this turn does what belongs to that."""
@@ -355,7 +355,7 @@ class ClusterPump:
             self._look_at = float("-inf")
         for run_id in beat.strays:
             log.warning("Run %s was claimed here and never begun, as the claim's answer was lost: given back", run_id)
-        for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.lease):
+        for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.settings.lease):
             records = await self._call(partial(self._store.reap, worker, stood, self.slot.session))
             if records is None:
                 continue
@@ -388,8 +388,8 @@ class ClusterPump:
 
     async def _report_unclaimed(self) -> None:
         """Say once for each reason why jobs that are due do not run here, where no other process took them either."""
-        self._report_at = self._scheduler.clock.monotonic() + self._scheduler.poll_interval
-        before = self._rounds.now() - int(_OTHERS_TURN * self._scheduler.poll_interval * 1e6)
+        self._report_at = self._scheduler.clock.monotonic() + self._scheduler.settings.poll_interval
+        before = self._rounds.now() - int(_OTHERS_TURN * self._scheduler.settings.poll_interval * 1e6)
         for reason, (job_id, *more) in (await self._call(partial(self._store.mending.unclaimed, before))).items():
             if reason not in self._reported:
                 self._reported.add(reason)

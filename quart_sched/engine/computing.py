@@ -18,7 +18,8 @@ T = TypeVar("T")
 class Computing:
     """Computes one thing after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._lock = threading.Lock()
 
     async def compute(self, op: Callable[[], T]) -> T:
@@ -34,8 +35,8 @@ class Computing:
         threads.stop()
         return await asyncio.wrap_future(future)
 
-    async def read(self, scheduler: Scheduler, op: Callable[[], T]) -> T:
-        """Run `op`, which reads histories, beside the loop: where it does no I/O it may still take its time."""
-        if scheduler.histories.blocking:
-            return await scheduler.call(op, blocking=True)
+    async def read(self, op: Callable[[], T]) -> T:
+        """Run `op`, which reads many records, beside the loop: where it does no I/O it may still take its time."""
+        if self._scheduler.histories.blocking:
+            return await self._scheduler.read_history(op)
         return await self.compute(op)

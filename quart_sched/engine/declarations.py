@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -16,6 +16,9 @@ from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_changes
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
 
 _GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
 
@@ -38,7 +41,7 @@ class Declared:
 class Declarations:
     """The jobs that wait for the start, and those that outlive their app."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._declared: dict[str, Declared] = {}
         self._kept: dict[str, JobDefinition] = {}

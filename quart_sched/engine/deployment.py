@@ -45,7 +45,7 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, start_runs: dict[str, str] | 
         me = join(scheduler, slot)
         entries = scheduler.catalogue.declarations.all(slot.alias)
         declared, invalid = _declared(scheduler, entries)
-        done = slot.do(lambda store: store.reconcile(me, declared, scheduler.prune, start_runs=start_runs))
+        done = slot.do(lambda store: store.reconcile(me, declared, scheduler.settings.prune, start_runs=start_runs))
     for job_id in done.refused:
         log.error(
             'Job "%s" is declared, but its id is that of a job that was added at run time: remove that one first',
@@ -53,7 +53,7 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, start_runs: dict[str, str] | 
         )
     for job_id, reason in (invalid | done.invalid).items():
         log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
-    removed = scheduler.prune == "remove"
+    removed = scheduler.settings.prune == "remove"
     for code, ids in (
         (aps.EVENT_JOB_ADDED, done.added),
         (aps.EVENT_JOB_MODIFIED, [*done.changed, *done.restored]),
@@ -62,7 +62,7 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, start_runs: dict[str, str] | 
         for job_id in ids:
             scheduler.stream.emit(JobChanged(code, job_id, slot.alias))
     if done.pruned:
-        log.warning("No longer declared (SCHEDULER_PRUNE is %r): %s", scheduler.prune, ", ".join(done.pruned))
+        log.warning("No longer declared (SCHEDULER_PRUNE is %r): %s", scheduler.settings.prune, ", ".join(done.pruned))
     for entry in entries:
         scheduler.catalogue.declarations.applied(entry)
 
@@ -83,7 +83,7 @@ def preview(scheduler: Scheduler, slot: Slot) -> Preview:
     The store need not be open.
     """
     declared, invalid = _declared(scheduler, scheduler.catalogue.declarations.all(slot.alias))
-    found: Preview = slot.do(lambda store: store.preview(scheduler, slot.alias, declared, scheduler.prune))
+    found: Preview = slot.do(lambda store: store.preview(scheduler, slot.alias, declared, scheduler.settings.prune))
     found.result.invalid |= invalid
     return found
 

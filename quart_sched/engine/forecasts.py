@@ -13,13 +13,12 @@ from ..errors import InvalidDefinition, JobNotFound
 from ..model import forecast
 from ..model.forecast import Forecast, NextFires
 from ..model.triggers import TriggerSpec
-from .computing import Computing
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 
-async def next_fires(scheduler: Scheduler, computing: Computing, job_id: str, count: int | str) -> NextFires:
+async def next_fires(scheduler: Scheduler, job_id: str, count: int | str) -> NextFires:
     """Carry out `scheduler.aio.next_fires`."""
     number = forecast.COUNT("count", count)
     job = await scheduler.call(partial(scheduler.catalogue.get, job_id))
@@ -31,47 +30,43 @@ async def next_fires(scheduler: Scheduler, computing: Computing, job_id: str, co
             _, job = await scheduler.call(partial(scheduler.catalogue.runnable, job_id), blocking=True)
         except InvalidDefinition as error:
             broken = str(error)
-    now, most = scheduler.clock.now(), scheduler.max_catch_up
-    return await computing.compute(
+    now, most = scheduler.clock.now(), scheduler.settings.max_catch_up
+    return await scheduler.computing.compute(
         partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
     )
 
 
-async def forecast_all(scheduler: Scheduler, computing: Computing, hours: float | str, limit: int | str) -> Forecast:
+async def forecast_all(scheduler: Scheduler, hours: float | str, limit: int | str) -> Forecast:
     """Carry out `scheduler.aio.forecast`."""
     span, most = forecast.HOURS("hours", hours), forecast.LIMIT("limit", limit)
     jobs = await scheduler.call(scheduler.catalogue.all)
     if any(job.pending for job in jobs):
         jobs = await scheduler.call(lambda: list(_as_if_started(scheduler, jobs)), blocking=True)
-    now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+    now, catch_up = scheduler.clock.now(), scheduler.settings.max_catch_up
 
     def compute() -> Forecast:
         sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
         return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
 
-    return await computing.compute(compute)
+    return await scheduler.computing.compute(compute)
 
 
-async def outlook(
-    scheduler: Scheduler, computing: Computing, jobs: Iterable[Job], hours: float, limit: int
-) -> dict[str, Forecast]:
+async def outlook(scheduler: Scheduler, jobs: Iterable[Job], hours: float, limit: int) -> dict[str, Forecast]:
     """Return the fires of each of these jobs within so many `hours`, the first `limit`, by the job's id."""
-    now, catch_up = scheduler.clock.now(), scheduler.max_catch_up
+    now, catch_up = scheduler.clock.now(), scheduler.settings.max_catch_up
     sound = [job for job in jobs if not job.pending and not scheduler.catalogue.broken_reason(job)]
 
     def compute() -> dict[str, Forecast]:
         return {job.id: forecast.forecast([job], now, hours, limit, max_catch_up=catch_up) for job in sound}
 
-    return await computing.compute(compute)
+    return await scheduler.computing.compute(compute)
 
 
-async def preview(
-    scheduler: Scheduler, computing: Computing, trigger: TriggerSpec, count: int
-) -> tuple[BaseTrigger, NextFires]:
+async def preview(scheduler: Scheduler, trigger: TriggerSpec, count: int) -> tuple[BaseTrigger, NextFires]:
     """Carry out `scheduler.aio.preview`."""
     now = scheduler.clock.now()
     built = trigger.build(scheduler.timezone, now)
-    return built, await computing.compute(partial(forecast.preview, built, now, count))
+    return built, await scheduler.computing.compute(partial(forecast.preview, built, now, count))
 
 
 def _as_if_started(scheduler: Scheduler, jobs: Iterable[Job]) -> Iterator[Job]:

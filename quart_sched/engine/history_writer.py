@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..model.events import Event, RunEnded
-from ..model.runs import RunQuery, RunRecord
+from ..model.runs import RunRecord
 from .clock import Clock
 from .history import Source
 from .history_ring import HistoryRing, Keeps
 from .threads import StoreThread
-
-if TYPE_CHECKING:
-    from ..model.stretches import Stretch, StretchQuery
 
 log = logging.getLogger("quart_sched")
 
@@ -47,12 +44,10 @@ class WritableHistory(Source, Protocol):
 
 
 class HistoryWriter:
-    """Brings records into a database, from a thread of its own, and is the source of those that are not there yet.
+    """Brings records into a database, from a thread of its own.
 
     A reader of the event stream. While the database is away it keeps the newest `size` records and tries again.
     """
-
-    blocking = False
 
     def __init__(
         self,
@@ -73,7 +68,8 @@ class HistoryWriter:
         self._pruned_at = float("-inf")
         self._clock = clock
         self._keeps = keeps
-        self._waiting = HistoryRing(size, under_way)
+        self.waiting = HistoryRing(size, under_way)
+        """What is not there yet: a source of the history."""
         self._dropped = 0
         self._away = False
         self._thread = StoreThread()
@@ -83,7 +79,7 @@ class HistoryWriter:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunEnded) and self._keeps(event.jobstore):
-            self._dropped += self._waiting.add(event.record)
+            self._dropped += self.waiting.add(event.record)
             self._begin()
 
     @property
@@ -93,35 +89,7 @@ class HistoryWriter:
 
     def __len__(self) -> int:
         """Return how many records are still to be written."""
-        return len(self._waiting)
-
-    def page(self, query: RunQuery) -> list[RunRecord]:
-        """Return the runs that are asked for, in the query's order, at most its limit."""
-        return self._waiting.page(query)
-
-    def find(self, run_id: str) -> RunRecord | None:
-        """Return this run, with what it put out, or None."""
-        return self._waiting.find(run_id)
-
-    def attempts(self, record: RunRecord) -> list[RunRecord]:
-        """Return the runs of the same fire, in the order in which they were attempted."""
-        return self._waiting.attempts(record)
-
-    def stretches(self, query: StretchQuery) -> list[Stretch]:
-        """Count the runs that have ended and are asked for."""
-        return self._waiting.stretches(query)
-
-    def latest(self, job_ids: Sequence[str], count: int) -> dict[str, list[RunRecord]]:
-        """Return the last `count` runs that ended of each of these jobs, newest first."""
-        return self._waiting.latest(job_ids, count)
-
-    def last_outcomes(self, job_ids: Sequence[str]) -> dict[str, str]:
-        """Return how the last run of each of these jobs ended; those that never ran are left out."""
-        return self._waiting.last_outcomes(job_ids)
-
-    def fires_from(self, job_id: str, begin: datetime, limit: int) -> list[RunRecord]:
-        """Return the first records of the job's own fires from `begin` on, in order of time, `limit` at most."""
-        return self._waiting.fires_from(job_id, begin, limit)
+        return len(self.waiting)
 
     async def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds; the log says what could not be written."""
@@ -161,7 +129,7 @@ class HistoryWriter:
         while len(self):
             if len(self) < _BATCH and not self._closing:
                 await self._pause(_LINGER)
-            batch = self._waiting.oldest(_BATCH)
+            batch = self.waiting.oldest(_BATCH)
             try:
                 await asyncio.wrap_future(self._thread.submit(partial(self.history.write, batch)))
             except Exception as error:
@@ -172,7 +140,7 @@ class HistoryWriter:
             else:
                 failures = 0
                 # Those that had to make room meanwhile have been written all the same.
-                self._dropped -= len(batch) - self._waiting.remove(batch)
+                self._dropped -= len(batch) - self.waiting.remove(batch)
                 self._note_success()
                 await self._prune()
 
@@ -197,7 +165,7 @@ class HistoryWriter:
         if not self._away:
             self._away = True
             log.error(
-                "%s. The newest %d records are kept in memory until they can be written", error, self._waiting.size
+                "%s. The newest %d records are kept in memory until they can be written", error, self.waiting.size
             )
 
     def _note_success(self) -> None:

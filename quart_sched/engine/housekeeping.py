@@ -32,7 +32,7 @@ async def keep_house(scheduler: Scheduler, slot: Slot, closing: Callable[[], boo
     in_threads = partial(scheduler.call, blocking=True)
     try:
         if session is not None and await in_threads(partial(store.house.take_turn, session, 2 * HOUSE_INTERVAL)):
-            before = scheduler.clock.now() - timedelta(days=scheduler.history_days)
+            before = scheduler.clock.now() - timedelta(days=scheduler.settings.history_days)
             await in_threads(partial(store.house.clear_up, before))
             await in_threads(store.tallies.compact)
             prune = partial(in_threads, partial(store.history.prune, before))

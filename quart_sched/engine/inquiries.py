@@ -13,10 +13,9 @@ from ..model import explanation, inquiry
 from ..model.circumstances import Circumstances
 from ..model.explanation import Explanation
 from ..model.inquiry import Evidence
-from ..model.runs import LONGEST_PAGE, RunPage, RunQuery, RunRecord
+from ..model.runs import LONGEST_PAGE, RunQuery, RunRecord
 from ..model.schedules import zone_of
 from ..model.unrestorable import as_stored
-from .computing import Computing
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -25,7 +24,7 @@ _AHEAD = 20
 """Records behind a moment that are looked at, to find the one that covers it, and the run that stood for it."""
 
 
-async def explain(scheduler: Scheduler, computing: Computing, job_id: str, at: datetime | str) -> Explanation:
+async def explain(scheduler: Scheduler, job_id: str, at: datetime | str) -> Explanation:
     """Carry out `scheduler.aio.explain`."""
     asked = explanation.parse_at(at, scheduler.clock.now())
     job = await scheduler.call(partial(scheduler.catalogue.get, job_id))
@@ -36,16 +35,16 @@ async def explain(scheduler: Scheduler, computing: Computing, job_id: str, at: d
     candidates = explanation.moments(asked, zone)
     if not candidates:
         # Raises where there is no such job.
-        await _evidence(scheduler, computing, job_id, job, asked.replace(tzinfo=zone))
-        return await computing.compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
+        await _evidence(scheduler, job_id, job, asked.replace(tzinfo=zone))
+        return await scheduler.computing.compute(partial(inquiry.explain_gap, job_id, asked, zone, trigger))
     answers = []
     for moment in candidates:
-        evidence = await _evidence(scheduler, computing, job_id, job, moment)
-        answers.append(await computing.compute(partial(inquiry.explain, evidence)))
+        evidence = await _evidence(scheduler, job_id, job, moment)
+        answers.append(await scheduler.computing.compute(partial(inquiry.explain, evidence)))
     return next((answer for answer in answers if answer.verdict != "not_a_fire"), answers[0])
 
 
-async def _evidence(scheduler: Scheduler, computing: Computing, job_id: str, job: Job | None, at: datetime) -> Evidence:
+async def _evidence(scheduler: Scheduler, job_id: str, job: Job | None, at: datetime) -> Evidence:
     """Return what is known of a job around a moment. Raises JobNotFound."""
     histories, now = scheduler.histories, scheduler.clock.now()
     moment = min(at.astimezone(UTC), now.astimezone(UTC))
@@ -57,7 +56,7 @@ async def _evidence(scheduler: Scheduler, computing: Computing, job_id: str, job
     def read() -> tuple[list[RunRecord], list[RunRecord]]:
         return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)
 
-    records, ahead = await computing.read(scheduler, read)
+    records, ahead = await scheduler.computing.read(read)
     if here is None and not ahead and not await _has_run(scheduler, job_id):
         raise JobNotFound(job_id)
     broken = None if job is None else scheduler.catalogue.broken_reason(job)
@@ -65,7 +64,6 @@ async def _evidence(scheduler: Scheduler, computing: Computing, job_id: str, job
 
 
 async def _has_run(scheduler: Scheduler, job_id: str) -> bool:
-    histories = scheduler.histories
     query = RunQuery.parse({"job_id": job_id, "limit": 1}, timezone=scheduler.timezone)
-    page: RunPage = await scheduler.call(partial(histories.page, query), blocking=histories.blocking)
+    page = await scheduler.read_history(partial(scheduler.histories.page, query))
     return bool(page.items)

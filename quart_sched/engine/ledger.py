@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apscheduler.job import Job
 from apscheduler.triggers.base import BaseTrigger
@@ -15,11 +15,11 @@ from apscheduler.triggers.base import BaseTrigger
 from ..model.actor import current_actor
 from ..model.changes import Action, Change, ChangePage, ChangeQuery, Place, Placed
 from ..model.instants import micros
-from ..stores.slot import Slot
 from .clock import Clock
 
 if TYPE_CHECKING:
     from ..model.circumstances import Circumstances
+    from .scheduler import Scheduler
 
 MOST = 10_000
 """Changes that a process remembers."""
@@ -140,34 +140,33 @@ def _sessions(changes: list[Change]) -> Iterator[tuple[datetime, datetime | None
 class Ledger:
     """Reads the changes of all stores. Its methods may do I/O."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
     def page(self, query: ChangeQuery) -> ChangePage:
         """Return a page of changes, newest first. Raises StoreUnavailable."""
-        shared = list(self._shared())
-        found = self._scheduler.changes.page(query, of_jobs_alone=bool(shared))
-        for slot in shared:
+        slots = self._scheduler.catalogue.slots
+        found = self._scheduler.changes.page(query, of_jobs_alone=bool(slots.shared))
+        for slot in slots.opened_shared():
             found += slot.do(lambda store: store.audit.page(query))
         return query.select(found)
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:
         """Return the trigger that a job had last which is gone; None where nobody knows. Raises StoreUnavailable."""
-        for slot in self._shared():
+        for slot in self._scheduler.catalogue.slots.opened_shared():
             trigger: BaseTrigger | None = slot.do(lambda store: store.audit.last_trigger(job_id))
             if trigger is not None:
                 return trigger
-        last: BaseTrigger | None = self._scheduler.changes.last_trigger(job_id)
-        return last
+        return self._scheduler.changes.last_trigger(job_id)
 
     def circumstances(self, job: Job | None, job_id: str, at: datetime) -> Circumstances | None:
         """Tell how it stood with a job at an aware moment; None for one that nobody has ever heard of.
 
         Raises StoreUnavailable.
         """
-        log: ChangeLog = self._scheduler.changes
-        horizon = self._scheduler.clock.now() - timedelta(days=self._scheduler.history_days)
-        for slot in self._shared():
+        log = self._scheduler.changes
+        horizon = self._scheduler.clock.now() - timedelta(days=self._scheduler.settings.history_days)
+        for slot in self._scheduler.catalogue.slots.opened_shared():
             if job is not None and not job.pending and job._jobstore_alias != slot.alias:
                 continue
             found = slot.do(lambda store: store.audit.circumstances(job_id, at, horizon))
@@ -180,9 +179,3 @@ class Ledger:
     def _seen_from_here(self, here: Circumstances, own: Circumstances) -> Circumstances:
         """Add what the only process that might have fired knows of itself."""
         return replace(here, down=here.down or own.down, scheduler_pause=here.scheduler_pause or own.scheduler_pause)
-
-    def _shared(self) -> Iterator[Slot]:
-        for slot in self._scheduler.catalogue.slots.values():
-            if slot.shared:
-                slot.open(self._scheduler)
-                yield slot

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from ..errors import Draining, SchedulerError
 from ..model.events import Event
 from ..model.instants import micros
-from ..stores.slot import Slot
 from .channels import OwnChannel, TableChannel
 from .feed import RESUMABLE, Feed, Stream
 from .outbox import Outbox
+from .slots import Slots
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -57,9 +57,9 @@ class Live:
     def _now(self) -> int:
         return micros(self._scheduler.clock.now())
 
-    def bind(self, slots: Mapping[str, Slot]) -> None:
+    def bind(self, slots: Slots) -> None:
         """Use the first shared store among these, if there is one, from now on."""
-        shared = next((slot for slot in slots.values() if slot.shared), None)
+        shared = slots.shared[0] if slots.shared else None
         current = self._channel.slot if isinstance(self._channel, TableChannel) else None
         if shared is not current:
             self._outbox.clear()

@@ -84,7 +84,7 @@ class OverdueWatch:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch, if SCHEDULER_OVERDUE_GRACE says so."""
         self._since = None
-        if self._task is None and self._scheduler.overdue_grace is not None:
+        if self._task is None and self._scheduler.settings.overdue_grace is not None:
             self._wake = asyncio.Event()
             self._scheduler.runner.begun = self._hear_begun
             self._task = Context().run(loop.create_task, self._run(), name="quart-sched-overdue")
@@ -123,7 +123,7 @@ class OverdueWatch:
             self._wake.set()
 
     def _hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
-        if self._scheduler.overdue_grace is None:
+        if self._scheduler.settings.overdue_grace is None:
             return
         alias = event.alias if isinstance(event, SchedulerChanged) else event.jobstore
         if isinstance(event, SchedulerChanged) or self._watches(alias):
@@ -151,7 +151,7 @@ class OverdueWatch:
 
     def _watches(self, alias: str | None) -> bool:
         """Tell whether this process alone knows of the jobs of that store, and is to watch them."""
-        if self._scheduler.overdue_grace is None:
+        if self._scheduler.settings.overdue_grace is None:
             return False
         slot = self._scheduler.catalogue.slots.get(alias or "default")
         return slot is not None and not slot.shared
@@ -192,7 +192,7 @@ class OverdueWatch:
 
     async def _look(self) -> float | None:
         """Look at every store; return the seconds until the next look, None where something has to happen first."""
-        scheduler, grace = self._scheduler, self._scheduler.overdue_grace
+        scheduler, grace = self._scheduler, self._scheduler.settings.overdue_grace
         if not self._is_on or grace is None:
             self._since = None
             return None
@@ -272,7 +272,7 @@ class OverdueWatch:
         return min(nexts, default=None)
 
     def _due(self, entry: Expectation) -> datetime | None:
-        grace = self._scheduler.overdue_grace
+        grace = self._scheduler.settings.overdue_grace
         overdue = None if grace is None else self._here.overdue(entry.job_id, entry.jobstore, grace, entry.policy)
         return None if overdue is None else overdue.since
 

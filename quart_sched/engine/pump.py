@@ -147,7 +147,7 @@ class Pump:
 
     def _back_off(self, error: Exception) -> float:
         self._scheduler.stream.emit(PumpFailed(self.slot.alias, error))
-        return self._failures.add(error, self._scheduler.poll_interval)
+        return self._failures.add(error, self._scheduler.settings.poll_interval)
 
     async def _turn(self) -> float:
         """Claim and submit until nothing is due; return the seconds until something is."""
@@ -179,7 +179,7 @@ class Pump:
                 self._awaited = due
             return max(delay, 0.0)
         # All that is due is broken and stays due: look again, but do not spin.
-        return self._scheduler.poll_interval
+        return self._scheduler.settings.poll_interval
 
     async def _let_threads_catch_up(self) -> None:
         """Leave the interpreter to threads that are behind with short calls, for a few milliseconds.
@@ -206,7 +206,7 @@ class Pump:
         scheduler, slot = self._scheduler, self.slot
         store, now = slot.store, scheduler.clock.now()
         limit = min(BATCH, scheduler.runner.under_way.room)
-        options = (now, scheduler.max_catch_up, scheduler.runner.executors, limit)
+        options = (now, scheduler.settings.max_catch_up, scheduler.runner.executors, limit)
         if isinstance(store, MemoryStore):
             # Without `slot.use`, which is there for what may fail.
             with slot.lock:

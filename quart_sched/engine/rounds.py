@@ -88,7 +88,7 @@ class Rounds:
         due = due or (waiting and limit > 0)
         unwritten = self._own.freed(len(endings))
         work = Work(endings, sorted(returned), sorted(left), limit if due else 0, waiting, unwritten)
-        decide = partial(plan, max_catch_up=scheduler.max_catch_up)
+        decide = partial(plan, max_catch_up=scheduler.settings.max_catch_up)
         round_ = partial(self._store.round, self._slot.session, work, decide, set(scheduler.runner.executors))
         return Attempt(work, scheduler.clock.monotonic(), self._call(round_))
 
@@ -117,7 +117,7 @@ class Rounds:
         # Before anything is submitted: a heartbeat in between would take these runs for strays.
         claimed = {run.run_id for claim in done.claimed for run in claim.runs}
         self._own.held |= claimed
-        if clock.monotonic() - attempt.begin > scheduler.lease / 2:
+        if clock.monotonic() - attempt.begin > scheduler.settings.lease / 2:
             # This process stood still: the others may be about to declare it dead, and run what it has claimed.
             self._own.returned |= claimed
             done.claimed.clear()

@@ -24,6 +24,7 @@ from ..model.runs import Run
 from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
+from .computing import Computing
 from .drain import drain
 from .executors import ForeignExecutor
 from .history_ring import HistoryRing
@@ -31,6 +32,7 @@ from .ledger import ChangeLog, Ledger
 from .live import Live
 from .logs import LogCapture
 from .overdue import OverdueWatch
+from .pauses import Pauses
 from .performer import Performer, the_run
 from .pump import Pump
 from .runner import Runner
@@ -98,6 +100,7 @@ class Scheduler(SetUp):
         self.runner = Runner(self.clock, self.stream, self.mailbox, self.performer)
         self.runner.held = lambda: self.held or self.state == STATE_PAUSED
         self.by_hand = ByHand(self)
+        self.computing = Computing(self)
         self.changes = ChangeLog(clock)
         self.ledger = Ledger(self)
         self.live = Live(self)
@@ -113,8 +116,7 @@ class Scheduler(SetUp):
         self._clusters: dict[str, ClusterPump] = {}
         self._store_thread = StoreThread()
         self._shared_threads = StoreThread("quart-sched-verbs", 4)
-        self._paused_here = False
-        self._paused_in: set[str] = set()
+        self._pauses = Pauses()
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
         """Shutdowns under way, other than the one that is to free everything."""
@@ -170,6 +172,10 @@ class Scheduler(SetUp):
             return op()
         return await asyncio.wrap_future(self._threads.submit(partial(copy_context().run, op)))
 
+    async def read_history(self, op: Callable[[], T]) -> T:
+        """Run `op`, which reads histories, without holding up the loop for I/O."""
+        return await self.call(op, blocking=self.histories.blocking)
+
     # Life cycle
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -203,8 +209,8 @@ class Scheduler(SetUp):
         self.attach(loop)
         self.runner.begin_generation()
         self.held = False
-        self._paused_here = paused
-        self.state = STATE_PAUSED if paused or self._paused_in else STATE_RUNNING
+        self._pauses.own = paused
+        self.state = STATE_PAUSED if self._pauses.hold else STATE_RUNNING
         self.catalogue.started = True
         log.info("Scheduler started%s", ", paused" if paused else "")
         self.changes.note("start")
@@ -297,7 +303,7 @@ class Scheduler(SetUp):
         timeout: float | None,
         caller: Run | None = None,
     ) -> None:
-        deadline = self.clock.monotonic() + (self.shutdown_timeout if timeout is None else timeout)
+        deadline = self.clock.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
         # A claimed fire is submitted before the drain looks; but a store that hangs must not hold the shutdown.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(deadline - self.clock.monotonic(), _STORE_GRACE)):
@@ -348,7 +354,7 @@ class Scheduler(SetUp):
         if clusters:
             await asyncio.gather(*(pump.close(_BOOKS_GRACE) for pump in clusters))
         await self.live.close(_BOOKS_GRACE)
-        self._paused_in.clear()
+        self._pauses.forget_stores()
         if self.history_writer is not None:
             await self.history_writer.close(_BOOKS_GRACE)
         await self.listeners.drain(timeout=0.5)
@@ -370,49 +376,40 @@ class Scheduler(SetUp):
     def pause(self) -> None:
         """Stop firing until `resume`, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self._switch(True, self.call_sync(partial(self.catalogue.set_paused, True)))
+        self._switch(True, self.call_sync(partial(self.catalogue.slots.set_paused, True)))
 
     def resume(self) -> None:
         """Fire again, in all processes that share a store. Raises NotRunning."""
         self._check_running()
-        self._switch(False, self.call_sync(partial(self.catalogue.set_paused, False)))
+        self._switch(False, self.call_sync(partial(self.catalogue.slots.set_paused, False)))
 
     async def set_paused(self, paused: bool) -> None:
         """Carry out `pause` or `resume` without holding up the loop."""
         self._check_running()
-        self._switch(paused, await self.call(partial(self.catalogue.set_paused, paused)))
+        self._switch(paused, await self.call(partial(self.catalogue.slots.set_paused, paused)))
 
     def _switch(self, paused: bool, changed: bool) -> None:
-        """Take note that it was paused or resumed through this process; safe from any thread.
-
-        What a resume ends is the pause of all, or, where that has not `changed`, as there was none, this process's own.
-        """
-        shared = {slot.alias for slot in self.catalogue.slots.values() if slot.shared}
-        # With a shared store it is the store's pause, which another process may end.
-        self._paused_here = (self._paused_here and (paused or changed)) or (paused and not shared)
-        self._paused_in = shared if paused else set()
+        """Take note that it was paused or resumed through this process; safe from any thread."""
+        self._pauses.switch(paused, shared=[slot.alias for slot in self.catalogue.slots.shared], changed=changed)
         self._show_state()
 
     @property
     def looks_on(self) -> bool:
         """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
-        shared = any(slot.shared for slot in self.catalogue.slots.values())
-        return shared and self.state == STATE_PAUSED and self._paused_here and not self._paused_in
+        return self._pauses.only_own and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
 
     def hear_pause(self, alias: str, paused: bool) -> None:
         """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
-        if paused == (alias in self._paused_in):
-            return
-        (self._paused_in.add if paused else self._paused_in.discard)(alias)
-        self._show_state(elsewhere=True)
+        if self._pauses.hear(alias, paused):
+            self._show_state(elsewhere=True)
 
     def _show_state(self, *, elsewhere: bool = False) -> None:
         if self.state == STATE_STOPPED:
             return
-        if self._paused_here:
+        if self._pauses.own:
             # It may look on from now on, or no more.
             self.mailbox.post(self.watch.begin_anew)
-        before, self.state = self.state, STATE_PAUSED if self._paused_here or self._paused_in else STATE_RUNNING
+        before, self.state = self.state, STATE_PAUSED if self._pauses.hold else STATE_RUNNING
         if before != self.state:
             paused = self.state == STATE_PAUSED
             log.info("Scheduler %s", "paused" if paused else "resumed")

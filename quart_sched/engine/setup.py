@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -13,16 +12,16 @@ from apscheduler.schedulers.base import STATE_STOPPED
 from ..config import Settings
 from ..errors import AlreadyRunning, ConfigError
 from ..model.events import RunEnded
-from ..model.runs import RunRecord
 from ..stores.adapter import make_history, make_store
 from ..stores.slot import Slot
 from .clock import Clock
 from .executors import ForeignExecutor, JobExecutor, make_executor
 from .history import Histories, Source
-from .history_ring import HistoryRing, Keeps, under_way
+from .history_ring import HistoryRing, under_way
 from .live import Live
 from .performer import Performer
 from .runner import Runner
+from .slots import Slots
 from .stream import EventStream
 from .verbs import Verbs
 
@@ -41,19 +40,12 @@ class SetUp(Verbs):
     stream: EventStream
     history_writer: HistoryWriter | None = None
     histories: Histories
+    settings: Settings
+    """What was installed last; that stays while the scheduler runs."""
     own_settings: dict[str, Any]
     """What the scheduler itself was given; it stands under every app's configuration."""
-    poll_interval = 1.0
-    max_catch_up = 100
-    shutdown_timeout = 5.0
-    heartbeat = 5.0
-    lease = 20.0
-    history_days = 30.0
-    overdue_grace: float | None = 60.0
-    prune: Literal["pause", "remove", "keep"] = "pause"
     _own_stores: dict[str, Any]
     _own_executors: dict[str, Any]
-    _settings: Settings
     _configuring = False
 
     def install(self, settings: Settings, *, rebind: bool = False) -> None:
@@ -63,7 +55,7 @@ class SetUp(Verbs):
         """
         stores = {"default": {"type": "memory"}, **self._own_stores, **settings.jobstores}
         executors = {"default": {"type": "threadpool"}, **self._own_executors, **settings.executors}
-        slots = {alias: self._slot(alias, entry, keep=not rebind) for alias, entry in stores.items()}
+        slots = Slots(self, {alias: self._slot(alias, entry, keep=not rebind) for alias, entry in stores.items()})
         made: dict[str, BaseExecutor | ForeignExecutor] = {}
         for alias, entry in executors.items():
             executor = make_executor(f"SCHEDULER_EXECUTORS[{alias!r}]", entry, settings.max_threads)
@@ -72,7 +64,7 @@ class SetUp(Verbs):
         writer = self._writer(settings, slots)
         self.catalogue.declarations.check(settings.jobs, executors=made, stores=slots, rebind=rebind)
 
-        self._settings = settings
+        self.settings = settings
         self.catalogue.slots = slots
         known = [getattr(executor, "executor", executor) for executor in self.runner.executors.values()]
         self.runner.executors = made
@@ -82,28 +74,21 @@ class SetUp(Verbs):
                     executor.start(self, alias)
         self.timezone = settings.timezone
         self._job_defaults = dict(settings.job_defaults)
-        self.poll_interval = settings.poll_interval
-        self.max_catch_up = settings.max_catch_up
-        self.shutdown_timeout = settings.shutdown_timeout
-        self.heartbeat, self.lease = settings.heartbeat, settings.lease
-        self.history_days, self.prune = settings.history_days, settings.prune
-        self.overdue_grace = settings.overdue_grace
         self.performer.log_bytes, self.performer.log_level = settings.log_bytes, settings.log_level
         self.runner.under_way.limit = settings.max_runs
-        keeps, runs = self._keeps(slots)
         if self.history.size != settings.history_size or rebind:
             self.stream.unsubscribe(self.history)
             self.history = HistoryRing(settings.history_size)
             if settings.history_size:
                 self.stream.subscribe(self.history, RunEnded, first=True)
-        self.history.keep(keeps, runs)
-        own: list[Source] = [self.history] if writer is None else [writer, writer.history]
+        self.history.keep(slots.is_own, partial(under_way, self.runner, slots.is_own))
+        own: list[Source] = [self.history] if writer is None else [writer.waiting, writer.history]
         if self.history_writer is not None:
             self.stream.unsubscribe(self.history_writer)
         if writer is not None:
             self.stream.subscribe(writer, RunEnded, first=True)
         self.history_writer = writer
-        self.histories = Histories([*own, *(slot.store.history for slot in slots.values() if slot.shared)])
+        self.histories = Histories([*own, *(slot.store.history for slot in slots.shared)])
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
         self.live.bind(slots)
@@ -112,16 +97,7 @@ class SetUp(Verbs):
                 memory.clear()
         self.catalogue.begin(settings.jobs, rebind=rebind)
 
-    def _keeps(self, slots: dict[str, Slot]) -> tuple[Keeps, Callable[[], list[RunRecord]]]:
-        """Return which stores' runs are not on record in the store itself, and what is under way of them."""
-
-        def keeps(alias: str | None) -> bool:
-            slot = slots.get(alias or "")
-            return slot is None or not slot.shared
-
-        return keeps, partial(under_way, self.runner, keeps)
-
-    def _writer(self, settings: Settings, slots: dict[str, Slot]) -> HistoryWriter | None:
+    def _writer(self, settings: Settings, slots: Slots) -> HistoryWriter | None:
         """Make what brings the other stores' runs into a database, where there is one for it. Raises ConfigError."""
         default, entry = slots["default"], settings.history
         if entry is None and not (default.shared and len(slots) > 1):
@@ -136,14 +112,13 @@ class SetUp(Verbs):
         history = default.store.history if entry is None else make_history("SCHEDULER_HISTORY", entry)
         from .history_writer import HistoryWriter
 
-        keeps, runs = self._keeps(slots)
         return HistoryWriter(
             history,
             size=settings.history_size,
             days=settings.history_days,
             clock=self.clock,
-            keeps=keeps,
-            under_way=runs,
+            keeps=slots.is_own,
+            under_way=partial(under_way, self.runner, slots.is_own),
         )
 
     def _slot(self, alias: str, entry: Any, *, keep: bool) -> Slot:
@@ -189,7 +164,7 @@ class SetUp(Verbs):
             del own[alias]
         else:
             own[alias] = entry
-        self.install(self._settings)
+        self.install(self.settings)
 
     def _configure(self, config: dict[str, Any]) -> None:
         """Read APScheduler's options, as its constructor and `configure` pass them."""

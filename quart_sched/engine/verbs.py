@@ -53,13 +53,12 @@ class Verbs(AsyncIOScheduler):
     @property
     def blocking(self) -> bool:
         """Whether any job store does I/O, so that verbs have to go to the store thread."""
-        return any(slot.blocking for slot in self.catalogue.slots.values())
+        return self.catalogue.slots.blocking
 
     @property
     def _threads(self) -> StoreThread:
-        """Where verbs are carried out: APScheduler's own stores bear one thread alone."""
-        foreign = any(slot.blocking and not slot.shared for slot in self.catalogue.slots.values())
-        return self._store_thread if foreign else self._shared_threads
+        """Where verbs are carried out."""
+        return self._store_thread if self.catalogue.slots.foreign else self._shared_threads
 
     def call_sync(self, op: Callable[[], T]) -> T:
         """Run `op`, which uses job stores, and wait for it, in any thread."""

@@ -72,7 +72,7 @@ def _add(value: Any, room: int, parts: list[str], around: tuple[int, ...]) -> in
     """
     kind = type(value)  # exact: a subclass may be shown, and walked, as it likes
     if kind in _TEXTS:
-        text = repr(value[: max(room, 0)])
+        text = repr(_head(value, max(room, 0)))
     elif kind not in _BRACKETS or not value or len(around) == MAX_DEPTH:
         text = repr(value)
     elif id(value) in around:
@@ -81,6 +81,15 @@ def _add(value: Any, room: int, parts: list[str], around: tuple[int, ...]) -> in
         return _add_items(value, room, parts, (*around, id(value)))
     parts.append(text)
     return room - len(text)
+
+
+def _head(text: Any, length: int) -> Any:
+    """Return the beginning of a text, with more behind it where there was more, so that it gets the same quotes."""
+    head = text[:length]
+    if len(text) > length:
+        for quote in ("'", '"') if type(text) is str else (b"'", b'"'):
+            head += quote if quote in text else quote[:0]
+    return head
 
 
 def _add_items(values: Any, room: int, parts: list[str], around: tuple[int, ...]) -> int:

@@ -72,7 +72,7 @@ class VirtualTime:
             self._put(clock, stack)
             for front, engine in zip(self._fronts, self._engines, strict=True):
                 if not engine.running:
-                    engine.start(paused=bool(front._lifespan.requested))
+                    engine.start(paused=bool(front.lifespan.requested))
                     stack.push_async_callback(_stop, front)
             # Nothing runs before the test has its clock.
             self._stack = stack.pop_all()
@@ -91,8 +91,7 @@ class VirtualTime:
             )
         if engine.running and engine._eventloop is not loop:
             raise VirtualTimeError("The scheduler runs in another event loop; enter virtual_time in that one")
-        blocking = any(slot.blocking for slot in engine.catalogue.slots.values())
-        if self._start is not None and engine.running and blocking:
+        if self._start is not None and engine.running and engine.blocking:
             raise VirtualTimeError(
                 "The scheduler runs already, and its job store keeps when jobs fire next, so that it cannot be taken "
                 "to another time; enter virtual_time before it starts, or leave start= out"
@@ -155,7 +154,7 @@ class InlineVerbs(AioVerbs):
 async def _stop(front: APScheduler) -> None:
     """Stop what the block started; what runs still is cancelled."""
     if front.running:
-        await front.stop(wait=True, timeout=0.0)
+        await front.lifespan.stop(wait=True, timeout=0.0)
 
 
 def _meet(engine: Scheduler) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
-from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException
+from quart import Quart, Response
 from werkzeug.routing import PathConverter
 
-from ..errors import AuthenticationRequired, ConfigError, SchedulerError
+from ..errors import AuthenticationRequired
 from . import requests, security
 from .answers import as_error, as_json
+from .around import ANSWERED, already_there, status_and_message
 from .endpoints import offered
 from .operations import Operation, View
 
@@ -38,12 +37,8 @@ def register(app: Quart, front: APScheduler) -> None:
     Raises ConfigError where an endpoint's name is taken.
     """
     prefix, operations = front.endpoint_prefix, offered(front)
-    taken = app.view_functions.keys() & {prefix + operation.endpoint for operation in operations}
-    if foreign := sorted(name for name in taken if app.view_functions[name].__module__ != __name__):
-        raise ConfigError(
-            f"SCHEDULER_ENDPOINT_PREFIX is {prefix!r}; expected one that keeps the API apart from the app's own "
-            f"endpoint {foreign[0]!r}"
-        )
+    endpoints = [prefix + operation.endpoint for operation in operations]
+    taken = already_there(app, endpoints, module=__name__, prefix=prefix, what="the API")
     app.url_map.converters[_ANY_PATH] = AnyPath
     for operation in operations:
         if (endpoint := prefix + operation.endpoint) not in taken:
@@ -72,18 +67,11 @@ def _guarded(front: APScheduler, operation: Operation) -> View:
             await security.check_caller(front, operation.right)
             answer = await operation.view(front, **path, **await requests.arguments(operation))
             return answer if isinstance(answer, Response) else as_json(front, answer)
-        except SchedulerError as error:
-            if error.status >= 500:
-                log.warning("%s %s: %s", request.method, request.path, error)
-            response = as_error(front, error.status, str(error))
+        except ANSWERED as error:
+            response = as_error(front, *status_and_message(error))
             if isinstance(error, AuthenticationRequired) and (header := front.auth.get_authenticate_header()):
                 response.headers["WWW-Authenticate"] = header
             return response
-        except (JobLookupError, ConflictingIdError) as error:
-            # Straight out of a store that others use too, and somebody was faster.
-            return as_error(front, 404 if isinstance(error, JobLookupError) else 409, str(error.args[0]))
-        except HTTPException as error:
-            return as_error(front, error.code or 500, error.description or error.name)
 
     guarded.__name__ = operation.endpoint
     return guarded

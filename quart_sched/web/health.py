@@ -73,7 +73,7 @@ def _failures(front: APScheduler) -> list[str]:
 
 def _stuck(front: APScheduler) -> list[str]:
     scheduler = front.scheduler
-    limit = max(_STUCK, 3 * scheduler.lease)
+    limit = max(_STUCK, 3 * scheduler.settings.lease)
     found = []
     for pump in scheduler.pumps:
         if pump.ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quart import Response
@@ -16,9 +15,10 @@ if TYPE_CHECKING:
     from ..extension import APScheduler
 
 
-async def get_runs(front: APScheduler, **asked: Any) -> dict[str, Any]:
-    """Answer GET /runs."""
-    return await page(front, **asked)
+async def get_runs(front: APScheduler, job_id: str | None = None, **query: Any) -> dict[str, Any]:
+    """Answer GET /runs; `query` is that of `aio.runs`."""
+    found = await front.aio.runs(job_id, **query)
+    return {"items": [to_wire(record) for record in found.items], "next": found.next}
 
 
 async def get_job_runs(front: APScheduler, job_id: str, **asked: Any) -> Response | dict[str, Any]:
@@ -29,26 +29,9 @@ async def get_job_runs(front: APScheduler, job_id: str, **asked: Any) -> Respons
         return await by_whole_id(front, f"{job_id}/runs", error)
 
 
-async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
-    """Answer GET /runs/<run_id>, with the ids of all runs of the same fire."""
-    return await detail(front, run_id)
-
-
-async def cancel_run(front: APScheduler, run_id: str) -> Response:
-    """Answer POST /runs/<run_id>/cancel: it takes effect within a poll."""
-    await front.aio.cancel_run(run_id)
-    return Response(status=202)
-
-
-async def page(front: APScheduler, job_id: str | None = None, **query: Any) -> dict[str, Any]:
-    """Return a page of runs as JSON; `query` is that of `aio.runs`."""
-    found = await front.aio.runs(job_id, **query)
-    return {"items": [to_wire(record) for record in found.items], "next": found.next}
-
-
 async def page_of_job(front: APScheduler, job_id: str, **query: Any) -> dict[str, Any]:
     """Return a page of a job's runs as JSON. Raises JobNotFound where there is neither the job nor a record of it."""
-    found = await page(front, job_id, **query)
+    found = await get_runs(front, job_id, **query)
     if not found["items"] and await front.aio.get_job(job_id) is None:
         anything = await front.aio.runs(job_id, limit=1)
         if not anything.items:
@@ -56,14 +39,19 @@ async def page_of_job(front: APScheduler, job_id: str, **query: Any) -> dict[str
     return found
 
 
-async def detail(front: APScheduler, run_id: str) -> dict[str, Any]:
-    """Return a run as JSON, with what it put out and the ids of all runs of its fire. Raises RunNotFound."""
+async def get_run(front: APScheduler, run_id: str) -> dict[str, Any]:
+    """Answer GET /runs/<run_id>, with what it put out and the ids of all runs of its fire."""
     record = await front.aio.run(run_id)
     if record is None:
         raise RunNotFound(run_id)
-    histories = front.scheduler.histories
-    attempts = await front.scheduler.call(partial(histories.attempts, record), blocking=histories.blocking)
+    attempts = await front.aio.attempts(record)
     return to_wire(record, detail=True) | {"attempts": [attempt.run_id for attempt in attempts]}
+
+
+async def cancel_run(front: APScheduler, run_id: str) -> Response:
+    """Answer POST /runs/<run_id>/cancel: it takes effect within a poll."""
+    await front.aio.cancel_run(run_id)
+    return Response(status=202)
 
 
 PAGE: Schema = record({"items": listing(record(RUN)), "next": {"type": ["string", "null"]}})

@@ -25,15 +25,14 @@ async def get_scheduler_info(front: APScheduler) -> dict[str, Any]:
     """Answer GET on the API's prefix."""
     scheduler = front.scheduler
     slots = scheduler.catalogue.slots
-    shared = any(slot.shared for slot in slots.values())
-    workers = await _workers(front) if shared else []
+    workers = await _workers(front) if slots.shared else []
     troubles = {alias: slot.trouble for alias, slot in slots.items()}
     return {
         "current_host": front.host_name,
         "allowed_hosts": front.allowed_hosts,
         "running": front.running,
         "state": _STATES[front.state],
-        "scope": "cluster" if shared else "process",
+        "scope": "cluster" if slots.shared else "process",
         "worker": scheduler.runner.worker,
         "timezone": zone_name(scheduler.timezone),
         "running_jobs": {run.run_id: run.job_id for run in scheduler.runner.under_way.runs()},

@@ -16,7 +16,7 @@ from quart_sched import APScheduler
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
 from quart_sched.web import session
-from quart_sched.web.dashboard.routes import _OPEN, _ROUTES, POLICY, RIGHTS
+from quart_sched.web.dashboard.routes import POLICY, ROUTES
 from quart_sched.web.security import allowed_functions
 from tests.dashboard import site
 from tests.dashboard.site import HOSTILE, PASSWORDS, judge
@@ -129,23 +129,22 @@ async def test_pages_hold_no_inline_script_or_style(client):
 # Rights
 
 
-def test_every_route_has_a_right_and_every_right_a_route():
-    assert {*RIGHTS} == {name for name, *_ in _ROUTES}
-    assert {name for name, *_ in _OPEN} == {"login", "logout", "preferences", "static"}
-    for name, methods, *_ in _ROUTES:
-        if "POST" in methods:
-            assert RIGHTS[name] != "read", name
+def test_nothing_is_changed_with_the_right_to_read_and_only_logging_in_needs_none():
+    assert {route.name for route in ROUTES if not route.right} == {"login", "logout", "preferences", "static"}
+    for route in ROUTES:
+        if "POST" in route.methods:
+            assert route.right != "read", route.name
 
 
 @pytest.mark.parametrize("name", PASSWORDS)
 async def test_each_may_do_what_the_rights_say(client, scheduler, name):
     scheduler.auth = HTTPBasicAuth()
     scheduler.authenticate(judge)
-    for endpoint, methods, rule, _ in _ROUTES:
-        for method in methods:
-            response = await client.open(UI + rule, method=method, headers=basic(name), query_string={"id": "none"})
-            allowed = RIGHTS[endpoint] in RIGHTS_OF[name]
-            assert (response.status_code != 403) == allowed, (endpoint, method)
+    for route in (route for route in ROUTES if route.right):
+        for method in route.methods:
+            headers, query = basic(name), {"id": "none"}
+            response = await client.open(UI + route.rule, method=method, headers=headers, query_string=query)
+            assert (response.status_code != 403) == (route.right in RIGHTS_OF[name]), (route.name, method)
 
 
 async def test_pages_show_only_the_actions_that_one_may_use(client, scheduler):
@@ -203,9 +202,9 @@ async def test_changes_from_another_origin_are_refused(client, scheduler):
 
 
 async def test_nothing_is_changed_by_a_get(client, scheduler):
-    for endpoint, methods, rule, _ in _ROUTES:
-        if methods == ("POST",):
-            assert (await client.get(UI + rule, query_string={"id": "job"})).status_code == 405, endpoint
+    for route in ROUTES:
+        if route.methods == ("POST",):
+            assert (await client.get(UI + route.rule, query_string={"id": "job"})).status_code == 405, route.name
 
 
 async def test_an_imported_function_is_not_offered_nor_taken(client, scheduler):

@@ -391,12 +391,12 @@ async def test_a_record_is_shown_until_it_is_written(writer, shelf, clock) -> No
     over(writer, 1)
     advancing = asyncio.create_task(clock.advance(seconds=1))
     await eventually(lambda: shelf.attempts)
-    assert writer.find("r1") == record(1)
-    assert writer.page(RunQuery()) == [record(1)]
-    assert writer.attempts(record(1)) == [record(1)]
+    assert writer.waiting.find("r1") == record(1)
+    assert writer.waiting.page(RunQuery()) == [record(1)]
+    assert writer.waiting.attempts(record(1)) == [record(1)]
     shelf.open.set()
     await advancing
-    assert writer.find("r1") is None
+    assert writer.waiting.find("r1") is None
 
 
 async def test_lapses_share_a_record_only_as_long_as_it_is_not_being_written(writer, shelf, clock) -> None:

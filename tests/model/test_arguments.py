@@ -170,7 +170,8 @@ def test_depth_is_bounded_and_cycles_do_no_harm() -> None:
         decode(deep)
 
 
-plain = st.none() | st.integers() | st.text("ab\n\u4f60") | st.binary() | st.dates()
+quoted = st.text("a'\"")
+plain = st.none() | st.integers() | st.text("ab\n\u4f60") | quoted | quoted.map(str.encode) | st.binary() | st.dates()
 keys = st.text("ab") | st.integers()
 
 

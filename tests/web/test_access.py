@@ -14,7 +14,7 @@ from quart import Quart, request
 
 from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import FunctionNotAllowed
-from quart_sched.web.dashboard.routes import RIGHTS
+from quart_sched.web.dashboard.routes import ROUTES
 from quart_sched.web.endpoints import OPERATIONS
 from quart_sched.web.security import allowed_function
 
@@ -173,7 +173,7 @@ def test_every_endpoint_has_its_right(scheduler, app):
     app.config["SCHEDULER_DASHBOARD_ENABLED"] = True
     scheduler.init_app(app)
     endpoints = {name.removeprefix("scheduler.") for name in app.view_functions if name.startswith("scheduler.")}
-    dashboard = {f"dashboard_{name}" for name in (*RIGHTS, "login", "logout", "preferences", "static")}
+    dashboard = {f"dashboard_{route.name}" for route in ROUTES}
     assert endpoints == {operation.endpoint for operation in OPERATIONS} | dashboard
     assert len(endpoints) >= 17
 

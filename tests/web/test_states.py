@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from quart_sched.web.dashboard.routes import _ROUTES
+from quart_sched.web.dashboard.routes import ROUTES
 from quart_sched.web.endpoints import OPERATIONS
 
 
@@ -56,7 +56,8 @@ async def test_all_that_can_be_read_is_answered(scheduler, state):
             for job_id in ("plain", "paused")
             if operation.method == "GET" and operation.endpoint != "get_events"
         }
-        paths |= {f"/ui{rule}": query for name, methods, rule, _ in _ROUTES if "GET" in methods and name != "events"}
+        pages = [route for route in ROUTES if "GET" in route.methods and route.right and route.name != "events"]
+        paths |= {f"/ui{page.rule}": query for page in pages}
         paths["/ui/run"] = {"id": run.run_id}
         assert len(paths) > 25
         for path, given in paths.items():

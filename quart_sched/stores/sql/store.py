@@ -93,7 +93,7 @@ class SqlStore(BaseJobStore):
     def start(self, scheduler: Any, alias: str) -> None:
         """Connect, and make the tables if they are missing. Raises DatabaseFailure."""
         super().start(scheduler, alias)
-        self.database.idle_limit = max(1.0, scheduler.lease / 2)
+        self.database.idle_limit = max(1.0, scheduler.settings.lease / 2)
         self.loader = JobLoader(scheduler, alias)
         self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
@@ -102,7 +102,7 @@ class SqlStore(BaseJobStore):
         self._polls = Polls(self.database, self._rounds, self.events, scheduler.clock, self._time)
         self.mending = Mending(self.database, self.loader, self._now, lambda: scheduler.runner.executors)
         self.house = Housekeeping(self.database, self._now, scheduler.clock)
-        self.audit = Audit(self.database, alias, self._now, scheduler.lease)
+        self.audit = Audit(self.database, alias, self._now, scheduler.settings.lease)
         self.overdue = OverdueBooks(self.database, alias, self._time)
         self.tallies = SqlTallies(self.database, self._now)
         self.database.resume()
@@ -242,7 +242,7 @@ class SqlStore(BaseJobStore):
             changes = Changes(conn, self._dialect, self.loader, now, writing=True)
             done = reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced)
             if start_runs is not None:
-                run_on_start(conn, self._dialect, me, now, int(self._scheduler.lease * 1e6), start_runs)
+                run_on_start(conn, self._dialect, me, now, int(self._scheduler.settings.lease * 1e6), start_runs)
             return done, now
 
         token = current_actor.set("deploy")

@@ -60,7 +60,7 @@ async def show(visit: Visit) -> Response:
         "outcome": request.args.get("outcome", ""),
         "runs_cursor": request.args.get("cursor"),
         "alarm": next((one for one in visit.front.scheduler.watch.overdue if one.job_id == job_id), None),
-        "overdue_grace": visit.front.scheduler.overdue_grace,
+        "overdue_grace": visit.front.scheduler.settings.overdue_grace,
         **past,
     }
     if visit.part in ("head", "coming", "durations", "runs"):

@@ -72,7 +72,6 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
     front = visit.front
     running = await front.aio.runs(outcome="running", limit=20)
     slots = front.scheduler.catalogue.slots
-    shared = any(slot.shared for slot in slots.values())
     state = {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(front.state, "stopped")
     return {
         "states": states,
@@ -80,8 +79,8 @@ async def _now(visit: Visit, states: Mapping[str, int], troubles: list[Trouble])
         "running": running.items,
         "scheduler_state": state,
         "looks_on": front.scheduler.looks_on,
-        "shared": shared,
-        "workers": await _workers(visit) if shared else [],
+        "shared": bool(slots.shared),
+        "workers": await _workers(visit) if slots.shared else [],
         "own_worker": front.scheduler.runner.worker,
         "own_runs": len(front.scheduler.runner.under_way.runs()),
         "degraded": {alias: slot.trouble for alias, slot in slots.items() if slot.trouble},
