@@ -168,9 +168,10 @@ class AioVerbs:
         `idempotency_key`, a call that is repeated within 24 hours returns the run of the first one, whose `repeated` is
         then True, in whichever process it was made.
 
-        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, InvalidDefinition for
-        arguments that do not fit, IdempotencyKeyReused for a key that stood for another job or other arguments,
-        OverlapForbidden where max_instances of it run already, or Draining.
+        Awaiting it gives its RunRecord, or raises what the job raised. Raises JobNotFound, NotStored for a job that no
+        process has brought into its SQL store yet, InvalidDefinition for arguments that do not fit,
+        IdempotencyKeyReused for a key that stood for another job or other arguments, OverlapForbidden where
+        max_instances of it run already, or Draining.
         """
         overrides = Overrides.parse(args, kwargs)
         return await self.run_with(id, overrides, jobstore, idempotency_key=idempotency_key, cause=cause)
@@ -211,8 +212,8 @@ class AioVerbs:
 
         Fires of which a run waits or is under way are left out, those that the schedule has yet to come to and, unless
         `rerun`, those that one has succeeded at.
-        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, InvalidDefinition for wrong
-        values and for more than 1,000 fires, Draining, or StoreUnavailable.
+        With `dry_run` nothing runs, and the answer says what would. Raises JobNotFound, NotStored, InvalidDefinition
+        for wrong values and for more than 1,000 fires, Draining, or StoreUnavailable.
         """
         from .model.backfill import BackfillRequest
 
@@ -299,8 +300,8 @@ class AioVerbs:
         `state` is that of the job: `scheduled`, `pending` (the fires are those that it had if the scheduler started
         now), `paused` (those that it had if it were resumed now; `paused` is True), `ended` (paused, and none are
         left), or `broken`. Of a broken job there are none, and where the trigger fails they break off: `reason` says
-        why. That the scheduler itself is paused or stopped is left aside. There are fewer than `count` where the
-        schedule ends, and where a cron expression does not come true for 50 years.
+        why. `paused` is True as well where the scheduler itself is paused; that it is stopped is left aside. There are
+        fewer than `count` where the schedule ends, and where a cron expression does not come true for 50 years.
 
         Raises InvalidDefinition for a wrong `count`, JobNotFound or StoreUnavailable.
         """
@@ -338,7 +339,8 @@ class AioVerbs:
 
         The `items` are the first `limit` (1 to 10,000) of them, and `truncated` is True where there are more before
         `until`. Each has `job_id` besides what `next_fires` gives. Jobs that wait for the start fire as if that were
-        now; paused and broken ones are left out, and that the scheduler itself is paused or stopped is left aside.
+        now; paused and broken ones are left out. `paused` is True where the scheduler itself is paused, and the fires
+        are those that there were if it were resumed now; that it is stopped is left aside.
 
         Raises InvalidDefinition for a wrong value, or StoreUnavailable.
         """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import tzinfo
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore
@@ -19,12 +19,11 @@ from tzlocal import get_localzone
 
 from .errors import ConfigError, InvalidDefinition
 from .model.arguments import bounded_repr
-from .model.fields import choice, flag, number, wrong
+from .model.fields import choice, flag, nullable, number, whole, wrong
 from .model.jobs import JobDefinition, positive_int
 
 log = logging.getLogger("quart_sched")
 
-T = TypeVar("T")
 _JobDefaults = dict[str, Any]
 
 
@@ -41,43 +40,13 @@ _LONGEST_HISTORY = 100_000
 """Days that can be counted back from any date of ours."""
 
 _flag = flag(expected="True or False")
-_in_seconds = number(0, _LONGEST, expected=f"seconds, a number of at least 0 and at most {_LONGEST}")
-_in_days = number(0, _LONGEST_HISTORY, above=True, expected=f"days, a number above 0 and at most {_LONGEST_HISTORY}")
+_seconds = number(0, _LONGEST, expected=f"seconds, a number of at least 0 and at most {_LONGEST}")
+_interval = number(0, _LONGEST, above=True, expected=f"seconds, a number above 0 and at most {_LONGEST}")
+_grace = nullable(_interval, expected=f"seconds, a number above 0 and at most {_LONGEST}, or None to watch no job")
+_days = number(0, _LONGEST_HISTORY, above=True, expected=f"days, a number above 0 and at most {_LONGEST_HISTORY}")
+_records = whole(0, 10**9, expected=f"records, a whole number of at least 0 and at most {10**9}")
+_bytes = whole(0, _MOST_LOG_BYTES, expected=f"bytes, a whole number from 0 to {_MOST_LOG_BYTES:,}")
 _prune = choice("pause", "remove", "keep", expected="one of 'pause', 'remove', 'keep'")
-
-
-def _seconds(key: str, value: Any) -> float:
-    return float(_in_seconds(key, value))
-
-
-def _days(key: str, value: Any) -> float:
-    return float(_in_days(key, value))
-
-
-def _interval(key: str, value: Any) -> float:
-    if _seconds(key, value) == 0:
-        wrong(key, value, "seconds, a number above 0")
-    return float(value)
-
-
-def _grace(key: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if _seconds(key, value) == 0:
-        wrong(key, value, "seconds, a number above 0, or None to watch no job")
-    return float(value)
-
-
-def _records(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**9:
-        wrong(key, value, "records, a whole number of at least 0")
-    return value
-
-
-def _bytes(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_LOG_BYTES:
-        wrong(key, value, f"bytes, a whole number from 0 to {_MOST_LOG_BYTES:,}")
-    return value
 
 
 def _level(key: str, value: Any) -> int:
@@ -138,7 +107,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _auth(key: str, value: Any) -> Any:
-    if value is not None and not callable(getattr(value, "get_authorization", None)):
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "get_authorization", None))):
         wrong(key, value, "an HTTPAuth such as HTTPBasicAuth(), or None")
     return value
 

@@ -64,7 +64,11 @@ class RunNotFound(SchedulerError):
 
 
 class RunFailed(SchedulerError):
-    """The awaited run did not succeed; what its job raised is not at hand, since it ran for an earlier request."""
+    """The awaited run did not succeed, and what its job raised is not raised again.
+
+    It is not at hand, since the job ran for an earlier request, or it is no Exception, an exit for example; it is the
+    cause then.
+    """
 
     def __init__(self, run_id: str, outcome: str, reason: str) -> None:
         super().__init__(f"Run {run_id} {outcome}" + (f": {reason}" if reason else ""))
@@ -130,6 +134,16 @@ class DeclaredJob(SchedulerError):
         self.job_id = job_id
 
 
+class NotStored(SchedulerError):
+    """The code declares this job, and no process has brought it into the SQL store that it is meant for yet."""
+
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} is declared, but not in the store yet: the next process that starts adds it")
+        self.job_id = job_id
+
+
 class JobChangedMeanwhile(SchedulerError):
     """The job is not any more as the caller saw it, who asked that it be changed only then."""
 
@@ -154,8 +168,8 @@ class NotRunning(SchedulerError, SchedulerNotRunningError):
 
     status = 400
 
-    def __init__(self, message: str = "Scheduler is not running") -> None:
-        Exception.__init__(self, message)
+    def __init__(self) -> None:
+        Exception.__init__(self, "Scheduler is not running")
 
 
 class NoEventLoop(SchedulerError, RuntimeError):

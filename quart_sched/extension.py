@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.events import EVENT_ALL
 from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from quart import Quart
 
 from .aio import AioVerbs
@@ -25,8 +26,9 @@ from .errors import ConfigError, InvalidDefinition, SchedulerError
 from .integrations import Integrations
 from .late import LateCommand
 from .lifespan import Lifespan
+from .model.fields import wrong
 from .model.functions import default_id, describe
-from .model.jobs import JobDefinition
+from .model.jobs import POSITIONAL, JobDefinition
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,11 +37,6 @@ if TYPE_CHECKING:
     from .testing import VirtualTime
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TASK_OPTIONS = (
-    "args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time", "jobstore",
-    "executor",
-)  # fmt: skip
 
 
 class APScheduler:
@@ -140,6 +137,7 @@ class APScheduler:
         """
         if not isinstance(app, Quart):
             raise ConfigError(f"init_app got {app!r}; expected a Quart app")
+        self._scheduler.leave_closed_loop()
         if self.lifespan.serving not in (None, app):
             raise SchedulerError(
                 f"This scheduler serves the app {self.lifespan.serving!r}; it can be bound to another when that ends"
@@ -193,7 +191,10 @@ class APScheduler:
 
         Without an `id` the job is called ``module:qualname``. Raises InvalidDefinition or DuplicateJob at once.
         """
-        given = dict(zip(_TASK_OPTIONS, args, strict=False)) | options
+        if trigger is not None and not isinstance(trigger, str | Mapping | BaseTrigger):
+            # Without parentheses the decorator gets the function here, which would never be scheduled.
+            wrong("trigger", trigger, 'a kind of trigger, as in @scheduler.task("interval", seconds=3)')
+        given = dict(zip(POSITIONAL, args, strict=False)) | options
 
         def decorate(func: F) -> F:
             job_id = given.get("id") or default_id(func)
@@ -214,7 +215,7 @@ class APScheduler:
 
         It gets an Authorization and returns True, or a set out of "read", "operate", "admin".
         """
-        self.authentication_callback = func
+        self.authentication_callback = _checked("authenticate", func)
         return func
 
     def before_run(self, hook: Hook) -> Hook:
@@ -223,7 +224,7 @@ class APScheduler:
         Around a coroutine job a plain hook is called on the loop, and must be quick; around a plain function it is
         called in that one's thread.
         """
-        self._scheduler.performer.before_run.append(hook)
+        self._scheduler.performer.before_run.append(_checked("before_run", hook))
         return hook
 
     def after_run(self, hook: Hook) -> Hook:
@@ -232,7 +233,7 @@ class APScheduler:
         Also after a run that failed, be it because a `before_run` hook raised: what that one was to set up may not be
         there. A plain hook is called where one of `before_run` is.
         """
-        self._scheduler.performer.after_run.append(hook)
+        self._scheduler.performer.after_run.append(_checked("after_run", hook))
         return hook
 
     def on_overdue(self, hook: OverdueHook) -> OverdueHook:
@@ -241,7 +242,7 @@ class APScheduler:
         That is once until the job succeeds again; with a store that processes share, in one of them. The hook runs in
         the app's context, a plain function in a thread of its own. See the job option `overdue_after`.
         """
-        self._scheduler.watch.hooks.append(hook)
+        self._scheduler.watch.hooks.append(_checked("on_overdue", hook))
         return hook
 
     # Life cycle
@@ -295,7 +296,7 @@ class APScheduler:
 
         The events are those of this process. A plain function must be quick.
         """
-        self._scheduler.add_listener(callback, mask)
+        self._scheduler.add_listener(_checked("add_listener", callback), mask)
 
     def remove_listener(self, callback: Listener) -> None:
         """Forget a listener."""
@@ -351,10 +352,17 @@ class APScheduler:
 
         In the loop's own thread this returns a RunHandle to await, or raises SchedulerError where the job is in an SQL
         store: use ``await aio.run_job(id)`` there. In other threads it waits for the run and returns its record, or
-        raises what the job raised. Raises NoEventLoop before the server runs, JobNotFound, InvalidDefinition,
-        OverlapForbidden or Draining.
+        raises what the job raised, RunFailed for an exit. Raises NoEventLoop before the server runs, JobNotFound,
+        InvalidDefinition, OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
+
+
+def _checked(where: str, func: F) -> F:
+    """Return a function that is registered, which would else be called only much later. Raises InvalidDefinition."""
+    if not callable(func):
+        wrong(where, func, "a function")
+    return func
 
 
 def _own(scheduler: Any) -> Scheduler:

@@ -46,6 +46,7 @@ class Lifespan:
         """Carry out `APScheduler.start`."""
         if not self.may_start():
             return
+        self._scheduler.leave_closed_loop()
         if self._scheduler.running:
             raise AlreadyRunning
         loop = self._scheduler._eventloop

@@ -77,6 +77,9 @@ class Metrics:
         """Begin to measure, on this loop."""
         self._lock = asyncio.Lock()
         self._observe_stores()
+        if self._task is not None and self._task.get_loop() is not loop:
+            # That one was closed without a shutdown.
+            self._task = self._stalls = None
         if self._task is None:
             self._task = Context().run(loop.create_task, self._write(), name="quart-sched-metrics")
         if self._stalls is None and self._scheduler.clock.real:

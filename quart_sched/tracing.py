@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from .engine.executors import ForeignExecutor
 from .errors import RunTimedOut
@@ -34,10 +34,9 @@ _MOST_ORIGINS = 1000
 class Tracing:
     """Makes the spans of one scheduler."""
 
-    def __init__(self, scheduler: Scheduler, provider: TracerProvider | None = None) -> None:
-        """Take a tracer provider, None for the one that is set for the whole process."""
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._tracer = trace.get_tracer("quart_sched", version("quart-sched"), provider)
+        self._tracer = trace.get_tracer("quart_sched", version("quart-sched"))
         self._origins: OrderedDict[str, SpanContext] = OrderedDict()
         self._elsewhere: dict[str, Run] = {}
         """Runs that another process performs, as that of a pool, where no span of ours can be."""

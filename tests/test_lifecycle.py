@@ -6,7 +6,9 @@ import asyncio
 import logging
 import threading
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import ConflictingIdError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 from quart import Quart
 
 import quart_sched
@@ -23,6 +26,7 @@ from quart_sched.errors import (
     ConfigError,
     Draining,
     DuplicateJob,
+    InvalidDefinition,
     JobNotFound,
     NoEventLoop,
     NotRunning,
@@ -693,6 +697,23 @@ async def test_a_second_init_app_on_one_app_reads_the_configuration_again(schedu
 # Declarations
 
 
+@pytest.mark.parametrize("verb", ["authenticate", "before_run", "after_run", "on_overdue", "add_listener"])
+def test_what_cannot_be_called_is_refused_where_it_is_registered(scheduler, verb):
+    with pytest.raises(InvalidDefinition, match=f"{verb}: is 'nonsense'; expected a function"):
+        getattr(scheduler, verb)("nonsense")
+
+
+def test_a_decorator_without_parentheses_is_refused(scheduler):
+    with pytest.raises(InvalidDefinition, match=r'trigger: is <function .*tick.*; .*@scheduler.task\("interval", se'):
+        scheduler.task(tick)
+    with pytest.raises(InvalidDefinition, match="trigger: is 3; expected a kind of trigger"):
+        scheduler.task(3)
+    scheduler.task(None, id="now")(tick)
+    scheduler.task({"type": "interval", "hours": 1}, id="older form")(tick)
+    scheduler.task(IntervalTrigger(hours=1), id="object")(tick)
+    assert [job.id for job in scheduler.get_jobs()] == ["now", "older form", "object"]
+
+
 async def test_decorators_work_before_and_after_init_app_in_the_configured_zone(scheduler, app, serve):
     @scheduler.task("cron", id="before", hour=3)
     async def before() -> None: ...
@@ -823,3 +844,105 @@ async def test_a_resumed_declaration_fires_again(scheduler, app, serve):
     scheduler.resume_job("job")
     async with serve(scheduler, app):
         assert scheduler.get_job("job").next_run_time is not None
+
+
+# One event loop after the other
+
+
+ran: list[str] = []
+
+
+async def count() -> None:
+    ran.append("count")
+
+
+async def sleep() -> None:
+    ran.append("sleep")
+    await asyncio.sleep(60)
+
+
+async def fail() -> None:
+    ran.append("fail")
+    raise ValueError("as asked")
+
+
+async def until_it_fires() -> None:
+    ran.clear()
+    await eventually(lambda: ran.count("count") >= 2, timeout=30)
+
+
+@pytest.fixture(params=["memory", "sql"])
+def looped(request: pytest.FixtureRequest, tmp_path: Path, app: Quart) -> APScheduler:
+    """A scheduler in real time, with a job that fires ten times a second."""
+    if request.param == "sql":
+        app.config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path}/jobs.db"}}
+    app.config.update(SCHEDULER_POLL_INTERVAL=0.05, SCHEDULER_OVERDUE_GRACE=1, SCHEDULER_METRICS_ENABLED=True)
+    scheduler = APScheduler(app=app)
+    scheduler.add_job("count", count, trigger="interval", seconds=0.1)
+    return scheduler
+
+
+@pytest.mark.parametrize("end", ["none", "begun", "not waited for", "whole"])
+def test_it_fires_in_one_event_loop_after_the_other_however_that_ended(looped, end):
+    async def main(end: str) -> None:
+        await looped.aio.start()
+        stream = looped.scheduler.live.open()
+        await until_it_fires()
+        await eventually(lambda: any(kind == "run" for kind, *_ in stream.take()), timeout=30)
+        looped.scheduler.live.leave(stream)
+        if end == "begun":
+            looped.shutdown()
+        elif end != "none":
+            await looped.aio.shutdown(wait=end == "whole")
+
+    for _ in range(2):
+        asyncio.run(main(end))
+    asyncio.run(main("whole"))
+    assert "skipped" not in {record.outcome for record in looped.history.records()}
+    assert not looped.running
+
+
+@pytest.mark.parametrize("rebind", [False, True])
+def test_a_loop_that_ended_without_a_shutdown_is_none_that_an_app_is_served_in(looped, app, rebind):
+    async def main() -> None:
+        await looped.aio.start()
+        await until_it_fires()
+
+    async def serve() -> None:
+        async with served.test_app():
+            await until_it_fires()
+
+    asyncio.run(main())
+    served = app
+    if rebind:
+        served = Quart("another")
+        looped.init_app(served)
+        looped.add_job("count", count, trigger="interval", seconds=0.1)
+    looped.start()
+    asyncio.run(serve())
+    assert not looped.running
+
+
+def test_what_a_loop_left_behind_that_ended_without_a_shutdown_is_accounted_for(looped):
+    past = {"next_run_time": datetime.now(UTC) - timedelta(hours=3), "misfire_grace_time": None, "coalesce": False}
+    looped.add_job("sleep", sleep, trigger="interval", hours=1, **past)
+    looped.add_job("fail", fail, trigger="interval", hours=1, run_on_start=True, retry={"attempts": 2, "delay": 0.5})
+
+    async def first() -> None:
+        await looped.aio.start()
+        await eventually(lambda: {"sleep", "fail", "count"} <= set(ran), timeout=30)
+
+    async def second() -> None:
+        await looped.aio.start()
+        await until_it_fires()
+        await looped.aio.shutdown(timeout=0)
+
+    async def outcomes() -> set[str]:
+        return {run.outcome for run in (await looped.aio.runs()).items}
+
+    ran.clear()
+    asyncio.run(first())
+    asyncio.run(second())
+    assert looped.scheduler.runner.under_way.runs() == []
+    assert not looped.scheduler.runner.waiting
+    assert not {"running", "lost"} & asyncio.run(outcomes())

@@ -54,6 +54,9 @@ class Backend(Protocol):
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume all of it."""
 
+    async def paused(self) -> bool:
+        """Tell whether all of it is paused."""
+
     async def explain(self, job_id: str, at: str) -> Wire:
         """Say what happened to the job's fire at a moment, in ISO 8601: `verdict`, `description` and details."""
 

@@ -30,9 +30,9 @@ _store_option = click.option(
 def db_sql(info: ScriptInfo, alias: str) -> None:
     """Print the SQL that makes the tables, for somebody to run who may; nothing is connected."""
     with _database(info, alias) as database:
-        from ..stores.sql import schema
+        from ..stores.sql.schema import ddl
 
-        click.echo(schema.ddl(database.engine, database.prefix), nl=False)
+        click.echo(ddl(database.engine, database.prefix), nl=False)
 
 
 @db.command("upgrade")
@@ -44,9 +44,9 @@ def db_upgrade(info: ScriptInfo, alias: str) -> None:
     What is up to date already is left alone, and several processes may do this at once.
     """
     with _database(info, alias) as database:
-        before = database._version()
-        version = database.upgrade()
-        database.open()
+        before = database.schema.version()
+        version = database.schema.upgrade()
+        database.schema.open()
         done = "made" if before is None else "up to date" if before == version else f"upgraded from version {before}"
         click.echo(f"Tables {database.prefix}* in {database.url}: {done}, version {version}")
 
@@ -67,10 +67,11 @@ def db_import(info: ScriptInfo, alias: str, table: str, source_url: str | None, 
     Its jobs are pickles, and reading them runs whatever code the writer of the table put there.
     """
     with _database(info, alias) as database:
+        from ..stores.sql.address import shown
         from ..stores.sql.importer import import_pickled, read_pickled
 
         jobs = read_pickled(database, table, source_url)
-        where = _hidden(source_url) if source_url is not None else database.url
+        where = shown(source_url) if source_url is not None else database.url
         if jobs and not yes:
             ask(
                 f"The table {table} in {where} holds pickled jobs ({len(jobs)}), "
@@ -97,7 +98,8 @@ def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
     try:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from ..stores.sql.database import Database, DatabaseFailure
+        from ..stores.sql.database import Database
+        from ..stores.sql.failures import DatabaseFailure
     except ImportError:
         raise _no_sql(alias, store) from None
     database = getattr(store, "database", None)
@@ -117,12 +119,6 @@ def _database(info: ScriptInfo, alias: str) -> Iterator[Database]:
 def _no_sql(alias: str, store: Any) -> Refused:
     entry = f'{{"{alias}": {{"type": "sqlalchemy", "url": ...}}}}'
     return Refused(f"The store {alias!r} is a {type(store).__name__}; expected SCHEDULER_JOBSTORES = {entry}")
-
-
-def _hidden(url: str) -> str:
-    from sqlalchemy import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def _report(results: Sequence[ImportResult], *, dry_run: bool) -> None:

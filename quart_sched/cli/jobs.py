@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from ..engine.pauses import ALL_PAUSED
 from . import tables
 from .backends import Backend
-from .messages import Refused, ask, line
+from .messages import Refused, ask, line, note
 from .options import on_scheduler
 
 _STATES = ("pending", "broken", "paused", "scheduled")
@@ -26,6 +27,8 @@ async def list_jobs(backend: Backend, *, as_json: bool, state: str | None, tags:
     if as_json:
         tables.echo_json(found)
         return
+    if await backend.paused():
+        note(f"{ALL_PAUSED}.")
     rows = [
         (job["id"], job["state"], tables.when(job.get("next_run_time")), job["trigger_description"]) for job in found
     ]
@@ -56,7 +59,8 @@ async def next_fires(backend: Backend, *, as_json: bool, job_id: str, count: int
         tables.echo_json(found)
         return
     if found["paused"]:
-        click.echo("The job is paused. These would be its fires if it were resumed now:")
+        what = "job" if found["state"] in ("paused", "ended") else "scheduler"
+        click.echo(f"The {what} is paused. These would be the job's fires if it were resumed now:")
     elif found["state"] == "pending":
         click.echo("The job waits for the start. These would be its fires if that were now:")
     rows = [

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 
 from ..engine import deployment
-from ..engine.history import Histories
 from ..engine.history_ring import HistoryRing
+from ..engine.pauses import ALL_PAUSED
 from ..errors import JobNotFound, RunNotFound, RunOver, SchedulerError
 from ..model import overdue
 from ..model.actor import current_actor
@@ -71,7 +71,8 @@ class Local:
     async def next_fires(self, job_id: str, count: int) -> Wire:
         self._warn()
         found = await self._aio.next_fires(job_id, count)
-        return found.head() | {"items": [fire.to_wire() for fire in found.items]}
+        paused = found.paused or await self.paused()
+        return found.head() | {"paused": paused, "items": [fire.to_wire() for fire in found.items]}
 
     async def runs(self, job_id: str | None, outcome: str | None, limit: int) -> Wire:
         self._warn()
@@ -125,6 +126,9 @@ class Local:
             raise NotHere(_elsewhere(next(iter(self._slots.values()))))
         await self._scheduler.call(partial(self._slots.set_paused, paused))
 
+    async def paused(self) -> bool:
+        return await self._scheduler.call(self._slots.paused)
+
     async def explain(self, job_id: str, at: str) -> Wire:
         self._warn()
         wire: Wire = (await self._aio.explain(job_id, at)).to_wire()
@@ -143,7 +147,8 @@ class Local:
             if worker not in living
         ]
         reasons += overdue.told(await self._scheduler.call(self._slots.overdue))
-        return {"status": "degraded" if reasons else "ok", "reasons": reasons}
+        status = "degraded" if reasons else "ok"
+        return {"status": status, "reasons": reasons + ([ALL_PAUSED] if await self.paused() else [])}
 
     # The parts of them
 
@@ -151,7 +156,7 @@ class Local:
         """Keep what becomes of the runs of this process, however few records the app's own history keeps."""
         ring = HistoryRing(_RECORDS, keeps=self._slots.is_own)
         self._scheduler.stream.subscribe(ring, RunEnded, first=True)
-        self._scheduler.histories = Histories([*self._scheduler.histories.sources, ring])
+        self._scheduler.histories.sources = [*self._scheduler.histories.sources, ring]
 
     async def _find(self, job_id: str) -> Job:
         job = await self._aio.get_job(job_id)

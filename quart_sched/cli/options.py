@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 from quart.cli import ScriptInfo
 
 from ..model.arguments import bounded_repr
+from ..model.texts import parse_json
 from .app import URL_VARIABLE, load
 from .backends import Backend
 from .local import Local
@@ -41,7 +41,7 @@ def json_of(kind: type) -> Callable[[click.Context, click.Parameter, str | None]
         if value is None:
             return None
         try:
-            parsed = json.loads(value, parse_constant=_no_constant)
+            parsed = parse_json(value)
         except (ValueError, RecursionError) as error:
             raise click.BadParameter(f"{bounded_repr(value)} is no JSON: {error}") from None
         if not isinstance(parsed, kind):
@@ -49,10 +49,6 @@ def json_of(kind: type) -> Callable[[click.Context, click.Parameter, str | None]
         return parsed
 
     return parse
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def on_scheduler(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:

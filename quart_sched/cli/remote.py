@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..engine.threads import StoreThread
+from ..engine.threads import DaemonPool
 from ..errors import RunNotFound, SchedulerError
 from .backends import Wire
 from .messages import Refused
@@ -54,7 +54,7 @@ class Remote:
         self._authorization = _authorization(environ)
         self._opener = urllib.request.build_opener(_NoRedirects)
         # A daemon thread: Ctrl-C need not wait for a server that does not answer.
-        self._thread = StoreThread("quart-sched-http")
+        self._thread = DaemonPool("quart-sched-http")
 
     def close(self) -> None:
         """End the thread, with the request under way if there is one."""
@@ -102,6 +102,10 @@ class Remote:
 
     async def set_paused(self, paused: bool) -> None:
         await self._ask("POST", "/pause" if paused else "/resume")
+
+    async def paused(self) -> bool:
+        _, found = await self._answer("GET", "")
+        return isinstance(found, dict) and found.get("state") == "paused"
 
     async def explain(self, job_id: str, at: str) -> Wire:
         return self._with(("description",), await self._ask("GET", f"/jobs/{_part(job_id)}/explain", at=at))

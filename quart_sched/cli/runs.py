@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from ..errors import RunNotFound
-from ..model.runs import LONGEST_PAGE, OUTCOMES, STATES
+from ..model import pages
+from ..model.runs import OUTCOMES, STATES
 from . import tables
 from .backends import Backend, Wire
 from .messages import line
@@ -27,7 +28,7 @@ _LOOKS = (0.05, 1.0)
 @click.command("runs")
 @click.argument("job_id", metavar="[ID]", required=False)
 @click.option("--outcome", type=click.Choice((*OUTCOMES, *STATES)), help="Only the runs with this outcome or state.")
-@click.option("--limit", type=click.IntRange(1, LONGEST_PAGE), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, pages.LONGEST), default=20, show_default=True, help="How many.")
 @click.option("--details", is_flag=True, help="With the traceback and the log lines of each run.")
 @on_scheduler
 async def list_runs(

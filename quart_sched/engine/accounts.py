@@ -11,7 +11,8 @@ from apscheduler.job import Job
 
 from ..model.arguments import bounded_repr
 from ..model.events import RunEnded, RunWaits
-from ..model.runs import MESSAGE_LIMIT, Outcome, Run, RunRecord, new_run_id, waiting
+from ..model.ids import new_id
+from ..model.runs import MESSAGE_LIMIT, Outcome, Run, RunRecord, waiting
 from .clock import Clock
 from .stream import EventStream
 
@@ -82,7 +83,7 @@ class Accounts:
 
     def lapse(self, job: Job, outcome: Outcome, first: datetime, last: datetime, fires: int | None) -> None:
         """Account for fires that will not run: missed, or coalesced into a later one."""
-        run_id = new_run_id()
+        run_id = new_id()
         record = RunRecord(
             run_id, run_id, job.id, last, outcome, "schedule", self.worker, finished_at=self._clock.now(),
             first_scheduled_at=first, fires=fires,
@@ -106,7 +107,7 @@ class Accounts:
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:MESSAGE_LIMIT]
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         # The class is the user's own, and the run has to end all the same.
         return f"its __str__ raised {type(failure).__name__}"
 
@@ -114,7 +115,7 @@ def _message(error: BaseException) -> str:
 def _format(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         # As above: it looks at attributes that the class may compute, or may have put something odd into.
         where = "".join(traceback.format_tb(error.__traceback__))
         text = f"{where}{type(error).__name__} (showing it raised {type(failure).__name__})\n"

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from apscheduler.job import Job
 
-from ..model.backfill import Backfill, BackfillRequest, jitter_of, remaining
+from ..model import pages
+from ..model.backfill import Backfill, BackfillRequest, remaining
 from ..model.events import RunWaits
-from ..model.runs import BESIDE, LONGEST_PAGE, STATES, Run, RunQuery, standing
+from ..model.runs import BESIDE, STATES, Run, RunQuery, standing
+from ..model.schedules import jitter_of
 
 if TYPE_CHECKING:
     from ..stores.slot import Slot
@@ -63,7 +65,7 @@ async def _taken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, r
     span = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
     cursor = None
     while True:
-        given = {**span, "job_id": job.id, "limit": LONGEST_PAGE, "cursor": cursor}
+        given = {**span, "job_id": job.id, "limit": pages.LONGEST, "cursor": cursor}
         query = RunQuery.parse(given, timezone=scheduler.timezone)
         page = await scheduler.read_history(partial(scheduler.histories.page, query))
         taken += [record.scheduled_at for record in page.items if record.outcome in over and record.cause not in BESIDE]

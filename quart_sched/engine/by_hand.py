@@ -42,7 +42,7 @@ class ByHand:
     ) -> RunHandle:
         """Run the job once beside its schedule; for a `request` that is repeated, return its run.
 
-        Raises JobNotFound, InvalidDefinition, IdempotencyKeyReused, OverlapForbidden or Draining.
+        Raises JobNotFound, NotStored, InvalidDefinition, IdempotencyKeyReused, OverlapForbidden or Draining.
         """
         scheduler = self._scheduler
         slot, job = await self.runnable(job_id, jobstore)
@@ -61,13 +61,13 @@ class ByHand:
     def run_sync(self, job_id: str, jobstore: str | None = None) -> Any:
         """Run the job once beside its schedule.
 
-        In the loop's own thread this returns a RunHandle to await; in others it waits, and raises what the job raised.
+        In the loop's own thread this returns a RunHandle to await; in others it waits, and raises what awaiting does.
         """
         scheduler, loop = self._scheduler, self._scheduler._eventloop
         if loop is None:
             raise NoEventLoop(f"Job {job_id} needs a running event loop; use await scheduler.aio.run_job({job_id!r})")
         if threading.get_ident() == scheduler._loop_thread:
-            slot, job = scheduler.call_sync(partial(scheduler.catalogue.runnable, job_id, jobstore))
+            slot, job = scheduler.call_sync(partial(scheduler.catalogue.runnable, job_id, jobstore, on_books=True))
             if slot is not None and slot.shared:
                 raise SchedulerError(f"Job {job_id} is in an SQL store; use await scheduler.aio.run_job({job_id!r})")
             return scheduler.runner.start_now(job, "manual")
@@ -78,18 +78,19 @@ class ByHand:
         return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
     async def runnable(self, job_id: str, jobstore: str | None = None) -> tuple[Slot | None, Job]:
-        """Return the job, ready to be run in this loop, and its store: see Catalogue.runnable."""
+        """Return the job, ready to be run in this loop and on the books, and its store: see Catalogue.runnable."""
         scheduler = self._scheduler
         if scheduler._eventloop is None or scheduler._eventloop.is_closed():
             scheduler.attach(asyncio.get_running_loop())
-        return await scheduler.call(partial(scheduler.catalogue.runnable, job_id, jobstore))
+        return await scheduler.call(partial(scheduler.catalogue.runnable, job_id, jobstore, on_books=True))
 
     async def cancel(self, run_id: str) -> None:
         """Ask a run to stop, in whichever process it is. Raises RunNotFound, RunOver or StoreUnavailable."""
         scheduler = self._scheduler
         if scheduler.runner.cancel(run_id):
             return
-        for slot in scheduler.catalogue.slots.shared:
+        shared = () if scheduler.is_unwritten(run_id) else scheduler.catalogue.slots.shared
+        for slot in shared:
             asked = await scheduler.call(partial(self._cancel_in, slot, run_id))
             if isinstance(asked, RunRecord):
                 scheduler.runner.accounts.tell(asked, slot.alias)

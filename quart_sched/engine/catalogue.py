@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from apscheduler import events as aps
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 
-from ..errors import InvalidDefinition, JobNotFound
+from ..errors import InvalidDefinition, JobNotFound, NotStored
 from ..model.actor import current_actor
 from ..model.changes import Action
 from ..model.events import JobChanged, SchedulerChanged, Switch
@@ -23,7 +23,7 @@ from ..stores.slot import Slot
 from . import deployment
 from .changing import differences, last_claimed, refuse_unrestorable
 from .declarations import Declarations, Declared, Origin, check_executor, listed
-from .placing import made, next_fire, place, resolve
+from .placing import NO_FIRE_LEFT, NoFireLeft, made, next_fire, place, resolve
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -75,7 +75,13 @@ class Catalogue:
             slot.open(self._scheduler)
             self.apply(slot)
             job = made(self._scheduler, definition)
-            job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            try:
+                job = self._store(slot, definition, job, replacing=definition.replace_existing)
+            except NoFireLeft:
+                if origin != "task":
+                    raise
+                # Code that is imported late is not to fail from the day on when its schedule is over.
+                log.warning(NO_FIRE_LEFT, definition.id)
             if self._scheduler.tracing is not None:
                 self._scheduler.tracing.note_added(job.id)
         else:
@@ -106,14 +112,21 @@ class Catalogue:
             current_actor.reset(token)
 
     def _apply(self, slot: Slot) -> None:
+        over = []
         for entry in self.declarations.of(slot.alias):
             try:
                 resolve(self._scheduler, entry.job, entry.definition)
                 self._store(slot, entry.definition, entry.job, replacing=True, action="declare")
+            except NoFireLeft:
+                log.warning(NO_FIRE_LEFT, entry.definition.id)
+                over.append(entry.definition.id)
             except InvalidDefinition as error:
                 # Only now is the store's opinion known. The other jobs must not suffer for it.
                 log.error('Job "%s" cannot be scheduled: %s', entry.definition.id, error)
             self.declarations.applied(entry)
+        for job_id in over:
+            with suppress(JobNotFound):
+                self.remove(job_id, slot.alias)
 
     def close_stores(self) -> None:
         """Free the stores' connections. What is declared will be brought into them again when they are next opened."""
@@ -279,10 +292,11 @@ class Catalogue:
 
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""
+        slots = self._slots(alias)
         for entry in self.declarations.of(alias):
             self.declarations.drop(entry.definition.id)
             self._scheduler.changes.note("remove", entry.definition.id)
-        for slot in self._slots(alias):
+        for slot in slots:
             jobs = [] if slot.shared else slot.do(lambda store: store.get_all_jobs())
             slot.perform(lambda store: store.remove_all_jobs())
             self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, jobstore=slot.alias))
@@ -293,12 +307,15 @@ class Catalogue:
         self._scheduler.stream.emit(SchedulerChanged(aps.EVENT_ALL_JOBS_REMOVED, alias))
         self._scheduler.wakeup()
 
-    def runnable(self, job_id: str, alias: str | None = None) -> tuple[Slot | None, Job]:
+    def runnable(self, job_id: str, alias: str | None = None, *, on_books: bool = False) -> tuple[Slot | None, Job]:
         """Return the job with every option resolved, ready to be run, and its store.
 
-        The store is None for a job that waits for the start. Raises JobNotFound or InvalidDefinition.
+        The store is None for a job that waits for the start. With `on_books`, one that waits for a shared store is
+        refused, since other processes would not know of its run. Raises JobNotFound, NotStored or InvalidDefinition.
         """
         if (entry := self._waiting(job_id, alias)) is not None:
+            if on_books and self.slot(entry.definition.jobstore).shared:
+                raise NotStored(job_id)
             return None, made(self._scheduler, entry.definition)
         if (found := self._find(job_id, alias)) is None:
             raise JobNotFound(job_id)
@@ -321,9 +338,17 @@ class Catalogue:
         return slots
 
     def _settle(self, slot: Slot) -> None:
-        """Bring what is declared into a shared store: once the scheduler has started, a verb is to find it there."""
-        if slot.shared and self.started:
+        """Bring what is declared into a shared store: once the scheduler has started, a verb is to find it there.
+
+        A process that serves and was not started takes part in what the others do: of what it declares, that counts
+        which is in the store.
+        """
+        if not slot.shared:
+            return
+        if self.started:
             self.apply(slot)
+        elif self._scheduler._eventloop is not None:
+            deployment.look_on(self._scheduler, slot)
 
     def _waiting(self, job_id: str, alias: str | None) -> Declared | None:
         """Return the job if it waits for the start."""
@@ -355,6 +380,10 @@ class Catalogue:
 
     def _redeclare(self, entry: Declared, changes: JobChanges) -> Job:
         before = getattr(entry.job, "next_run_time", UNSET)
+        if changes.trigger is not None and "next_run_time" not in changes.fields:
+            trigger = changes.trigger.build(self._scheduler.timezone, self._scheduler.clock.now())
+            if next_fire(self._scheduler, trigger) is None:
+                raise NoFireLeft
         self.declarations.modify(entry, changes)
         self._note_pending(entry.job, before, changes)
         switched: Switched = None

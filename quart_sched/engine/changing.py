@@ -15,7 +15,7 @@ from ..model.triggers import spec_of
 from ..stores.adapter import check_plain, unrestorable_reason
 from ..stores.slot import Slot
 from .declarations import check_executor
-from .placing import alike, next_fire
+from .placing import NoFireLeft, alike, next_fire
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -27,9 +27,12 @@ def differences(scheduler: Scheduler, slot: Slot, job: Job, changes: JobChanges)
     refuse_unrestorable(job)
     if changes.trigger is not None and not changes.trigger.describes(spec_of(job.trigger), scheduler.timezone):
         trigger = fields["trigger"] = changes.trigger.build(scheduler.timezone, scheduler.clock.now())
+        fire = next_fire(scheduler, trigger, last_claimed(slot, job))
+        if fire is None and "next_run_time" not in fields:
+            raise NoFireLeft
         broken = getattr(job, "broken", None) and job.paused_by is None
         if job.next_run_time is not None or job.id in slot.broken or broken:
-            fields.setdefault("next_run_time", next_fire(scheduler, trigger, last_claimed(slot, job)))
+            fields.setdefault("next_run_time", fire)
     func = fields.get("func", job.func)
     check_call(func, fields.get("args", job.args), fields.get("kwargs", job.kwargs))
     executors, executor = scheduler.runner.executors, fields.get("executor", job.executor)

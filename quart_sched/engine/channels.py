@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..model.ids import new_id
 from ..model.instants import micros
 from ..model.news import News, decode, encode
-from ..model.runs import new_run_id
 from ..stores.slot import Slot
 from .feed import RESUMABLE, Feed
 
@@ -34,7 +34,7 @@ class OwnChannel:
         self._now = now
         self._followed: dict[str, int] = {}
         self._asked = 0
-        feed.begin(new_run_id(), now(), high=0)
+        feed.begin(new_id(), now(), high=0)
 
     async def tell(self, news: list[News]) -> None:
         """Pass on what happened here."""

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import InvalidDefinition, StoreUnavailable
 from ..model.events import Event, PumpFailed
 from ..model.idempotency import RunRequest
+from ..model.ids import new_id
 from ..model.overrides import Overrides
-from ..model.runs import Cause, Run, new_run_id
+from ..model.runs import Cause, Run, RunRecord
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round
 from ..stores.sql.workers import SessionLost, Watch
@@ -32,7 +33,7 @@ from .pulse import Pulse
 from .pump import LONGEST_WAIT
 from .rounds import Rounds
 from .runner import REMOVED
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.sql.wakeups import Wakeups
@@ -66,7 +67,7 @@ class ClusterPump:
         self.progress = Progress(scheduler.clock)
         self._scheduler = scheduler
         self._store: Any = slot.store
-        self._thread = StoreThread(f"quart-sched-{slot.alias}")
+        self._thread = DaemonPool(f"quart-sched-{slot.alias}")
         self._wake = asyncio.Event()
         self._closing = False
         self._round_done = asyncio.Event()
@@ -104,10 +105,16 @@ class ClusterPump:
         self.wake()
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take part without claiming."""
-        if self._task is None:
+        """Take part without claiming; go on where a loop before was closed without a shutdown."""
+        if self._loop is not loop:
+            self._close_wakeups()
             self._loop = loop
-            if self._scheduler.clock.real:
+            self._wake, self._round_done = asyncio.Event(), asyncio.Event()
+            self._round_done.set()
+            self._housekeeping = None
+            # What the closed loop took along of a round shows in the books, which the heartbeat compares.
+            self._look_at = self._beat_at = self._listen_at = float("-inf")
+            if self._scheduler.clock.real and self._pulse is None:
                 self._pulse = Pulse(self._beat_once, self._scheduler.settings.heartbeat)
             self._task = Context().run(loop.create_task, self._run(), name=f"quart-sched-cluster-{self.slot.alias}")
 
@@ -145,6 +152,12 @@ class ClusterPump:
                 log.warning(
                     "This process leaves without a word; the others will find out: %s", str(error) or "no answer"
                 )
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Free what it has. Where it was not closed before, the others find out that this process has left."""
+        if self._pulse is not None:
+            self._pulse.stop()
         self._close_wakeups()
         self._scheduler.stream.unsubscribe(self._hear)
         self._thread.stop()
@@ -172,6 +185,10 @@ class ClusterPump:
         if self._own.hear(event) and not self._rounds.ends_can_wait():
             self._wake.set()
 
+    def unwritten(self) -> list[RunRecord]:
+        """Return the runs that have ended here and are yet to be written down; safe from any thread."""
+        return list(self._own.endings.values())
+
     def is_unwritten(self, run_id: str) -> bool:
         """Tell whether the run has ended here and is yet to be written down."""
         return run_id in self._own.endings
@@ -184,7 +201,7 @@ class ClusterPump:
         For a `request` that was carried out before, this returns the id of its run. Raises JobLookupError,
         InvalidDefinition, IdempotencyKeyReused, OverlapForbidden, Draining or StoreUnavailable.
         """
-        scheduler, run_id = self._scheduler, new_run_id()
+        scheduler, run_id = self._scheduler, new_id()
         self._own.held.add(run_id)
         claimed = False
         try:
@@ -439,7 +456,8 @@ class ClusterPump:
     def _close_wakeups(self) -> None:
         wakeups, self._wakeups = self._wakeups, None
         if wakeups is not None and self._loop is not None:
-            self._loop.remove_reader(wakeups.fileno())
+            if not self._loop.is_closed():
+                self._loop.remove_reader(wakeups.fileno())
             wakeups.close()
 
 

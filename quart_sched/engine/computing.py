@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -30,7 +30,7 @@ class Computing:
             with self._lock:
                 return op()
 
-        threads = StoreThread("quart-sched-forecast")
+        threads = DaemonPool("quart-sched-forecast")
         future = threads.submit(alone)
         threads.stop()
         return await asyncio.wrap_future(future)

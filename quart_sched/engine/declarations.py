@@ -12,15 +12,13 @@ from apscheduler.triggers.base import BaseTrigger
 
 from ..errors import ConfigError, DuplicateJob, InvalidDefinition
 from ..model.functions import JobFunction, check_call, describe, reference, runs_on_loop
-from ..model.jobs import UNSET, JobChanges, JobDefinition, ScheduledJob
+from ..model.jobs import DEFAULTED, UNSET, JobChanges, JobDefinition, ScheduledJob
 from ..model.policies import DESCRIPTIVE, Policy, check_policy, split, with_changes
 from ..stores.slot import Slot
 from .executors import ForeignExecutor
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
-
-_GIVEN = ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
 
 Origin = Literal["task", "unbound", "config", "app"]
 """Who declared a job: the decorator, code before there was an app, the configuration, or code for the bound app."""
@@ -127,7 +125,7 @@ class Declarations:
 
     def declare(self, definition: JobDefinition, origin: Origin) -> Job:
         """Keep the job for the start; its trigger is tried out now. Raises DuplicateJob or InvalidDefinition."""
-        existing = self._declared.get(definition.id)
+        existing = self._declared.get(definition.id) or self._applied.get(definition.id)
         if existing is not None and not (existing.inherited or definition.replace_existing):
             raise DuplicateJob(definition.id, f"declared as {describe(existing.definition.func)}")
         job = self.pending(definition)
@@ -166,7 +164,8 @@ class Declarations:
         `resolved` are its trigger and the options that may be left open; without it these stay open.
         """
         if resolved is None:
-            given = {key: value for key in _GIVEN if (value := getattr(definition, key)) is not UNSET}
+            keys = (*DEFAULTED, "next_run_time")
+            given = {key: value for key in keys if (value := getattr(definition, key)) is not UNSET}
             resolved = given | {"trigger": self.trigger(definition)}
         return ScheduledJob(
             self._scheduler,

@@ -16,7 +16,7 @@ from ..model.events import JobChanged
 from ..model.jobs import UNSET
 from ..stores.slot import Slot
 from .declarations import Declared, check_place
-from .placing import made
+from .placing import NO_FIRE_LEFT, made
 
 if TYPE_CHECKING:
     from ..stores.sql.preview import Preview
@@ -53,6 +53,8 @@ def reconcile(scheduler: Scheduler, slot: Slot, *, start_runs: dict[str, str] | 
         )
     for job_id, reason in (invalid | done.invalid).items():
         log.error('Job "%s" cannot be scheduled: %s', job_id, reason)
+    for job_id in done.over:
+        log.warning(NO_FIRE_LEFT, job_id)
     removed = scheduler.settings.prune == "remove"
     for code, ids in (
         (aps.EVENT_JOB_ADDED, done.added),
@@ -94,8 +96,10 @@ def look_on(scheduler: Scheduler, slot: Slot) -> None:
     Declared jobs that are not in there go on waiting for the start.
     """
     slot.open(scheduler)
+    if not (waiting := scheduler.catalogue.declarations.of(slot.alias)):
+        return
     missing = set(preview(scheduler, slot).result.added)
-    for entry in scheduler.catalogue.declarations.of(slot.alias):
+    for entry in waiting:
         if entry.definition.id not in missing:
             scheduler.catalogue.declarations.applied(entry)
 

@@ -17,6 +17,7 @@ from apscheduler.job import Job
 from apscheduler.util import maybe_ref
 
 from ..errors import ConfigError
+from ..model.jobs import copy_with
 from ..model.runs import Run
 from .threads import WorkerThreads
 
@@ -44,6 +45,22 @@ class JobExecutor(BaseExecutor):
         self._scheduler.runner.submit(job, [Run(job, moment, "schedule") for moment in run_times])
 
 
+class JobIdOfRun(str):
+    """The id of the job that a foreign executor is given: one like any other, which tells the job's runs apart.
+
+    APScheduler's executors report by nothing else that a run could not be sent to another process, or its result back.
+    """
+
+    run_id: str
+
+    @classmethod
+    def of(cls, run: Run) -> JobIdOfRun:
+        """Make the one of that run."""
+        made = cls(run.job_id)
+        made.run_id = run.run_id
+        return made
+
+
 class ForeignExecutor:
     """Runs jobs in an executor that is not ours, such as APScheduler's process pool.
 
@@ -67,13 +84,15 @@ class ForeignExecutor:
         self.executor.start(_Reporter(scheduler, self), alias)
         self.executor._run_job_error = self._failed
 
-    def submit(self, job: Job, scheduled_at: datetime) -> None:
+    def submit(self, run: Run) -> None:
         """Hand one run over."""
         self._renew()
+        # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
+        job = copy_with(run.job, id=JobIdOfRun.of(run), misfire_grace_time=None)
         # The runner has counted the instances already, the same way for every executor.
         with self.executor._lock:
             self.executor._instances[job.id] += 1
-            self.executor._do_submit_job(job, [scheduled_at])
+            self.executor._do_submit_job(job, [run.scheduled_at])
 
     def set_apart(self, generation: int) -> None:
         """Let the runs of the next start have a pool of their own where some of this one's are in it still.

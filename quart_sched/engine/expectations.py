@@ -54,6 +54,10 @@ class Expectations:
         """Return the jobs of a store that have fires without a success."""
         return [entry for entry in self._open.values() if entry.jobstore == jobstore]
 
+    def is_open(self, job_id: str, jobstore: str) -> bool:
+        """Tell whether the job has fires without a success."""
+        return (jobstore, job_id) in self._open
+
     def overdue(
         self, job_id: str, jobstore: str, grace: float, policy: Policy, fire: datetime | None = None
     ) -> Overdue | None:
@@ -122,7 +126,7 @@ class Expectations:
                 entry.earliest = entry.latest
 
     def hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
-        """Take note of jobs that are there no more."""
+        """Take note of jobs that are there no more, or again."""
         if isinstance(event, SchedulerChanged):
             if event.code == aps.EVENT_ALL_JOBS_REMOVED:
                 for jobstore, job_id in list(self._open):
@@ -138,3 +142,5 @@ class Expectations:
                 entry.ended = True
             else:
                 self.forget(event.job_id, jobstore)
+        elif event.code == aps.EVENT_JOB_ADDED and self.is_open(event.job_id, event.jobstore or "default"):
+            self._open[event.jobstore or "default", event.job_id].ended = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,8 @@ async def next_fires(scheduler: Scheduler, job_id: str, count: int | str) -> Nex
         except InvalidDefinition as error:
             broken = str(error)
     now, most = scheduler.clock.now(), scheduler.settings.max_catch_up
-    return await scheduler.computing.compute(
-        partial(forecast.next_fires, job, now, number, max_catch_up=most, broken=broken),
-    )
+    ask = partial(forecast.next_fires, max_catch_up=most, broken=broken, all_paused=scheduler.all_paused)
+    return await scheduler.computing.compute(partial(ask, job, now, number))
 
 
 async def forecast_all(scheduler: Scheduler, hours: float | str, limit: int | str) -> Forecast:
@@ -48,7 +48,7 @@ async def forecast_all(scheduler: Scheduler, hours: float | str, limit: int | st
         sound = (job for job in jobs if not scheduler.catalogue.broken_reason(job))
         return forecast.forecast(sound, now, span, most, max_catch_up=catch_up)
 
-    return await scheduler.computing.compute(compute)
+    return replace(await scheduler.computing.compute(compute), paused=scheduler.all_paused)
 
 
 async def outlook(scheduler: Scheduler, jobs: Iterable[Job], hours: float, limit: int) -> dict[str, Forecast]:

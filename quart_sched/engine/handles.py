@@ -16,7 +16,10 @@ _LOOK = 0.25
 
 
 class RunHandle:
-    """A run that was started by hand. Await it for its record; what the job raised is raised."""
+    """A run that was started by hand. Await it for its record; what the job raised is raised.
+
+    An exit, ``sys.exit()`` for example, comes out as RunFailed: it must not end the server.
+    """
 
     repeated = False
     """Whether the run was there already, for an earlier request with the same idempotency key."""
@@ -41,8 +44,12 @@ class RunHandle:
         ended = await asyncio.shield(self._ended)
         if ended.record.outcome == "cancelled":
             raise RunCancelled(f"Run {self.run_id} of job {self.job_id} was cancelled")
-        if ended.exception is not None:
+        if isinstance(ended.exception, Exception):
             raise ended.exception
+        if ended.exception is not None:
+            # An exit in a task would end the event loop; so would one in a sync view's thread, which goes on to one.
+            reason = ": ".join(filter(None, (ended.record.error_type, ended.record.error_message)))
+            raise RunFailed(self.run_id, ended.record.outcome, reason) from ended.exception
         return ended.record
 
 

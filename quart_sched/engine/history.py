@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,9 +47,15 @@ class Source(Protocol):
 class Histories:
     """Several sources, read as one."""
 
-    def __init__(self, sources: Iterable[Source] = ()) -> None:
-        """Take the sources. A run may move from one to a later one while they are read."""
+    def __init__(
+        self, sources: Iterable[Source] = (), unwritten: Callable[[], Sequence[RunRecord]] = lambda: ()
+    ) -> None:
+        """Take the sources. A run may move from one to a later one while they are read.
+
+        `unwritten` returns the runs that have ended here, which a source has as under way until that is written.
+        """
         self.sources: Sequence[Source] = list(sources)
+        self._unwritten = unwritten
 
     @property
     def blocking(self) -> bool:
@@ -58,20 +64,25 @@ class Histories:
 
     def page(self, query: RunQuery) -> RunPage:
         """Return a page of the runs that are asked for, newest first."""
-        # One more than is shown tells whether there is another page.
-        more = query._replace(limit=query.limit + 1)
-        found = more.select(_latest(source.page(more) for source in self.sources))
+        ended = self._unwritten()
+        # One more than is shown tells whether there is another page; what is under way no more falls out of it.
+        spare = len(ended) if query.outcome in STATES else 0
+        more = query._replace(limit=query.limit + 1 + spare)
+        found = more.select(_latest([*(source.page(more) for source in self.sources), ended]))
         items = tuple(found[: query.limit])
         return RunPage(items, Cursor.of(items[-1]).encode() if len(found) > query.limit else None)
 
     def find(self, run_id: str) -> RunRecord | None:
         """Return this run, with what it put out, or None."""
-        found = (source.find(run_id) for source in self.sources)
-        return next(iter(_latest([record] for record in found if record is not None)), None)
+        ended = [record for record in self._unwritten() if record.run_id == run_id]
+        found = [[record] for source in self.sources if (record := source.find(run_id)) is not None]
+        return next(iter(_latest([*found, ended])), None)
 
     def attempts(self, record: RunRecord) -> list[RunRecord]:
         """Return the runs of the same fire, in the order in which they were attempted."""
-        return sorted(_latest(source.attempts(record) for source in self.sources), key=in_attempt_order)
+        fire = (record.job_id, record.fire_id)
+        ended = [other for other in self._unwritten() if (other.job_id, other.fire_id) == fire]
+        return sorted(_latest([*(source.attempts(record) for source in self.sources), ended]), key=in_attempt_order)
 
     def stretches(self, query: StretchQuery) -> list[Stretch]:
         """Count the runs that have ended and are asked for. One that moves meanwhile may be counted twice."""

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..model.events import Event, RunEnded
-from ..model.runs import RunQuery, RunRecord, in_attempt_order, in_time, standing, waiting
+from ..model.runs import LAPSED, RunQuery, RunRecord, in_attempt_order, in_time, standing, waiting
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class HistoryRing:
 
     def add(self, record: RunRecord) -> int:
         """Take a record in; return how many older ones had to go."""
-        if record.outcome in ("missed", "coalesced"):
+        if record.outcome in LAPSED:
             previous = self.get(self._lapses.get(record.job_id, ""))
             if previous is not None and previous.outcome == record.outcome and not _was_over(previous, record):
                 record = _merge(previous, record)

@@ -16,7 +16,7 @@ from ..model.runs import RunRecord
 from .clock import Clock
 from .history import Source
 from .history_ring import HistoryRing, Keeps
-from .threads import StoreThread
+from .threads import DaemonPool
 
 log = logging.getLogger("quart_sched")
 
@@ -72,7 +72,7 @@ class HistoryWriter:
         """What is not there yet: a source of the history."""
         self._dropped = 0
         self._away = False
-        self._thread = StoreThread()
+        self._thread = DaemonPool("quart-sched-store")
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closing = False

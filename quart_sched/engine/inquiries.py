@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from apscheduler.job import Job
 
 from ..errors import JobNotFound
-from ..model import explanation, inquiry
+from ..model import explanation, inquiry, pages
 from ..model.circumstances import Circumstances
 from ..model.explanation import Explanation
 from ..model.inquiry import Evidence
-from ..model.runs import LONGEST_PAGE, RunQuery, RunRecord
-from ..model.schedules import zone_of
+from ..model.runs import RunQuery, RunRecord
 from ..model.unrestorable import as_stored
+from ..model.zones import zone_of
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -51,7 +51,7 @@ async def _evidence(scheduler: Scheduler, job_id: str, job: Job | None, at: date
     here = await scheduler.call(partial(scheduler.ledger.circumstances, job, job_id, moment))
     trigger = job.trigger if job is not None and moment < at else here.trigger if here is not None else None
     begin, end = explanation.window(at, trigger)
-    query = RunQuery(job_id, since=begin, until=end, limit=LONGEST_PAGE)
+    query = RunQuery(job_id, since=begin, until=end, limit=pages.LONGEST)
 
     def read() -> tuple[list[RunRecord], list[RunRecord]]:
         return list(histories.page(query).items), histories.fires_from(job_id, begin, _AHEAD)

@@ -45,7 +45,8 @@ class Live:
         """Streams that cannot begin before the channel has been looked at."""
         self._afresh: set[str] = set()
         """Runs whose logs are wanted from their first lines."""
-        self._is_wanted: bool | None = False
+        self._wanted: bool | None = False
+        """Whether somebody wants to know what happens; None where the store is yet to be asked."""
         self._told = False
         """Whether the store's pump tells that."""
         self._left_at = float("-inf")
@@ -65,20 +66,17 @@ class Live:
             self._outbox.clear()
             self._told = False
             if shared is None:
-                self._channel, self._wanted = OwnChannel(self._feed, self._now), False
+                self._channel = OwnChannel(self._feed, self._now)
+                self._hear_if(False)
             else:
-                self._channel, self._wanted = TableChannel(self._feed, self._scheduler, shared), None
+                self._channel = TableChannel(self._feed, self._scheduler, shared)
+                self._hear_if(None)
 
     # What happens
 
-    @property
-    def _wanted(self) -> bool | None:
-        """Whether somebody wants to know what happens; None where the store is yet to be asked."""
-        return self._is_wanted
-
-    @_wanted.setter
-    def _wanted(self, wanted: bool | None) -> None:
-        before, self._is_wanted = self._is_wanted, wanted
+    def _hear_if(self, wanted: bool | None) -> None:
+        """Take note whether somebody wants to know what happens, or may want to, and hear it only then."""
+        before, self._wanted = self._wanted, wanted
         if before is False and wanted is not False:
             self._scheduler.stream.subscribe(self.hear)
         elif wanted is False and before is not False:
@@ -104,7 +102,7 @@ class Live:
         if not listening and not self._feed.streams:
             self._outbox.clear()
         # One that has been opened here a moment ago may not have said so yet.
-        self._wanted = listening or bool(self._feed.streams)
+        self._hear_if(listening or bool(self._feed.streams))
         self._outbox.follow(followed)
         self._begin()
 
@@ -114,7 +112,7 @@ class Live:
             return False
         if self._left_at >= self._scheduler.clock.monotonic() - RESUMABLE:
             return False
-        self._wanted = False
+        self._hear_if(False)
         self._outbox.clear()
         self._channel = OwnChannel(self._feed, self._now)
         return True
@@ -137,7 +135,7 @@ class Live:
         own = isinstance(self._channel, OwnChannel)
         if own and not self._is_forgotten():
             self._feed.complete(self._now())
-        self._wanted = True
+        self._hear_if(True)
         self._feed.streams.add(stream)
         self._waiting.add(stream)
         if own:
@@ -166,8 +164,9 @@ class Live:
     # Life cycle
 
     def allow(self) -> None:
-        """Let streams be opened, after an end."""
+        """Let streams be opened on a new loop."""
         self._ending = self._closing = False
+        self._wake, self._task = asyncio.Event(), None
 
     def end(self) -> None:
         """Let all streams end, as the process is about to: an open one would keep its server from shutting down."""
@@ -192,7 +191,7 @@ class Live:
         self._outbox.clear()
         self._outbox.follow({})
         self._told = False
-        self._wanted = None if isinstance(self._channel, TableChannel) else self._wanted
+        self._hear_if(None if isinstance(self._channel, TableChannel) else self._wanted)
 
     # The exchange
 
@@ -244,7 +243,7 @@ class Live:
                 return
         self._channel.rest()
         if isinstance(self._channel, TableChannel) and not self._told:
-            self._wanted = None
+            self._hear_if(None)
 
     async def _turn(self) -> None:
         channel = self._channel

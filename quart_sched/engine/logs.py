@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
@@ -145,18 +144,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-@contextmanager
-def capture(run_log: RunLog) -> Iterator[None]:
-    """Bring what is logged inside to `run_log`, also from tasks and threads that take this context with them."""
-    token = _run_log.set(run_log)
-    try:
-        yield
-    finally:
-        _run_log.reset(token)
-
-
 def attach(run_log: RunLog) -> None:
-    """Like `capture`, for good: to be called in a context that was made for one run alone."""
+    """Bring what is logged in this context to `run_log`, also from tasks and threads that take the context with them.
+
+    To be called in a context that was made for one run alone.
+    """
     _run_log.set(run_log)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import Context, copy_context
@@ -25,7 +26,8 @@ from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .expectations import Expectation, Expectations
-from .threads import StoreThread
+from .pump import SLICE
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -63,7 +65,7 @@ class OverdueWatch:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
-        self._threads = StoreThread("quart-sched-alarms", 4)
+        self._threads = DaemonPool("quart-sched-alarms", 4)
         # Apart from each other, as one of them is called for each run.
         scheduler.stream.subscribe(self._hear_ended, RunEnded)
         scheduler.stream.subscribe(self._hear_changed, JobChanged, SchedulerChanged)
@@ -96,6 +98,12 @@ class OverdueWatch:
         if task is not None:
             task.cancel()
 
+    def leave_loop(self) -> None:
+        """Forget what a loop took along that was closed without a shutdown."""
+        self._task = None
+        self._calls.clear()
+        self._telling.clear()
+
     async def close(self) -> None:
         """Let the hooks under way end, for a moment, and free the threads."""
         self.stop()
@@ -126,15 +134,25 @@ class OverdueWatch:
         if self._scheduler.settings.overdue_grace is None:
             return
         alias = event.alias if isinstance(event, SchedulerChanged) else event.jobstore
-        if isinstance(event, SchedulerChanged) or self._watches(alias):
+        if isinstance(event, SchedulerChanged) or self._concerns(event):
             self._wake.set()
         gone = event.code in (aps.EVENT_JOB_REMOVED, aps.EVENT_ALL_JOBS_REMOVED)
         if gone and not (isinstance(event, JobChanged) and event.ended):
             self._ignore(None if isinstance(event, SchedulerChanged) else event.job_id, alias)
         if self._watches(alias):
             if isinstance(event, JobChanged) and event.ended:
-                self._look_at_runs(alias or "default", event.job_id)
+                for opened in self._look_at_runs(alias or "default", event.job_id):
+                    self._note_opened(opened)
             self._here.hear_changed(event)
+
+    def _concerns(self, event: JobChanged) -> bool:
+        """Tell whether that may make a job overdue, or no more: most jobs are none that anything is open of."""
+        alias = event.jobstore or "default"
+        if not self._watches(alias):
+            return False
+        return event.job_id in self._known.get(alias, ()) or (
+            not event.ended and self._here.is_open(event.job_id, alias)
+        )
 
     def _ignore(self, job_id: str | None, alias: str | None) -> None:
         """Expect nothing of what is under way of a job, or of a store or all, that was removed."""
@@ -144,10 +162,10 @@ class OverdueWatch:
                 runs = batch.runs if batch.ended else [batch.current, *batch.runs]
                 self._here.ignore(run.run_id for run in runs)
 
-    def _look_at_runs(self, alias: str, job_id: str | None = None) -> None:
-        for run in self._scheduler.runner.under_way.runs(job_id):
-            if run.job._jobstore_alias == alias:
-                self._here.begun(run, alias)
+    def _look_at_runs(self, alias: str, job_id: str | None = None) -> list[Expectation]:
+        """Expect something of what is under way; return what is expected anew."""
+        runs = [run for run in self._scheduler.runner.under_way.runs(job_id) if run.job._jobstore_alias == alias]
+        return [opened for run in runs if (opened := self._here.begun(run, alias)) is not None]
 
     def _watches(self, alias: str | None) -> bool:
         """Tell whether this process alone knows of the jobs of that store, and is to watch them."""
@@ -240,27 +258,19 @@ class OverdueWatch:
         now = self._scheduler.clock.now()
         found: dict[str, Overdue] = {}
         nexts: list[datetime] = []
-        known = self._known.get(slot.alias, {})
         self._look_at_runs(slot.alias)
+        slice_end = time.perf_counter() + SLICE
         for entry in self._here.unmet(slot.alias):
-            if entry.job_id not in known and (at := self._due(entry)) is not None and at > now:
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + SLICE
+            overdue, at = await self._judge(slot, entry, grace, now)
+            if overdue is not None:
+                found[entry.job_id] = overdue
+            if at is not None:
                 nexts.append(at)
-                continue
-            job = await self._job(slot, entry)
-            if job is None and not entry.ended:
-                self._here.forget(entry.job_id, slot.alias)
-            elif job is None or job.next_run_time is not None or job.id in slot.broken:
-                policy = entry.policy if job is None else policy_of(job)
-                overdue = self._here.overdue(entry.job_id, slot.alias, grace, policy)
-                if overdue is None:
-                    continue
-                if entry.ended and overdue.since + REMEMBERED <= now:
-                    self._here.forget(entry.job_id, slot.alias)
-                elif overdue.since <= now:
-                    found[entry.job_id] = overdue
-                    nexts += [overdue.since + REMEMBERED] if entry.ended else []
-                else:
-                    nexts.append(overdue.since)
+        # Some may have succeeded meanwhile.
+        found = {job_id: one for job_id, one in found.items() if self._here.is_open(job_id, slot.alias)}
         for job in self._unclaimed(slot, now):
             overdue = self._here.overdue(job.id, slot.alias, grace, policy_of(job), job.next_run_time)
             if overdue is not None and overdue.since <= now:
@@ -270,6 +280,33 @@ class OverdueWatch:
         for overdue in self._take(slot.alias, found):
             self._call_hooks(overdue, shared=False)
         return min(nexts, default=None)
+
+    async def _judge(
+        self, slot: Slot, entry: Expectation, grace: float, now: datetime
+    ) -> tuple[Overdue | None, datetime | None]:
+        """Return how a job is overdue, None where it is not, and when that may change by itself."""
+        before = self._known.get(slot.alias, {}).get(entry.job_id)
+        if entry.ended and before is not None and before.since + REMEMBERED > now:
+            # Nothing can become of it any more, and there may be very many.
+            return before, before.since + REMEMBERED
+        if before is None and (at := self._due(entry)) is not None and at > now:
+            return None, at
+        job = await self._job(slot, entry)
+        if job is None and not entry.ended:
+            self._here.forget(entry.job_id, slot.alias)
+        elif job is None or job.next_run_time is not None or job.id in slot.broken:
+            policy = entry.policy if job is None else policy_of(job)
+            overdue = self._here.overdue(entry.job_id, slot.alias, grace, policy)
+            if overdue is None:
+                return None, None
+            if overdue.since > now:
+                return None, overdue.since
+            if not entry.ended:
+                return overdue, None
+            if overdue.since + REMEMBERED > now:
+                return overdue, overdue.since + REMEMBERED
+            self._here.forget(entry.job_id, slot.alias)
+        return None, None
 
     def _due(self, entry: Expectation) -> datetime | None:
         grace = self._scheduler.settings.overdue_grace
@@ -327,7 +364,8 @@ class OverdueWatch:
                     result = await asyncio.wrap_future(self._threads.submit(call))
                     if inspect.isawaitable(result):
                         await result
-            except Exception:
+            except (Exception, SystemExit):
+                # An exit in a task would end the event loop.
                 log.exception("The hook %r of on_overdue failed", hook, extra={"job_id": overdue.job_id})
         if shared:
             self._telling[overdue.jobstore].discard(overdue.job_id)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+ALL_PAUSED = "The scheduler is paused: no job fires until it is resumed"
+"""What a person is told while a pause of all holds."""
+
 
 class Pauses:
     """The pauses that hold in one process. They may be changed from any thread."""

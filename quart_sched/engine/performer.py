@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import Context, ContextVar, Token, copy_context
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from apscheduler.job import Job
@@ -25,11 +25,15 @@ from .deadline import Deadline
 from .logs import RunLog, attach
 from .stream import Mailbox
 from .thread_calls import ThreadCall
-from .threads import WorkerThreads
 
 if TYPE_CHECKING:
     from quart import Quart
     from quart.ctx import AppContext
+
+    from .batches import Batch
+
+    Done = Callable[[Batch, Run, "ThreadRun", BaseException | None, Any], None]
+    """Called on the loop with what a plain function raised, or None and what it returned."""
 
 Hook = Callable[[], Any]
 
@@ -50,20 +54,6 @@ def the_run() -> Run | None:
     return _current_run.get(None)
 
 
-class Holder(Protocol):
-    """Lends its threads, and is told of the call that keeps one of them busy."""
-
-    call: ThreadCall | None
-
-    @property
-    def threads(self) -> WorkerThreads:
-        """The threads for plain functions."""
-
-
-Done = Callable[[Any, Run, "ThreadRun", BaseException | None, Any], None]
-"""Called on the loop, for a holder and its run, with what a plain function raised, or None and what it returned."""
-
-
 class Performer:
     """Calls jobs' functions inside the app's context."""
 
@@ -79,16 +69,16 @@ class Performer:
         """What a run is performed in, for traces."""
         self._mailbox = mailbox
 
-    def perform(self, holder: Holder, run: Run) -> Awaitable[Any]:
+    def perform(self, batch: Batch, run: Run) -> Awaitable[Any]:
         """Return what the job returns, or raise what it raises. To be called in a context made for this run alone."""
         self.furnish(run)
-        return self._perform(holder, run) if self.span is None else self._perform_in(self.span(run), holder, run)
+        return self._perform(batch, run) if self.span is None else self._perform_in(self.span(run), batch, run)
 
-    async def _perform_in(self, span: AbstractContextManager[None], holder: Holder, run: Run) -> Any:
+    async def _perform_in(self, span: AbstractContextManager[None], batch: Batch, run: Run) -> Any:
         with span:
-            return await self._perform(holder, run)
+            return await self._perform(batch, run)
 
-    def perform_in_thread(self, holder: Holder, run: Run, done: Done) -> bool:
+    def perform_in_thread(self, batch: Batch, run: Run, done: Done) -> bool:
         """Call a plain function where nothing around it has to be awaited: it needs no task on the loop, only a thread.
 
         Return False, and do nothing, for other runs.
@@ -99,8 +89,8 @@ class Performer:
         if self.app is not None and not is_quiet(self.app):
             return False
         run.started_at = self.clock.now()
-        call = holder.call = ThreadRun(self, self._mailbox, holder, run, done)
-        holder.threads.submit(call)
+        call = batch.call = ThreadRun(self, self._mailbox, batch, run, done)
+        batch.threads.submit(call)
         return True
 
     def furnish(self, run: Run) -> None:
@@ -110,35 +100,35 @@ class Performer:
             run.log = RunLog(self.log_bytes, self.log_level, run.log_fields)
             attach(run.log)
 
-    async def _perform(self, holder: Holder, run: Run) -> Any:
+    async def _perform(self, batch: Batch, run: Run) -> Any:
         app = self.app
         if app is None:
-            return await self._call(holder, run)
+            return await self._call(batch, run)
         if (token := enter(app)) is None:
             async with app.app_context():
-                return await self._call(holder, run)
+                return await self._call(batch, run)
         try:
-            return await self._call(holder, run)
+            return await self._call(batch, run)
         finally:
             if not left(app, token):
                 await leave(app, token)
 
-    def _call(self, holder: Holder, run: Run) -> Awaitable[Any]:
+    def _call(self, batch: Batch, run: Run) -> Awaitable[Any]:
         job = run.job
         if not _on_loop(job.func):
-            return self._in_thread_in_time(holder, run)
+            return self._in_thread_in_time(batch, run)
         if self.before_run or self.after_run or policy_of(job).timeout is not None:
             return self._on_loop_with_hooks(run)
         result = job.func(*job.args, **job.kwargs)
         # By far the most frequent case, and the cheapest: no coroutine of ours around the job's own.
         return result if inspect.iscoroutine(result) else _settle(result)
 
-    async def _in_thread_in_time(self, holder: Holder, run: Run) -> Any:
+    async def _in_thread_in_time(self, batch: Batch, run: Run) -> Any:
         timeout = policy_of(run.job).timeout
         if timeout is None:
-            return await self._in_thread_with_hooks(holder, run.job)
+            return await self._in_thread_with_hooks(batch, run.job)
         async with Deadline(self.clock, timeout, run) as deadline:
-            return await self._in_thread_with_hooks(holder, run.job, deadline)
+            return await self._in_thread_with_hooks(batch, run.job, deadline)
 
     async def _on_loop_with_hooks(self, run: Run) -> Any:
         job, timeout = run.job, policy_of(run.job).timeout
@@ -158,7 +148,7 @@ class Performer:
         finally:
             await _call_after(self.after_run)
 
-    async def _in_thread_with_hooks(self, holder: Holder, job: Job, deadline: Deadline | None = None) -> Any:
+    async def _in_thread_with_hooks(self, batch: Batch, job: Job, deadline: Deadline | None = None) -> Any:
         """Call a plain function, with the hooks around it, in a thread; the thread keeps the slot until it ends.
 
         The deadline is that of the function alone: it does not run while a thread is waited for, nor in the hooks.
@@ -172,35 +162,37 @@ class Performer:
                 if deadline is not None:
                     self._mailbox.post(deadline.start)
                 result = job.func(*job.args, **job.kwargs)
-                if deadline is not None and not inspect.isawaitable(result):
-                    self._mailbox.post(deadline.stop)
             except BaseException:
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
                 raise
             if not inspect.isawaitable(result):
-                self._after_in_thread(loop)
+                self._after_in_thread(loop, deadline)
             return result
 
-        result = await self._in_thread(holder, call, begins_run=True)
+        result = await self._in_thread(batch, call, begins_run=True)
         if inspect.isawaitable(result):
             try:
                 return await result
             finally:
+                if deadline is not None:
+                    deadline.stop()
                 if self.after_run:
-                    await self._in_thread(holder, partial(self._after_in_thread, loop))
+                    await self._in_thread(batch, partial(self._after_in_thread, loop))
         return _refuse_generator(result)
 
-    def _after_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _after_in_thread(self, loop: asyncio.AbstractEventLoop, deadline: Deadline | None = None) -> None:
+        if deadline is not None:
+            self._mailbox.post(deadline.stop)
         _call_after_in_thread(self.after_run, loop)
 
-    async def _in_thread(self, holder: Holder, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
-        thread_call = holder.call = _AwaitedCall(call, self._mailbox, begins_run=begins_run)
-        holder.threads.submit(thread_call)
+    async def _in_thread(self, batch: Batch, call: Callable[[], Any], *, begins_run: bool = False) -> Any:
+        thread_call = batch.call = _AwaitedCall(call, self._mailbox, begins_run=begins_run)
+        batch.threads.submit(thread_call)
         try:
             return await thread_call.future
         finally:
             if thread_call.ended:
-                holder.call = None
+                batch.call = None
 
 
 class _AwaitedCall(ThreadCall):
@@ -228,12 +220,12 @@ class _AwaitedCall(ThreadCall):
 class ThreadRun(ThreadCall):
     """Performs a run in a thread from its beginning to its end, unless there is something to be awaited at its end."""
 
-    __slots__ = ("_done", "_error", "_holder", "_left_out", "_performer", "_result", "_run", "_token", "unfinished")
+    __slots__ = ("_batch", "_done", "_error", "_left_out", "_performer", "_result", "_run", "_token", "unfinished")
 
-    def __init__(self, performer: Performer, mailbox: Mailbox, holder: Holder, run: Run, done: Done) -> None:
+    def __init__(self, performer: Performer, mailbox: Mailbox, batch: Batch, run: Run, done: Done) -> None:
         super().__init__(mailbox, None, begins_run=True)
         self._performer = performer
-        self._holder = holder
+        self._batch = batch
         self._run = run
         self._done = done
         self._token: Token[AppContext] | None = None
@@ -253,17 +245,17 @@ class ThreadRun(ThreadCall):
         return _refuse_generator(job.func(*job.args, **job.kwargs))
 
     def done(self, error: BaseException | None, result: Any) -> None:
-        self._holder.call = None
+        self._batch.call = None
         app = self._performer.app
         if self._left_out or inspect.isawaitable(result) or (app is not None and not is_quiet(app)):
             self.unfinished = True
             self._error, self._result = error, result
-        self._done(self._holder, self._run, self, error, result)
+        self._done(self._batch, self._run, self, error, result)
 
-    async def perform(self, holder: Holder, run: Run) -> Any:
+    async def perform(self, batch: Batch, run: Run) -> Any:
         """Do what is left to be done, in the run's context."""
         if self._left_out:
-            return await self._performer.perform(holder, run)
+            return await self._performer.perform(batch, run)
         try:
             if self._error is not None:
                 raise self._error
@@ -329,7 +321,13 @@ def _settle_from_thread(result: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Await a hook's result on the loop, while the thread waits."""
     if inspect.isawaitable(result):
 
-        async def wait(awaitable: Awaitable[Any]) -> None:
-            await awaitable
+        async def wait(awaitable: Awaitable[Any]) -> SystemExit | None:
+            try:
+                await awaitable
+            except SystemExit as error:
+                # Raised here it would end the event loop.
+                return error
+            return None
 
-        asyncio.run_coroutine_threadsafe(wait(result), loop).result()
+        if (exit_ := asyncio.run_coroutine_threadsafe(wait(result), loop).result()) is not None:
+            raise exit_

@@ -16,7 +16,7 @@ from apscheduler.triggers.base import BaseTrigger
 from ..errors import DuplicateJob, InvalidDefinition
 from ..model import arguments
 from ..model.changes import Action
-from ..model.jobs import UNSET, JobDefinition
+from ..model.jobs import DEFAULTED, UNSET, JobDefinition
 from ..model.planning import first_fire, take_up
 from ..model.policies import policy_of
 from ..model.triggers import spec_of
@@ -27,9 +27,17 @@ from .declarations import check_place
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
-_OPTIONS = ("misfire_grace_time", "coalesce", "max_instances")
 _FLAT = (str, int, NoneType)
 """Types of which equal values are the same as JSON too."""
+
+NO_FIRE_LEFT = 'Job "%s" is declared, but its trigger has no fire left'
+
+
+class NoFireLeft(InvalidDefinition):
+    """A trigger will not fire any more, and no next fire was given beside it."""
+
+    def __init__(self) -> None:
+        super().__init__("trigger", "has no fire left; expected one to come, or next_run_time beside it")
 
 
 def place(
@@ -41,6 +49,8 @@ def place(
     or StoreUnavailable.
     """
     check_place(definition, scheduler.runner.executors, scheduler.catalogue.slots)
+    if job.next_run_time is None and definition.next_run_time is UNSET:
+        raise NoFireLeft
     slot.check(job)
     put = partial(_put, scheduler, job, definition, replacing, None if slot.shared else action)
     try:
@@ -97,7 +107,7 @@ def _adopt(existing: Job, job: Job, definition: JobDefinition, zone: tzinfo) -> 
     if same_trigger:
         job.trigger = existing.trigger
     same_function = job.func == existing.func or (job.func_ref is not None and job.func_ref == existing.func_ref)
-    attributes = ("name", "args", "kwargs", "executor", *_OPTIONS, "next_run_time")
+    attributes = ("name", "args", "kwargs", "executor", *DEFAULTED, "next_run_time")
     same = all(alike(getattr(job, key), getattr(existing, key)) for key in attributes)
     same = same and policy_of(existing) == definition.policy
     return not (same_trigger and same_function and same)
@@ -116,7 +126,7 @@ def resolve(scheduler: Scheduler, job: Job, definition: JobDefinition) -> None:
 def _resolved(scheduler: Scheduler, definition: JobDefinition) -> dict[str, Any]:
     trigger, fire = scheduler.catalogue.declarations.trigger(definition), definition.next_run_time
     resolved = {"trigger": trigger, "next_run_time": next_fire(scheduler, trigger) if fire is UNSET else fire}
-    for key in _OPTIONS:
+    for key in DEFAULTED:
         given = getattr(definition, key)
         resolved[key] = scheduler._job_defaults[key] if given is UNSET else given
     return resolved

@@ -18,7 +18,6 @@ from apscheduler.job import Job
 
 from ..errors import Draining, OverlapForbidden, RunCancelled, RunTimedOut
 from ..model.events import RunEnded, RunLeft, RunReturned, RunSubmitted
-from ..model.jobs import copy_with
 from ..model.policies import policy_of
 from ..model.runs import Cause, Outcome, Run, overlap_error
 from .accounts import Accounts
@@ -40,6 +39,7 @@ BY_HAND = "it was cancelled by hand"
 UNBEGUN = "it was cancelled before it began"
 REMOVED = "the job was removed"
 REPLACED = "a later fire of its job took its place"
+LEFT = "the event loop was closed before it ended"
 
 
 class Runner:
@@ -68,9 +68,21 @@ class Runner:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run jobs on `loop` from now on."""
-        self._loop = loop
+        before, self._loop = self._loop, loop
         self.draining = False
         self.accounts.worker = f"{socket.gethostname()}:{os.getpid()}"
+        if before is not None and before.is_closed():
+            self._give_up_left()
+
+    def _give_up_left(self) -> None:
+        """Account for what a loop took along that was closed without a shutdown."""
+        self.waiting.drop(LEFT)
+        for batch in self.under_way.all():
+            if batch.task is not None and not batch.task.done():
+                if batch.has_unbegun_task:
+                    batch.task.get_coro().close()
+                batch.given_up, batch.task, batch.waiter = True, None, None
+                self.finish(batch, batch.current, "cancelled", error=RunCancelled(LEFT))
 
     def begin_generation(self) -> None:
         """Let what begins from now on be another start's."""
@@ -183,10 +195,8 @@ class Runner:
             self._stream.emit(RunSubmitted(run, batch.jobstore))
         if isinstance(batch.executor, ForeignExecutor):
             run.started_at = self.clock.now()
-            # Whether the fire is too late has been judged; APScheduler's executors would do so once more.
-            job = copy_with(batch.job, misfire_grace_time=None)
             try:
-                batch.executor.submit(job, run.scheduled_at)
+                batch.executor.submit(run)
             except Exception as error:
                 # A pool that cannot take the job (it may be broken) has failed this run, and none of the others.
                 self.finish(batch, run, "failed", error=error)
@@ -205,7 +215,10 @@ class Runner:
     def _run_in_task(self, batch: Batch, run: Run, perform: Perform, context: Context) -> None:
         assert self._loop is not None
         # A name of its own spares the making of one, and tells people more.
-        batch.task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
+        task = self._loop.create_task(self._run(batch, run, perform), name=batch.job.id, context=context)
+        if not task.done():
+            # Where tasks are eager it may be over by now, and the batch at its next run.
+            batch.task = task
 
     # One run
 
@@ -304,7 +317,7 @@ class Runner:
     @staticmethod
     def _log_failure(batch: Batch, run: Run, outcome: Outcome, error: BaseException | None) -> None:
         # A handler may raise, for example over an exception that nobody can show; the run has to end all the same.
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             if outcome == "timed_out":
                 log.error('Job "%s" timed out: %s', run.job_id, error, extra=run.log_fields())
             elif not batch.disowned:
@@ -413,13 +426,24 @@ class Runner:
 
     def foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
         """Account for a run that a foreign executor reports, from whatever thread."""
-        self._mailbox.post(partial(self._foreign_ended, job_id, scheduled_at, event, error))
+        ended = partial(self._foreign_ended, job_id, scheduled_at, event, error)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._mailbox.post(ended)
+        else:
+            # An executor that runs its jobs on the spot is about to return: the next fire must not go deeper each time.
+            loop.call_soon(self._mailbox.post, ended, context=Context())
 
     def _foreign_ended(self, job_id: str, scheduled_at: datetime | None, event: Any, error: Any) -> None:
+        # A user's own executor may report by an id of its own making.
+        run_id = getattr(job_id, "run_id", None)
         for batch in self.under_way.of(job_id):
-            if isinstance(batch.executor, ForeignExecutor) and scheduled_at in (None, batch.current.scheduled_at):
+            run = batch.current
+            is_its = scheduled_at in (None, run.scheduled_at) if run_id is None else run_id == run.run_id
+            if isinstance(batch.executor, ForeignExecutor) and is_its:
                 outcome: Any = "failed" if event is None else outcome_of(event)
                 if batch.stopped:
                     outcome = "cancelled"  # It could not be told; what it did is not wanted any more.
-                self.finish(batch, batch.current, outcome, result=getattr(event, "retval", None), error=error)
+                self.finish(batch, run, outcome, result=getattr(event, "retval", None), error=error)
                 return

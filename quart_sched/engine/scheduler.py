@@ -18,9 +18,9 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 
 from ..errors import AlreadyRunning, Draining, NoEventLoop, NotRunning
 from ..model.events import RunEnded, SchedulerChanged
-from ..model.jobs import JobDefinition
+from ..model.jobs import DEFAULTED, JobDefinition
 from ..model.policies import policy_of
-from ..model.runs import Run
+from ..model.runs import Run, RunRecord
 from .by_hand import ByHand
 from .catalogue import Catalogue
 from .clock import Clock
@@ -38,7 +38,7 @@ from .pump import Pump
 from .runner import Runner
 from .setup import SetUp
 from .stream import EventStream, Listeners, Mailbox
-from .threads import StoreThread
+from .threads import DaemonPool
 
 if TYPE_CHECKING:
     from ..stores.slot import Slot
@@ -114,8 +114,8 @@ class Scheduler(SetUp):
         """Where an app that was served is shut down: once closed, nothing is to begin there that nobody would end."""
         self._pumps: list[Pump | ClusterPump] = []
         self._clusters: dict[str, ClusterPump] = {}
-        self._store_thread = StoreThread()
-        self._shared_threads = StoreThread("quart-sched-verbs", 4)
+        self._store_thread = DaemonPool("quart-sched-store")
+        self._shared_threads = DaemonPool("quart-sched-verbs", 4)
         self._pauses = Pauses()
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
@@ -137,11 +137,7 @@ class Scheduler(SetUp):
         return adopted
 
     def _take_over(self, job: Job, alias: str, replace_existing: bool) -> None:
-        options = {
-            key: getattr(job, key)
-            for key in ("misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-            if hasattr(job, key)
-        }
+        options = {key: getattr(job, key) for key in (*DEFAULTED, "next_run_time") if hasattr(job, key)}
         definition = JobDefinition.parse(
             {
                 "id": job.id,
@@ -184,11 +180,18 @@ class Scheduler(SetUp):
             return
         if self.ending_in is loop:
             raise Draining("Nothing can be started or run any more: this process is shutting down")
+        self.leave_closed_loop()
         self._eventloop = loop
         self._loop_thread = threading.get_ident()
         self.mailbox.open(loop)
-        self.runner.open(loop)
         self.live.allow()
+        for alias, pump in list(self._clusters.items()):
+            # Of a loop that was closed without a shutdown: it knows runs that are yet to be written down.
+            if self.catalogue.slots.get(alias) is pump.slot:
+                pump.open(loop)
+            else:
+                self._clusters.pop(alias).abandon()
+        self.runner.open(loop)
         if self.performer.log_bytes:
             self._capture.install()
         for alias, executor in self.runner.executors.items():
@@ -196,8 +199,20 @@ class Scheduler(SetUp):
         for companion in self.companions:
             companion.open(loop)
 
+    def leave_closed_loop(self) -> None:
+        """Stand as after a shutdown where the loop was closed without one, as by the end of `asyncio.run`."""
+        if self._eventloop is None or not self._eventloop.is_closed():
+            return
+        self._eventloop = self._loop_thread = self._closing = None
+        self._pumps = []
+        self._ending.clear()
+        self._pauses.forget_stores()
+        self.watch.leave_loop()
+        self.state = STATE_STOPPED
+
     def start(self, paused: bool = False) -> None:
         """Start in the running event loop. Raises AlreadyRunning, or NoEventLoop where no loop runs."""
+        self.leave_closed_loop()
         if self.state != STATE_STOPPED:
             raise AlreadyRunning
         try:
@@ -249,6 +264,10 @@ class Scheduler(SetUp):
             pump = self._clusters[slot.alias] = ClusterPump(self, slot)
             pump.open(self._eventloop)
         return pump
+
+    def unwritten(self) -> list[RunRecord]:
+        """Return the runs that have ended here and are yet to be written down; safe from any thread."""
+        return [record for pump in list(self._clusters.values()) for record in pump.unwritten()]
 
     def is_unwritten(self, run_id: str) -> bool:
         """Tell whether the run has ended and is yet to be written down."""
@@ -392,6 +411,11 @@ class Scheduler(SetUp):
         """Take note that it was paused or resumed through this process; safe from any thread."""
         self._pauses.switch(paused, shared=[slot.alias for slot in self.catalogue.slots.shared], changed=changed)
         self._show_state()
+
+    @property
+    def all_paused(self) -> bool:
+        """Whether no job fires before `resume`, be it here or in another process."""
+        return self.state == STATE_PAUSED and not self.looks_on
 
     @property
     def looks_on(self) -> bool:

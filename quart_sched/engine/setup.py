@@ -26,6 +26,9 @@ from .stream import EventStream
 from .verbs import Verbs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..model.runs import RunRecord
     from .history_writer import HistoryWriter
 
 
@@ -40,6 +43,7 @@ class SetUp(Verbs):
     stream: EventStream
     history_writer: HistoryWriter | None = None
     histories: Histories
+    unwritten: Callable[[], list[RunRecord]]
     settings: Settings
     """What was installed last; that stays while the scheduler runs."""
     own_settings: dict[str, Any]
@@ -88,7 +92,7 @@ class SetUp(Verbs):
         if writer is not None:
             self.stream.subscribe(writer, RunEnded, first=True)
         self.history_writer = writer
-        self.histories = Histories([*own, *(slot.store.history for slot in slots.shared)])
+        self.histories = Histories([*own, *(slot.store.history for slot in slots.shared)], self.unwritten)
         self._jobstores = {alias: slot.store for alias, slot in slots.items()}
         self._executors = {alias: getattr(executor, "executor", executor) for alias, executor in made.items()}
         self.live.bind(slots)

@@ -54,6 +54,10 @@ class Slots(dict[str, Slot]):
             found += slot.do(lambda store: store.overdue.known())
         return found
 
+    def paused(self) -> bool:
+        """Tell whether one of the shared stores is paused, for all its processes."""
+        return any(slot.do(lambda store: store.poll().paused) for slot in self.opened_shared())
+
     def set_paused(self, paused: bool) -> bool:
         """Pause or resume the shared stores, for all their processes; tell whether that changed anything."""
         changed = False

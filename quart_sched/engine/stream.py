@@ -189,7 +189,10 @@ class Listeners:
     def _call(self, callback: Listener, event: aps.SchedulerEvent) -> None:
         try:
             result = callback(event)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # An exit, or a cancellation that it was told of and raises again: the run that ends must end all the same.
             log.exception("Listener %r failed", callback)
             return
         if inspect.isawaitable(result):
@@ -206,7 +209,8 @@ class Listeners:
     async def _await(self, callback: Listener, result: Any) -> None:
         try:
             await result
-        except Exception:
+        except (Exception, SystemExit):
+            # An exit in a task would end the event loop.
             log.exception("Listener %r failed", callback)
 
 

@@ -66,10 +66,10 @@ class WorkerThreads:
                 self._idle.release()
 
 
-class StoreThread:
-    """The threads in which blocking job stores are used: one, and so one call after the other, or more."""
+class DaemonPool:
+    """Threads for calls that block, whose results are awaited: one, and so one call after the other, or more."""
 
-    def __init__(self, name: str = "quart-sched-store", limit: int = 1) -> None:
+    def __init__(self, name: str, limit: int = 1) -> None:
         self._name, self._limit = name, limit
         self._threads = WorkerThreads(limit, name)
 

@@ -19,10 +19,10 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.util import undefined
 
 from ..model.functions import default_id
-from ..model.jobs import JobChanges, JobDefinition
+from ..model.jobs import POSITIONAL, JobChanges, JobDefinition
 from .catalogue import Catalogue
 from .stream import EventStream, Listener, Listeners
-from .threads import StoreThread
+from .threads import DaemonPool
 
 log = logging.getLogger("quart_sched")
 
@@ -45,8 +45,8 @@ class Verbs(AsyncIOScheduler):
     catalogue: Catalogue
     listeners: Listeners
     stream: EventStream
-    _store_thread: StoreThread
-    _shared_threads: StoreThread
+    _store_thread: DaemonPool
+    _shared_threads: DaemonPool
     _loop_thread: int | None = None
     _warned = False
 
@@ -56,7 +56,7 @@ class Verbs(AsyncIOScheduler):
         return self.catalogue.slots.blocking
 
     @property
-    def _threads(self) -> StoreThread:
+    def _threads(self) -> DaemonPool:
         """Where verbs are carried out."""
         return self._store_thread if self.catalogue.slots.foreign else self._shared_threads
 
@@ -88,8 +88,7 @@ class Verbs(AsyncIOScheduler):
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
         """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob."""
-        names = ("args", "kwargs", "id", "name", "misfire_grace_time", "coalesce", "max_instances", "next_run_time")
-        given = dict(zip((*names, "jobstore", "executor", "replace_existing"), args, strict=False)) | options
+        given = dict(zip((*POSITIONAL, "replace_existing"), args, strict=False)) | options
         given = {key: value for key, value in given.items() if value is not undefined}
         if given.get("id") is None:
             given["id"] = default_id(func) if callable(func) else func

@@ -116,7 +116,7 @@ class WaitingRuns:
     def _drop(self, entries: list[Waiting], why: str) -> bool:
         for entry in entries:
             self._leave(entry)
-            if entry.task is not None:
+            if entry.task is not None and not entry.task.get_loop().is_closed():
                 entry.task.cancel()
             self._give_up(entry, why)
         return bool(entries)

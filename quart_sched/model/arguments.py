@@ -59,7 +59,7 @@ def bounded_repr(value: Any, limit: int = _REPR_LIMIT) -> str:
         parts: list[str] = []
         _add(value, limit, parts, ())
         text = "".join(parts)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The object's own code: it must not keep the job, or what became of it, from being shown.
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"

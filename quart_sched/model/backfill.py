@@ -14,7 +14,7 @@ from ..errors import InvalidDefinition
 from .fields import Field, Schema, flag, listing, moment, nullable, parse_fields, record, ref, whole
 from .planning import take_up
 from .schedules import following, without_jitter
-from .triggers import localize
+from .zones import localize
 
 MOST_FIRES = 1000
 """Fires that one backfill may have."""
@@ -114,12 +114,6 @@ BACKFILL: Schema = record(
     }
 )
 """The JSON Schema of what `Backfill.to_wire` returns."""
-
-
-def jitter_of(trigger: BaseTrigger) -> timedelta:
-    """Return how far from its fire a run may have been due, to either side."""
-    parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
-    return timedelta(seconds=getattr(trigger, "jitter", None) or 0) + max(parts, default=timedelta())
 
 
 def remaining(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self, get_args
 
+from . import pages
+from .actor import NAMELESS
 from .fields import Field, Schema, record, ref, text, wrong
-from .runs import PAGE_LIMIT
 
 Action = Literal[
     "add", "import", "declare", "modify", "pause", "resume", "prune", "remove", "broken", "mended", "start", "stop"
@@ -22,9 +21,8 @@ can be run again; `start` and `stop` are those of the scheduler in this process.
 class Change(NamedTuple):
     """Something was changed: a job, or where `job_id` is None the scheduler as a whole.
 
-    `actor` is a user's name, "api", "code" or "cli" where there is none, or "deploy" for what came with the code; None
-    where it is not known. `version` is the job's from then on. `detail` says more: the keys that were modified, why a
-    job is broken.
+    `actor` is a user's name or one of `NAMELESS`; None where it is not known. `version` is the job's from then on.
+    `detail` says more: the keys that were modified, why a job is broken.
     """
 
     at: datetime
@@ -49,7 +47,7 @@ class Change(NamedTuple):
 CHANGE: Schema = record(
     {
         "at": ref("Moment"),
-        "actor": {"type": ["string", "null"], "description": "A user, or api, code, cli, dashboard or deploy."},
+        "actor": {"type": ["string", "null"], "description": f"A user, or one of {', '.join(NAMELESS)}."},
         "action": {"enum": [*get_args(Action)]},
         "job_id": {"type": ["string", "null"], "description": "Null for the scheduler as a whole."},
         "version": {"type": ["integer", "null"], "description": "The job's from then on."},
@@ -68,18 +66,14 @@ class Place(NamedTuple):
 
     def encode(self) -> str:
         """Return the place as the opaque text that clients send back."""
-        return base64.urlsafe_b64encode(f"{self.at_us} {self.number} {self.source}".encode()).decode().rstrip("=")
+        return pages.pack(f"{self.at_us} {self.number} {self.source}")
 
     @classmethod
     def decode(cls, text: Any) -> Self:
         """Return the place that `encode` made the text of. Raises InvalidDefinition."""
         if isinstance(text, cls):
             return text
-        try:
-            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-        except (TypeError, ValueError, binascii.Error):
-            content = ""
-        if match := _PLACE.fullmatch(content):
+        if match := _PLACE.fullmatch(pages.unpack(text)):
             place = cls(int(match[1]), match[3], int(match[2]))
             if place.encode() == text:
                 return place
@@ -90,10 +84,8 @@ _PLACE = re.compile(r"(-?[0-9]{1,18}) ([0-9]{1,18}) (.*)", re.DOTALL)
 
 QUERY: Mapping[str, Field] = {
     "job_id": text(0, expected="the id of a job").about("Changes of this job alone."),
-    "limit": PAGE_LIMIT,
-    "cursor": Field(lambda _, value: Place.decode(value), {"type": "string", "minLength": 1}).about(
-        "The `next` of the page before."
-    ),
+    "limit": pages.LIMIT,
+    "cursor": pages.cursor(Place.decode),
 }
 """What can be asked of the list, by key of a query."""
 

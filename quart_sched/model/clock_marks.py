@@ -13,7 +13,7 @@ from .clock_changes import ClockChange, change_around, changes_between
 from .fields import Schema, record, ref
 from .planning import first_fire
 from .schedules import Leaf, fires_at, following, leaves, may_change, normal
-from .triggers import zone_name
+from .zones import zone_name
 
 _YEAR = timedelta(days=366)
 

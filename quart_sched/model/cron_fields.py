@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.cron.fields import SEPARATOR
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
@@ -35,13 +37,20 @@ def cron_field(name: str) -> Field:
     """Return the field for one of the cron trigger's expressions, or a number in its place."""
     low, high, (value, step), more = _FORMS[name]
     kind = CronTrigger.FIELDS_MAP[name]
+    words = re.compile(more.replace(" ", " +"), re.IGNORECASE)
 
     def parse(key: str, given: Any) -> str:
         given = without_point(given)
         if isinstance(given, bool) or not isinstance(given, int | str) or len(str(given)) > _LONGEST:
             wrong(key, given, "a number or a cron expression")
+        text = str(given).strip()
         try:
-            return str(kind(name, str(given).strip()))
+            parsed = str(kind(name, text))
+            for part in SEPARATOR.split(text):
+                # APScheduler drops what stands behind a name: "mon-5" would be Monday alone.
+                if any(map(str.isalpha, part)) and not words.fullmatch(part):
+                    raise ValueError(f'Unrecognized expression "{part}" for field "{name}"')
+            return parsed
         except ValueError as error:
             raise InvalidDefinition(key, f"is {bounded_repr(given)}, which is no cron expression: {error}") from error
 

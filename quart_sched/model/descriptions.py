@@ -15,8 +15,9 @@ from apscheduler.triggers.cron.fields import MAX_VALUES, MIN_VALUES
 from cronsim import CronSim
 
 from .crontab import CrontabTrigger
-from .triggers import CalendarInterval, Combined, Custom, Date, Interval, TriggerSpec, spec_of, zone_name
+from .triggers import CalendarInterval, Combined, Custom, Date, Interval, TriggerSpec, spec_of
 from .unrestorable import as_stored
+from .zones import zone_name
 
 MAX_DESCRIPTION = 500
 """Characters of the longest description."""

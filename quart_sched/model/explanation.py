@@ -13,13 +13,13 @@ from .circumstances import Hold
 from .clock_changes import change_around
 from .clock_marks import CLOCK_MARK, ClockMark
 from .fields import Schema, listing, moment_of_query, or_null, record, ref
-from .schedules import may_change
+from .schedules import jitter_of, may_change
 
 Verdict = Literal[
     "ran", "waiting", "cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down",
     "broken", "clock_gap", "not_a_fire", "to_come", "overdue", "job_absent", "no_record",
 ]  # fmt: skip
-Cause = Literal["broken", "scheduler_paused", "process_down"]
+Hindrance = Literal["broken", "scheduler_paused", "process_down"]
 
 FURTHEST = timedelta(days=50 * 366)
 """How far from now a moment may be that is asked about."""
@@ -80,7 +80,7 @@ class Explanation:
     fires: int | None = None
     blocked_by: tuple[str, ...] = ()
     into: str | None = None
-    cause: Cause | None = None
+    cause: Hindrance | None = None
     pause: Pause | None = None
     down: Hold | None = None
     clock_change: ClockMark | None = None
@@ -133,7 +133,7 @@ EXPLANATION: Schema = record(
         "fires": {"type": ["integer", "null"], "description": "Fires that share the record, due between from and to."},
         "blocked_by": _IDS | {"description": "The runs because of which it was skipped."},
         "into": _TEXT_OR_NULL | {"description": "The run of the later fire that ran for it."},
-        "cause": {"enum": [*get_args(Cause), None], "description": "What held it up."},
+        "cause": {"enum": [*get_args(Hindrance), None], "description": "What held it up."},
         "pause": or_null(record({"scope": {"enum": ["job", "scheduler"]}, **_HELD, "by": _TEXT_OR_NULL})),
         "down": or_null(record(_HELD)),
         "clock_change": or_null(CLOCK_MARK),
@@ -170,11 +170,6 @@ def moments(at: datetime, zone: tzinfo) -> list[datetime]:
 
 def window(at: datetime, trigger: BaseTrigger | None) -> tuple[datetime, datetime]:
     """Return begin and end, in UTC, of the fires that are meant by `at`: its second, and as far as jitter goes."""
-    slack = timedelta(seconds=_jitter(trigger))
+    slack = jitter_of(trigger)
     begin = at.astimezone(UTC)
     return begin - slack, begin + slack + (_TICK if begin.microsecond else _SECOND)
-
-
-def _jitter(trigger: Any) -> float:
-    parts = getattr(trigger, "triggers", ())
-    return float(getattr(trigger, "jitter", None) or 0) + max(map(_jitter, parts), default=0.0)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from ..errors import InvalidDefinition
 from .arguments import bounded_repr
-from .triggers import canonical_zone
+from .zones import canonical_zone
 
 Schema = dict[str, Any]
 """A JSON Schema of the draft 2020-12, that of OpenAPI 3.1."""
@@ -73,12 +73,12 @@ def field(take: Callable[[Any], Any], expected: str, schema: Schema) -> Field:
     return Field(parse, schema)
 
 
-def nullable(inner: Field, *, expected: str | None = None, null: Any = None) -> Field:
-    """Let null stand for the value `null`; `expected` is for a message that says so too."""
+def nullable(inner: Field, *, expected: str | None = None) -> Field:
+    """Let null stand for None; `expected` is for a message that says so too."""
 
     def parse(key: str, value: Any) -> Any:
         if value is None:
-            return null
+            return None
         try:
             return inner(key, value)
         except InvalidDefinition:

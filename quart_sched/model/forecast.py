@@ -61,7 +61,8 @@ FIRE: Mapping[str, Schema] = {
 class NextFires:
     """The next fires of a job.
 
-    It is `paused` if it has to be resumed first, and the fires are those that it would have if it were now.
+    It is `paused` if it, or the scheduler, has to be resumed first: the fires are those that it would have if that were
+    now.
     `reason` says why there are fewer fires than the schedule has: the job is broken, or its trigger raised.
     """
 
@@ -78,14 +79,20 @@ class NextFires:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The fires of all jobs up to `until`, in order of time. There are more if it is `truncated`."""
+    """The fires of all jobs up to `until`, in order of time. There are more if it is `truncated`.
+
+    It is `paused` if the scheduler is, and has to be resumed first.
+    """
 
     until: datetime
     items: tuple[Fire, ...]
     truncated: bool
+    paused: bool = False
 
 
-def next_fires(job: Job, now: datetime, count: int, *, max_catch_up: int, broken: str | None = None) -> NextFires:
+def next_fires(
+    job: Job, now: datetime, count: int, *, max_catch_up: int, broken: str | None = None, all_paused: bool = False
+) -> NextFires:
     """Return the next fires of `job`, at most `count`; none where it is `broken`.
 
     One that waits for the start is to be given as it would be if that were now. Those fires come first that are due
@@ -95,12 +102,12 @@ def next_fires(job: Job, now: datetime, count: int, *, max_catch_up: int, broken
     paused = job.next_run_time is None and state != "broken"
     reason = broken or getattr(job, "broken", None)
     if reason:
-        return NextFires(job.id, "broken", paused, (), reason)
+        return NextFires(job.id, "broken", paused or all_paused, (), reason)
     outlook = _Outlook(job, now, max_catch_up, Changes(now))
     items = tuple(outlook.shown(fire) for fire in islice(outlook.fires(), count))
     if paused and not items and outlook.reason is None:
         state = "ended"  # what is resumed then is removed
-    return NextFires(job.id, state, paused, items, outlook.reason)
+    return NextFires(job.id, state, paused or all_paused, items, outlook.reason)
 
 
 def forecast(jobs: Iterable[Job], now: datetime, hours: float, limit: int, *, max_catch_up: int) -> Forecast:

@@ -12,11 +12,12 @@ from apscheduler.triggers.base import BaseTrigger
 from .circumstances import Circumstances, Hold
 from .clock_changes import ClockChange, change_around
 from .clock_marks import Changes, ClockMark, Marker, Step, left_out, moved
-from .explanation import Cause, Explanation, Pause, Verdict, window
+from .explanation import Explanation, Hindrance, Pause, Verdict, window
 from .planning import counts_from_last
-from .runs import BESIDE, STATES, RunRecord, blocking_runs, in_time
-from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter, zone_of
+from .runs import BESIDE, LAPSED, STATES, RunRecord, blocking_runs, in_attempt_order, in_time
+from .schedules import fire_before, fire_from, following, leaves, looks_at_the_present, without_jitter
 from .sentences import Teller
+from .zones import zone_of
 
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)
@@ -163,7 +164,7 @@ class _Inquiry:
 
     def _covers(self, record: RunRecord) -> bool:
         first = record.first_scheduled_at or record.scheduled_at
-        return record.outcome in ("missed", "coalesced") and first.timestamp() < self._end.timestamp()
+        return record.outcome in LAPSED and first.timestamp() < self._end.timestamp()
 
     def _fire(self, lapse: RunRecord | None) -> datetime | None:
         """Return the fire of the schedule that is meant, if there is one; the `lapse` covers the moment."""
@@ -218,7 +219,7 @@ class _Inquiry:
                 run_ids=tuple(run.run_id for run in runs),
                 late=None if begun is None else begun.timestamp() - at.timestamp(),
             )
-        if found.verdict in ("missed", "coalesced") or (found.verdict == "ran" and (found.late or 0) >= _LATE):
+        if found.verdict in LAPSED or (found.verdict == "ran" and (found.late or 0) >= _LATE):
             found = self._held(found, *self._cause(last))
         if self._timetable is not None and first.cause == "schedule":
             found = replace(found, clock_change=self._timetable.mark(at))
@@ -230,19 +231,19 @@ class _Inquiry:
         )
         return next((record.run_id for record in later), None)
 
-    def _cause(self, last: RunRecord) -> tuple[Cause | None, Hold | None]:
+    def _cause(self, last: RunRecord) -> tuple[Hindrance | None, Hold | None]:
         here = self._here
         if here.broken is not None:
             return "broken", here.broken
         noticed = None if here.breaks is None else here.breaks.since
-        lapsed = last.finished_at if last.outcome in ("missed", "coalesced") else None
+        lapsed = last.finished_at if last.outcome in LAPSED else None
         if noticed is not None and lapsed is not None and noticed < lapsed:
             return "broken", here.breaks
         if here.scheduler_pause is not None:
             return "scheduler_paused", here.scheduler_pause
         return ("process_down", here.down) if here.down is not None else (None, None)
 
-    def _held(self, found: Explanation, cause: Cause | None, hold: Hold | None) -> Explanation:
+    def _held(self, found: Explanation, cause: Hindrance | None, hold: Hold | None) -> Explanation:
         """Say what held the fire up."""
         pause = Pause("scheduler", hold) if cause == "scheduler_paused" and hold is not None else None
         return replace(found, cause=cause, pause=pause, down=hold if cause == "process_down" else None)
@@ -336,4 +337,4 @@ def _by_fire(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
     fires: dict[str, list[RunRecord]] = {}
     for record in sorted(records, key=in_time):
         fires.setdefault(record.fire_id, []).append(record)
-    return [sorted(runs, key=lambda run: (run.attempt, run.run_id)) for runs in fires.values()]
+    return [sorted(runs, key=in_attempt_order) for runs in fires.values()]

@@ -370,6 +370,10 @@ FIELDS: dict[str, Field] = {
     "replace_existing": flag().about("Whether the job takes the place of one with its id.", default=False),
 }
 """By key of a job's definition, besides those of its trigger."""
+DEFAULTED = ("misfire_grace_time", "coalesce", "max_instances")
+"""Keys of which a scheduler has defaults for its jobs."""
+POSITIONAL = ("args", "kwargs", "id", "name", *DEFAULTED, "next_run_time", "jobstore", "executor")
+"""What APScheduler's `add_job` and `scheduled_job` take without its name, behind the function and the trigger."""
 _PLACES = {key: place for place, key in enumerate({**_OPTIONS, **FIELDS})}
 """The order in which fields are parsed."""
 _CHANGEABLE = {**_OPTIONS, "func": _FUNCTION}

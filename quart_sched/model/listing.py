@@ -11,11 +11,12 @@ from typing import Any, Self
 from apscheduler.job import Job
 
 from ..errors import InvalidDefinition
+from . import pages
 from .arguments import bounded_repr
 from .fields import whole
 from .jobs import state_of
 from .policies import policy_of
-from .runs import OUTCOMES, PAGE_LIMIT
+from .runs import OUTCOMES
 
 OVERDUE = timedelta(seconds=30)
 """How late a fire is before its job counts as overdue: more than a pump that is merely busy takes."""
@@ -111,7 +112,7 @@ class JobQuery:
             given.get("sort", "next"),
             descending in (True, "1", "true"),
             _OFFSET("offset", given.get("offset", 0)),
-            PAGE_LIMIT("limit", given.get("limit", 50)),
+            pages.LIMIT("limit", given.get("limit", 50)),
             tuple(given.get("first", ())),
             None if "ids" not in given else tuple(given["ids"]),
             given.get("after"),

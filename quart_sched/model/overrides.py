@@ -14,7 +14,7 @@ from .arguments import decode
 from .fields import Field, unknown
 from .functions import check_call
 from .jobs import ScheduledJob, copy_with, from_wire, keywords, positional
-from .state import kept
+from .state import lossless
 
 
 class Overrides(NamedTuple):
@@ -63,9 +63,9 @@ class Overrides(NamedTuple):
             return None
         given: dict[str, Any] = {}
         if self.args is not None:
-            given["args"] = [kept(value, f"args[{index}]") for index, value in enumerate(self.args)]
+            given["args"] = [lossless(value, f"args[{index}]") for index, value in enumerate(self.args)]
         if self.kwargs is not None:
-            given["kwargs"] = {key: kept(value, f"kwargs.{key}") for key, value in self.kwargs.items()}
+            given["kwargs"] = {key: lossless(value, f"kwargs.{key}") for key, value in self.kwargs.items()}
         return json.dumps(given, separators=(",", ":"))
 
     def _shown(self) -> str | None:

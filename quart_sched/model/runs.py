@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import heapq
 import json
-import os
-import random
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from functools import lru_cache
-from itertools import count
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from apscheduler.job import Job
 
-from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, whole, wrong
+from . import pages
+from .fields import Field, Schema, choice, moment_of_query, or_null, parse_fields, record, ref, text, wrong
+from .ids import new_id
 from .instants import micros
-from .triggers import localize
+from .zones import localize
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "missed", "skipped", "coalesced", "lost"]
 """How a fire ended."""
@@ -32,43 +27,10 @@ BESIDE: tuple[Cause, ...] = ("start", "manual", "api")
 """Causes of runs that belong to no fire of the schedule."""
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 STATES: tuple[str, ...] = get_args(State)
-LONGEST_PAGE = 500
+LAPSED: tuple[Outcome, ...] = ("missed", "coalesced")
+"""What becomes of fires that lapse before they are looked at; those that follow each other share a record."""
 MESSAGE_LIMIT = 10_000
 """Characters that are kept of an error's message."""
-
-
-_noise = random.getrandbits
-
-
-def new_run_id() -> str:
-    """Return a UUIDv7 (RFC 9562, section 5.7) as text: ids sort by the time at which they were made.
-
-    Within a millisecond they count on from a random number (section 6.2, method 2), so that those of one process sort
-    by the order in which they were made.
-    """
-    prefix, numbers = _series(time.time_ns() // 1_000_000)
-    return f"{prefix}{next(numbers):012x}"
-
-
-def first_run_id(us: int) -> str:
-    """Return the least id that `new_run_id` can make at a moment, given in microseconds since 1970."""
-    return f"{_head(min(max(us // 1000, 0), 2**48 - 1))}-7000-8000-000000000000"
-
-
-@lru_cache(maxsize=1)  # Many are made within the same millisecond.
-def _series(millis: int) -> tuple[str, Iterator[int]]:
-    # The number's highest bit is left free, so that counting on does not carry out of it.
-    return f"{_head(millis)}-{0x7000 | _noise(12):x}-{0x8000 | _noise(14):x}-", count(_noise(47))
-
-
-def _head(millis: int) -> str:
-    digits = f"{millis:012x}"
-    return f"{digits[:8]}-{digits[8:]}"
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child would count on in its parent's series.
-    os.register_at_fork(after_in_child=_series.cache_clear)
 
 
 class Run:
@@ -92,7 +54,7 @@ class Run:
         fire_id: str | None = None,
         attempt: int = 1,
     ) -> None:
-        self.run_id = run_id or new_run_id()
+        self.run_id = run_id or new_id()
         self.fire_id = fire_id or self.run_id
         self.job = job
         self.scheduled_at = scheduled_at
@@ -278,18 +240,14 @@ class Cursor(NamedTuple):
 
     def encode(self) -> str:
         """Return the place as the opaque text that clients send back."""
-        return base64.urlsafe_b64encode(f"{self.scheduled_us} {self.run_id}".encode()).decode().rstrip("=")
+        return pages.pack(f"{self.scheduled_us} {self.run_id}")
 
     @classmethod
     def decode(cls, text: Any) -> Self:
         """Return the place that `encode` made the text of. Raises InvalidDefinition."""
         if isinstance(text, cls):
             return text
-        try:
-            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-        except (TypeError, ValueError, binascii.Error):
-            content = ""
-        if match := _CURSOR.fullmatch(content):
+        if match := _CURSOR.fullmatch(pages.unpack(text)):
             place = cls(int(match[1]), match[2])
             if place.encode() == text:
                 return place
@@ -299,7 +257,6 @@ class Cursor(NamedTuple):
 _CURSOR = re.compile(r"(-?[0-9]{1,18}) ([!-~]{1,36})")
 
 
-PAGE_LIMIT = whole(1, LONGEST_PAGE, text=True).about("Entries to a page, at most.", default=50)
 QUERY: Mapping[str, Field] = {
     "job_id": text(0, expected="the id of a job").about("Runs of this job alone."),
     "outcome": choice(*OUTCOMES, *STATES, expected=f"one of {', '.join((*OUTCOMES, *STATES))}").about(
@@ -307,10 +264,8 @@ QUERY: Mapping[str, Field] = {
     ),
     "since": moment_of_query.about("Runs that were due at this time or later."),
     "until": moment_of_query.about("Runs that were due before this time."),
-    "limit": PAGE_LIMIT,
-    "cursor": Field(lambda _, value: Cursor.decode(value), {"type": "string", "minLength": 1}).about(
-        "The `next` of the page before."
-    ),
+    "limit": pages.LIMIT,
+    "cursor": pages.cursor(Cursor.decode),
 }
 """What can be asked of the history, by key of a query."""
 

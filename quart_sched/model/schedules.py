@@ -42,6 +42,12 @@ def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
     return trigger if kind is DateTrigger else copy.deepcopy(trigger)
 
 
+def jitter_of(trigger: BaseTrigger | None) -> timedelta:
+    """Return how far from its fire a run may be due, to either side."""
+    parts = [jitter_of(part) for part in getattr(trigger, "triggers", ())]
+    return timedelta(seconds=getattr(trigger, "jitter", None) or 0) + max(parts, default=timedelta())
+
+
 def _changed(trigger: BaseTrigger, **changes: Any) -> BaseTrigger:
     changed: BaseTrigger = object.__new__(type(trigger))
     changed.__setstate__(trigger.__getstate__() | changes)
@@ -120,15 +126,6 @@ def leaves(trigger: BaseTrigger) -> Iterator[Leaf]:
 def normal(fire: datetime) -> datetime:
     """Return a fire as the clock on the wall shows it: APScheduler's cron gives times that the clocks skip."""
     return fire.astimezone(UTC).astimezone(fire.tzinfo)
-
-
-def zone_of(trigger: Any) -> tzinfo | None:
-    """Return the zone whose clock a trigger goes by; None where it has none."""
-    parts = getattr(trigger, "triggers", None)
-    if parts:
-        return zone_of(parts[0])
-    zone: tzinfo | None = getattr(trigger, "timezone", None)
-    return zone or getattr(getattr(trigger, "run_date", None), "tzinfo", None)
 
 
 # Around a moment

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from .changes import Change
 from .circumstances import Circumstances, Hold
 from .runs import RunRecord
-from .triggers import zone_name
+from .zones import zone_name
 
 if TYPE_CHECKING:
     from .explanation import Explanation, Pause
@@ -26,15 +26,23 @@ _ERROR = 200
 """Characters of an error that are told."""
 
 
-def spell(seconds: float) -> str:
-    """Return a duration in words: its two largest units, or fractions of a few seconds."""
+def in_words(number: str, unit: str) -> str:
+    """Return a number of days, hours, minutes or seconds, whose unit is given in the singular."""
+    return f"{number} {unit}{'' if number == '1' else 's'}"
+
+
+def spell(seconds: float, say: Callable[[str, str], str] = in_words) -> str:
+    """Return a duration in its largest unit and the next smaller one, or in fractions of a few seconds.
+
+    `say` puts a number of one unit into words.
+    """
     if seconds < 10 and seconds != int(seconds):
-        return f"{max(seconds, 0.001):.3g} seconds"
+        return say(f"{max(seconds, 0.001):.3g}", "second")
     left, parts = round(seconds), list[str]()
     for unit, size in _UNITS:
         number, left = divmod(left, size)
         if number or (unit == "second" and not parts):
-            parts.append(f"{number} {unit}{'' if number == 1 else 's'}")
+            parts.append(say(str(number), unit))
         elif parts:
             break
     return " ".join(parts[:2])

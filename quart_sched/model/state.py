@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,13 @@ from .arguments import bounded_repr
 from .changes import changed_keys
 from .functions import JobFunction, main_module_name, resolve
 from .instants import EPOCH
-from .jobs import UNSET, JobDefinition, ScheduledJob
+from .jobs import DEFAULTED, UNSET, JobDefinition, ScheduledJob
 from .policies import DEFAULT, PARSERS, Policy, policy_of
+from .texts import is_unicode
 from .trigger_parser import parse_trigger
-from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of, zone_name
+from .triggers import TRIGGER_FIELDS, Combined, Custom, TriggerSpec, spec_of
 from .unrestorable import Unrestorable
+from .zones import zone_name
 
 MAX_ID = 191
 """Characters of the longest id, bounded by what MySQL's indexes hold."""
@@ -131,7 +133,7 @@ def dump(job: Job) -> str:
 def dump_and_ref(job: Job) -> tuple[str, str]:
     """Return what `dump` does, and the reference to the job's function as `function_ref` does. Raises what they do."""
     state = _described(job)
-    for key in ("executor", "misfire_grace_time", "coalesce", "max_instances"):
+    for key in ("executor", *DEFAULTED):
         state[key] = getattr(job, key)
     policy = policy_of(job)
     state |= policy.given() | {"on_crash": policy.on_crash}
@@ -142,8 +144,8 @@ def dump_and_ref(job: Job) -> tuple[str, str]:
     return text, state["func"]
 
 
-def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | None = None) -> ScheduledJob:
-    """Return the job that `dump` wrote; its arguments are not held against its function again.
+def load(job_id: str, text: str, scheduler: Any) -> ScheduledJob:
+    """Return the job that `dump` wrote, but for its next fire; its arguments are not held against its function again.
 
     Raises InvalidDefinition with the reason: no such function, a trigger, tag or key of newer code, or broken JSON.
     """
@@ -153,7 +155,6 @@ def load(job_id: str, text: str, scheduler: Any, *, next_run_time: datetime | No
     policy = Policy.parse({key: state[key] for key in PARSERS if key in state})
     job = _assembled(job_id, state, scheduler, func, trigger, arguments.decode)
     job.policy = policy
-    job.next_run_time = next_run_time
     return job
 
 
@@ -225,7 +226,7 @@ def check_id(job_id: str) -> None:
     problem = ""
     if len(job_id) > MAX_ID:
         problem = f"at most {MAX_ID} characters"
-    elif "\0" in job_id or not _is_unicode(job_id):
+    elif "\0" in job_id or not is_unicode(job_id):
         problem = "text without NUL characters and halves of surrogate pairs"
     elif job_id != job_id.rstrip():
         problem = "no blanks at its end, which databases overlook"
@@ -237,13 +238,13 @@ def _described(job: Job) -> dict[str, Any]:
     return {
         "name": job.name,
         "func": function_ref(job.func),
-        "args": [kept(value, f"args[{index}]") for index, value in enumerate(job.args)],
-        "kwargs": {key: kept(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
+        "args": [lossless(value, f"args[{index}]") for index, value in enumerate(job.args)],
+        "kwargs": {key: lossless(value, f"kwargs.{key}") for key, value in job.kwargs.items()},
         "trigger": _trigger(spec_of(job.trigger)),
     }
 
 
-def kept(value: Any, where: str) -> Any:
+def lossless(value: Any, where: str) -> Any:
     """Return an argument as JSON that gives it back. Raises InvalidDefinition naming the place, `where`."""
     encoded = arguments.encode(value, where=where)
     if encoded is None or type(encoded) in (bool, int):
@@ -319,7 +320,7 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
         "executor": definition.executor,
         "on_crash": definition.policy.on_crash,
     } | definition.policy.given()
-    for key in ("misfire_grace_time", "coalesce", "max_instances"):
+    for key in DEFAULTED:
         given = getattr(definition, key)
         written[key] = defaults[key] if given is UNSET else given
     if definition.next_run_time is not UNSET:
@@ -330,11 +331,3 @@ def options_hash(definition: JobDefinition, defaults: Mapping[str, Any]) -> str:
 def _hash(written: Any) -> str:
     # Unlike in Python, true is not 1 in JSON. The order of keys may come from a set, which has another in each process.
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -26,9 +26,9 @@ from .triggers import (
     Interval,
     Or,
     TriggerSpec,
-    localize,
     spec_of,
 )
+from .zones import localize
 
 
 def parse_trigger(data: Mapping[str, Any], *, where: str = "") -> TriggerSpec:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
@@ -19,13 +18,12 @@ from apscheduler.triggers.combining import AndTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from apscheduler.util import convert_to_datetime
 
-from ..errors import InvalidDefinition
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
 from .planning import first_fire
 from .unrestorable import Unrestorable
+from .zones import canonical_zone, localize, zone_name
 
 CRON_FIELDS = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
 INTERVAL_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
@@ -351,39 +349,6 @@ def _span_of(trigger: Any, zone: tzinfo) -> tuple[datetime | None, datetime | No
         None if start is None else localize("start_date", start, zone),
         None if end is None else localize("end_date", end, zone),
     )
-
-
-# Zones and moments
-
-
-def canonical_zone(zone: tzinfo) -> tzinfo:
-    """Return the one object that stands for this zone, so that equal zones are equal."""
-    if zone is UTC:
-        return UTC
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
-    if name == "UTC" or zone == UTC:
-        return UTC
-    return ZoneInfo(name) if isinstance(name, str) and not isinstance(zone, ZoneInfo) else zone
-
-
-def zone_name(zone: tzinfo) -> str:
-    """Return the name by which the wire knows `zone`."""
-    if (key := getattr(zone, "key", None)) is not None:
-        return str(key)
-    if isinstance(zone, timezone):
-        return "UTC" if zone == UTC else datetime(2000, 1, 1, tzinfo=zone).isoformat()[19:]
-    return str(zone)
-
-
-def localize(path: str, moment: datetime, zone: tzinfo) -> datetime:
-    try:
-        if moment.tzinfo is not None:
-            # By way of UTC: within one zone astimezone leaves a time that the clocks skip as it is.
-            return moment.astimezone(UTC).astimezone(zone)
-        localized: datetime = convert_to_datetime(moment, zone, path)
-        return localized
-    except (OverflowError, ValueError, OSError) as error:
-        raise InvalidDefinition(path, f"is {moment.isoformat()}, out of range in {zone_name(zone)}: {error}") from error
 
 
 def _show(value: Any) -> Any:

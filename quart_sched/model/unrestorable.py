@@ -13,12 +13,11 @@ class Unrestorable(BaseTrigger):
     `stored` is the job's own trigger, to be shown, where that could be read.
     """
 
-    __slots__ = ("reason", "stored", "timezone")
+    __slots__ = ("reason", "stored")
 
     def __init__(self, reason: str, stored: BaseTrigger | None = None) -> None:
         self.reason = reason
         self.stored = stored
-        self.timezone = getattr(stored, "timezone", None)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> None:
         """Never fires."""

@@ -1,1 +1,1 @@
-"""Where jobs are kept: the memory store, and the adapter for APScheduler's own stores."""
+"""Where jobs are kept: the memory store, the SQL store, and the adapter for APScheduler's own."""

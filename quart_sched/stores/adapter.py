@@ -55,8 +55,10 @@ def make_store(key: str, entry: Any) -> BaseJobStore:
     except ImportError as error:
         raise ConfigError(f"{key} has type {kind!r}, whose library is not installed: {error}") from error
     except Exception as error:
-        # A store's constructor parses its own options, and raises its library's own errors.
-        raise ConfigError(f"{key} cannot be made into a job store: {type(error).__name__}: {error}") from error
+        # A store's constructor parses its own options, and raises its library's own errors. Of a class whose library is
+        # not installed APScheduler says no more than that it cannot be imported.
+        reason = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+        raise ConfigError(f"{key} cannot be made into a job store: {type(reason).__name__}: {reason}") from error
 
 
 def _sql_store(key: str, options: dict[str, Any]) -> BaseJobStore:

@@ -19,7 +19,8 @@ from ..engine.placing import next_fire
 from ..engine.scheduler import Scheduler
 from ..model.fields import moment
 from ..model.jobs import UNSET, JobDefinition
-from ..model.triggers import localize, spec_of
+from ..model.triggers import spec_of
+from ..model.zones import localize
 from ..stores.memory import MemoryStore
 from .activity import VirtualTimeError
 from .clock import VirtualClock

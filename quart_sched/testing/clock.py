@@ -16,7 +16,7 @@ from ..engine.scheduler import Scheduler
 from ..model.events import Event, RunEnded, RunSubmitted
 from ..model.fields import moment
 from ..model.runs import RunRecord
-from ..model.triggers import localize
+from ..model.zones import localize
 from .activity import Activity, VirtualTimeError
 from .loop import VirtualEventLoop
 from .timers import Timers
@@ -316,7 +316,7 @@ class VirtualClock(Clock):
             if self._activity.busy() and self._silence() < _DRAIN_PATIENCE:
                 return _LOOK
             # A shutdown has deadlines of its own.
-            return 0.0 if self._step(timer, None) else self._patience
+            return 0.0 if self._to_next_moment(timer, None) else self._patience
         if self._silence() >= self._patience:
             self._activity.complain()
             self._silent_since = time.monotonic()
@@ -331,7 +331,7 @@ class VirtualClock(Clock):
                 return _LOOK
             if not advance.done.done():
                 advance.done.set_exception(VirtualTimeError(self._why_it_stands(what)))
-        elif not self._step(timer, advance.until) and not advance.done.done():
+        elif not self._to_next_moment(timer, advance.until) and not advance.done.done():
             self._move(advance.until, 0.0)
             advance.done.set_result(None)
         return 0.0
@@ -354,7 +354,7 @@ class VirtualClock(Clock):
             self._seen, self._silent_since = seen, time.monotonic()
         return time.monotonic() - self._silent_since
 
-    def _step(self, timer: float | None, until: int | None) -> bool:
+    def _to_next_moment(self, timer: float | None, until: int | None) -> bool:
         """Move on to the next moment for which somebody waits; False where there is none until `until`."""
         moments = []
         at = 0.0

@@ -1,1 +1,1 @@
-"""The REST API and who may use it."""
+"""The REST API and the dashboard, and who may use them."""

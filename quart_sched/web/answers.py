@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Response
 
+from ..model.texts import is_unicode
+
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
@@ -110,12 +112,3 @@ def dump(data: Any, pretty: bool = False, separators: tuple[str, str] | None = N
 def sendable(text: str) -> str:
     """Return the text, with a question mark for each half of a surrogate pair."""
     return text if is_unicode(text) else text.encode(errors="replace").decode()
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether the text can be encoded."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

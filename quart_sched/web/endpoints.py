@@ -16,7 +16,7 @@ from ..model.fields import Field, flag, or_null, record, ref
 from . import examples, openapi, scheduler
 from .job_endpoints import JOBS
 from .operations import DONE, Answer, Body, Operation
-from .watch_endpoints import HEALTH, HISTORY, METRICS
+from .watch_endpoints import HEALTH, METRICS, WATCH
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -112,7 +112,7 @@ API: tuple[Operation, ...] = (
         raises=(NotRunning,),
     ),
     *JOBS,
-    *HISTORY,
+    *WATCH,
 )
 """What is there with SCHEDULER_API_ENABLED."""
 OPERATIONS: tuple[Operation, ...] = (*API, *HEALTH, *METRICS)

@@ -150,6 +150,7 @@ NEXT_FIRES: dict[str, Any] = {
 FORECAST: dict[str, Any] = {
     "until": "2026-03-29T11:00:00+00:00",
     "truncated": False,
+    "paused": False,
     "items": [{"job_id": "report", **_FIRE}],
 }
 EXPLANATION: dict[str, Any] = {

@@ -32,9 +32,12 @@ async def get_next_fires(front: APScheduler, job_id: str, **asked: Any) -> Respo
 
 
 async def get_forecast(front: APScheduler, **asked: Any) -> Response:
-    """Answer GET /forecast?hours=24&limit=1000 with `until`, `truncated` and `items`, each with its `job_id` first."""
+    """Answer GET /forecast?hours=24&limit=1000 with `until`, `truncated`, `paused` and `items`.
+
+    Each item has its `job_id` first.
+    """
     found = await front.aio.forecast(**asked)
-    head = {"until": found.until.isoformat(), "truncated": found.truncated}
+    head = {"until": found.until.isoformat(), "truncated": found.truncated, "paused": found.paused}
     return await as_listing(
         front, head, (as_text(front, {"job_id": fire.job_id} | fire.to_wire()) for fire in found.items)
     )
@@ -44,7 +47,7 @@ NEXT_FIRES: Schema = record(
     {
         "job_id": {"type": "string"},
         "state": {"enum": [*get_args(JobState)]},
-        "paused": {"type": "boolean", "description": "Whether the fires are those that it had if it were resumed now."},
+        "paused": {"type": "boolean", "description": "Whether the job or the scheduler has to be resumed first."},
         "reason": {"type": ["string", "null"], "description": "Why there are none, or why they break off."},
         "items": listing(record(FIRE)),
     }
@@ -54,6 +57,7 @@ FORECAST: Schema = record(
     {
         "until": ref("Moment"),
         "truncated": {"type": "boolean", "description": "Whether there are more fires before `until`."},
+        "paused": {"type": "boolean", "description": "Whether the scheduler has to be resumed first."},
         "items": listing(record({"job_id": {"type": "string"}, **FIRE})),
     }
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.schedulers.base import STATE_STOPPED
 from quart import Response, request
 
+from ..engine.pauses import ALL_PAUSED
 from ..errors import SchedulerError
 from ..model import overdue
 from ..model.fields import Schema, listing, record
@@ -37,11 +38,14 @@ async def get_live(front: APScheduler) -> Response:
 
 
 async def get_ready(front: APScheduler) -> Response:
-    """Answer GET /health/ready: 200 with ok or degraded, 503 where the scheduler does not do its work here."""
+    """Answer GET /health/ready: 200 with ok or degraded, 503 where the scheduler does not do its work here.
+
+    That it is paused is told among the reasons.
+    """
     if failures := _failures(front):
         return await _answer(front, "failing", failures)
     reasons = degraded(front)
-    return await _answer(front, "degraded" if reasons else "ok", reasons)
+    return await _answer(front, "degraded" if reasons else "ok", reasons + _paused(front))
 
 
 async def get_metrics(front: APScheduler) -> Response:
@@ -59,6 +63,13 @@ def degraded(front: APScheduler) -> list[str]:
     if scheduler.history_writer is not None and scheduler.history_writer.away:
         reasons.append(f"The run history is not written: {len(scheduler.history_writer)} records wait for its database")
     return reasons + overdue.told(scheduler.watch.overdue)
+
+
+def _paused(front: APScheduler) -> list[str]:
+    """Say that no job fires here because somebody wants it so: nothing is wrong with that."""
+    if front.scheduler.looks_on:
+        return ["This process was started paused, and fires no job"]
+    return [ALL_PAUSED] if front.scheduler.all_paused else []
 
 
 def _failures(front: APScheduler) -> list[str]:

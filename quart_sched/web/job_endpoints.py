@@ -11,6 +11,7 @@ from ..errors import (
     InvalidDefinition,
     JobChangedMeanwhile,
     JobNotFound,
+    NotStored,
     OverlapForbidden,
     StoreUnavailable,
 )
@@ -145,7 +146,7 @@ JOBS: tuple[Operation, ...] = (
             ),
             500: Answer("The run failed", _FAILED, examples.RUN_FAILED, headers=_REPLAYED),
         },
-        raises=(JobNotFound, OverlapForbidden, IdempotencyKeyReused, Draining, StoreUnavailable),
+        raises=(JobNotFound, NotStored, OverlapForbidden, IdempotencyKeyReused, Draining, StoreUnavailable),
     ),
     Operation(
         endpoint="backfill_job",
@@ -163,7 +164,7 @@ JOBS: tuple[Operation, ...] = (
             200: Answer("The fires that would run, for a dry run", ref("Backfill"), examples.BACKFILL_SHOWN),
             202: Answer("The runs that have begun or wait", ref("Backfill"), examples.BACKFILL),
         },
-        raises=(JobNotFound, Draining, StoreUnavailable),
+        raises=(JobNotFound, NotStored, Draining, StoreUnavailable),
     ),
 )
 """Jobs."""

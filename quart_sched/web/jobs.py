@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,13 +12,14 @@ from quart import Response
 from werkzeug.http import parse_etags
 
 from ..errors import InvalidDefinition, JobChangedMeanwhile, JobNotFound, RunNotFound, SchedulerError
+from ..model import pages
 from ..model.backfill import BackfillRequest
 from ..model.fields import Field, Schema, listing, record, ref, wrong
 from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_wire
 from ..model.overrides import Overrides
-from ..model.runs import PAGE_LIMIT
+from ..model.texts import is_unicode
 from . import security
-from .answers import as_array, as_json, as_listing, as_text, is_unicode
+from .answers import as_array, as_json, as_listing, as_text
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -47,29 +47,19 @@ async def get_jobs(front: APScheduler, limit: int | None = None, cursor: str | N
     if limit is None and cursor is None:
         return await as_array(front, (_text(front, job) for job in await front.aio.get_jobs()))
     # In the order of their ids, which stays as it is while jobs fire.
-    page = await front.aio.job_page(sort="id", limit=limit or PAGE_LIMIT.schema["default"], after=cursor)
-    following = _cursor_of(page.items[-1][0].id) if page.next is not None else None
+    page = await front.aio.job_page(sort="id", limit=limit or pages.LIMIT.schema["default"], after=cursor)
+    following = pages.pack(page.items[-1][0].id) if page.next is not None else None
     return await as_listing(front, {"next": following}, (_text(front, job) for _, job in page.items))
 
 
-def _cursor_of(job_id: str) -> str:
-    return base64.urlsafe_b64encode(job_id.encode("utf-8", "surrogatepass")).decode().rstrip("=")
-
-
-def _id_of(key: str, cursor: Any) -> str:
+def _id_of(cursor: Any) -> str:
     """Return the id that a page ended with. Raises InvalidDefinition."""
-    try:
-        job_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("utf-8", "surrogatepass")
-    except ValueError:
-        job_id = ""
-    if not job_id or _cursor_of(job_id) != cursor:
-        wrong(key, cursor, "the `next` of a page of jobs")
-    return job_id
+    return pages.unpack(cursor) or wrong("cursor", cursor, "the `next` of a page of jobs")
 
 
 QUERY: Mapping[str, Field] = {
-    "limit": PAGE_LIMIT,
-    "cursor": Field(_id_of, {"type": "string", "minLength": 1}).about("The `next` of the page before."),
+    "limit": pages.LIMIT,
+    "cursor": pages.cursor(_id_of),
 }
 """What asks for a page of jobs."""
 

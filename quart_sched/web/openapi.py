@@ -150,6 +150,7 @@ _SAMPLES: tuple[errors.SchedulerError, ...] = (
     errors.JobNotFound("tick"),
     errors.DuplicateJob("tick"),
     errors.DeclaredJob("tick"),
+    errors.NotStored("tick"),
     errors.JobChangedMeanwhile("tick"),
     errors.FunctionNotAllowed("'os:system' may not be scheduled over REST"),
     errors.OverlapForbidden("tick", ["019cb17b-7a00-7a3c-9c1e-5b1d2f0a4e11"]),

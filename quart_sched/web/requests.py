@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,6 +10,7 @@ from quart import request
 
 from ..errors import BadRequest, InvalidDefinition
 from ..model.fields import Field, parse_fields
+from ..model.texts import parse_json
 from .operations import Operation
 
 
@@ -52,7 +52,7 @@ async def _object(*, optional: bool) -> dict[str, Any]:
     if optional and not raw.strip():
         return {}
     try:
-        body = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        body = parse_json(raw.decode(), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is no JSON: {error}") from None
     if optional and body is None:
@@ -68,7 +68,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {name!r} stands there twice")
     return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")

@@ -10,7 +10,7 @@ from quart import Response
 
 from ..errors import StoreUnavailable
 from ..model.fields import Schema, listing, or_null, record, ref
-from ..model.triggers import zone_name
+from ..model.zones import zone_name
 from . import health
 
 if TYPE_CHECKING:

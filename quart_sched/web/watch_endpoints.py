@@ -14,7 +14,7 @@ from .operations import Answer, Operation
 _JOB_RUNS = {key: field for key, field in QUERY.items() if key != "job_id"}
 _EXPOSED = ("text/plain", "application/openmetrics-text")
 
-HISTORY: tuple[Operation, ...] = (
+WATCH: tuple[Operation, ...] = (
     Operation(
         endpoint="get_next_fires",
         method="GET",

@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import RunRecord, first_run_id
+from quart_sched.model.runs import RunRecord
 from tests.dashboard.site import Site
 from tests.servers.databases import DATABASES
 
@@ -55,24 +56,22 @@ def fill(site: Site, jobs: int, runs: int) -> None:
 
 
 def _copy_jobs(store: Any, jobs: int) -> None:
-    def copy(conn: Any) -> None:
-        table = f"{store.database.prefix}jobs"
-        model = dict(conn.execute(text(f"SELECT * FROM {table} WHERE id = 'model'")).first()._mapping)
+    def copy(tx: Any) -> None:
+        table = f"{tx.prefix}jobs"
+        model = dict(tx.connection.execute(text(f"SELECT * FROM {table} WHERE id = 'model'")).first()._mapping)
         rows = []
         for number in range(jobs):
             definition = json.loads(model["definition"]) | {"name": f"Job {number}", "tags": [_TAGS[number % 4]]}
             row = model | {"id": f"job-{number:05d}", "incarnation": str(uuid.uuid4())}
             row |= {"definition": json.dumps(definition), "next_us": model["next_us"] + number * 1_000_000}
-            rows.append(row)
-        columns = ", ".join(model)
-        values = ", ".join(f":{column}" for column in model)
-        conn.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), rows)
+            rows.append(tuple(row.values()))
+        tx.insert("jobs", tuple(model), rows)
 
     store.database.transact(copy)
 
 
 def _run(chance: random.Random, at: datetime, jobs: int) -> RunRecord:
-    run_id = f"{first_run_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
+    run_id = f"{first_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
     outcome: Any = chance.choices(["succeeded", "failed", "timed_out", "missed"], [95, 3, 1, 1])[0]
     started = None if outcome == "missed" else at + timedelta(milliseconds=3)
     finished = None if started is None else started + timedelta(seconds=chance.expovariate(0.5))

@@ -85,6 +85,18 @@ def test_what_is_paused_here_is_paused_there(served):
     assert here == there
 
 
+def test_a_pause_of_all_is_told_either_way(served):
+    assert served.folder.quart("pause", "--all")[0] == 0
+    until(lambda: served.folder.quart("list", "--url", served.url)[2])
+    for command in (("list",), ("next", "long", "--json")):
+        here, there = served.both(*command)
+        assert (here[2], here[0]) == (there[2], there[0])
+    for _, out, _ in served.both("next", "long", "--json"):
+        assert json.loads(out)["paused"] is True
+    assert "reason  The scheduler is paused: no job fires until it is resumed\n" in served.both("health")[1][1]
+    assert served.folder.quart("resume", "--all", "--url", served.url)[0] == 0
+
+
 def test_a_run_gives_the_same_record_either_way(served):
     here, there = (json.loads(out) for _, out, _ in served.both("run", "answer", "--wait", "30", "--json"))
     assert list(here) == list(there)

@@ -24,7 +24,7 @@ from quart_sched import APScheduler, cli
 from quart_sched.cli import messages
 from quart_sched.stores.memory import MemoryStore
 from quart_sched.stores.sql.database import Database
-from quart_sched.stores.sql.schema import VERSION
+from quart_sched.stores.sql.schema import VERSION, Schema
 from quart_sched.stores.sql.store import SqlStore
 
 FUTURE = datetime(2030, 5, 1, 12, 0, tzinfo=UTC)
@@ -149,7 +149,7 @@ def test_the_sql_makes_what_an_app_needs_that_may_not_make_tables(run, file):
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(run("db", "sql").output)
     database = Database("test", f"sqlite:///{file}", "qs_", create_tables=False, engine_options={})
-    database.open()
+    database.schema.open()
     database.dispose()
     assert run("db", "upgrade").output.endswith(f"up to date, version {VERSION}\n")
 
@@ -320,6 +320,16 @@ def test_who_is_asked_sees_table_and_database_and_may_say_yes(run, file, tmp_pat
     assert query(file, "SELECT id FROM qs_jobs ORDER BY id") == [("a",), ("b",)]
 
 
+def test_who_is_asked_sees_no_password_of_the_database(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(messages, "has_terminal", lambda: True)
+    run("db", "upgrade")
+    fill(tmp_path / "old.db", "a")
+    url = f"sqlite:///file:{tmp_path / 'old.db'}?uri=true&password=s3cret"
+    result = run("db", "import", "--from", url, input="n\n")
+    assert "old.db?password=...&uri=true holds pickled jobs" in result.stderr
+    assert "s3cret" not in result.output
+
+
 def test_a_dry_run_writes_nothing(run, file):
     run("db", "upgrade")
     fill(file, "a")
@@ -362,12 +372,12 @@ def test_what_would_steer_a_terminal_is_not_printed(run, file):
 
 
 def test_what_may_have_been_done_all_the_same_is_told(run, file, monkeypatch):
-    from quart_sched.stores.sql.database import DatabaseFailure
+    from quart_sched.stores.sql.failures import DatabaseFailure
 
     def cut(*_: Any) -> Any:
         raise DatabaseFailure("OperationalError: connection lost", unknown=True)
 
-    monkeypatch.setattr(Database, "upgrade", cut)
+    monkeypatch.setattr(Schema, "upgrade", cut)
     result = run("db", "upgrade")
     assert result.exit_code == 1
     assert result.output.endswith("connection lost; it may have been done all the same, so run this again\n")

@@ -126,6 +126,19 @@ def test_next_tells_the_fires_to_come(run):
     assert len(paused) == 4
 
 
+def test_a_pause_of_all_is_told(run):
+    before = run("list")
+    run("pause", "--all")
+    assert (run("list").stdout.splitlines()[0], before.stderr) == (before.stdout.splitlines()[0], "")
+    assert run("list").stderr == "The scheduler is paused: no job fires until it is resumed.\n"
+    assert run("next", "a").stdout.startswith("The scheduler is paused. ")
+    assert data(run("next", "a", "--json"))["paused"] is True
+    run("pause", "a")
+    assert run("next", "a").stdout.startswith("The job is paused. ")
+    run("resume", "--all")
+    assert run("list").stderr == ""
+
+
 def test_a_broken_job_is_told(run, store):
     with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection, connection:
         definition = connection.execute("SELECT definition FROM qs_jobs WHERE id = 'a'").fetchone()[0]
@@ -402,7 +415,7 @@ def test_health_names_the_jobs_that_the_processes_found_to_be_overdue(store):
         'reason  Job "a" is overdue: its fire at 1970-01-01 00:00:00+00:00 has not led to a success; '
         "no success is known\n"
     )
-    assert paused.stdout == "status  ok\n"
+    assert paused.stdout == "status  ok\nreason  The scheduler is paused: no job fires until it is resumed\n"
 
 
 # Backfills

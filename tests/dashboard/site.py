@@ -17,8 +17,9 @@ from quart import Quart
 
 from quart_sched import APScheduler
 from quart_sched.auth import Authorization, HTTPAuth, HTTPBasicAuth, HTTPBearerAuth
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import RunRecord, first_run_id
+from quart_sched.model.runs import RunRecord
 from tests.servers.ports import free_port
 
 T = TypeVar("T")
@@ -201,7 +202,7 @@ def past_runs(job_id: str, count: int, every: timedelta, *, seed: int = 1, bad: 
     records = []
     for number in range(1, count + 1):
         at = now - number * every
-        run_id = f"{first_run_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
+        run_id = f"{first_id(micros(at))[:24]}{chance.getrandbits(48):012x}"
         wrong = chance.random() < bad
         outcome: Any = chance.choice(["failed", "failed", "timed_out", "missed", "skipped"]) if wrong else "succeeded"
         started = None if outcome in ("missed", "skipped") else at + timedelta(milliseconds=4)

@@ -60,6 +60,15 @@ async def test_the_dashboard_needs_no_api(client):
     assert (await client.get(f"{UI}/jobs")).status_code == 200
 
 
+async def test_times_are_shown_in_the_zone_of_the_trigger(scheduler, app, serve):
+    part = {"trigger": "cron", "hour": 9, "timezone": "Europe/Berlin"}
+    scheduler.add_job("job", site.send_invoices, trigger="or", triggers=[part], kwargs={"customer": "ACME"})
+    async with serve(scheduler, app, SCHEDULER_TIMEZONE="UTC") as client:
+        for path in ("jobs", "job?id=job"):
+            page = await text(await client.get(f"{UI}/{path}"))
+            assert re.search(r"\d 09:00:00 Europe/Berlin", page), path
+
+
 async def test_the_address_follows_the_prefix(scheduler, serve, app):
     async with serve(scheduler, app, SCHEDULER_API_PREFIX="/admin/cron") as client:
         page = await text(await client.get("/admin/cron/ui/"))
@@ -627,7 +636,7 @@ async def test_a_broken_job_is_shown_and_can_be_removed(scheduler, serve, app, t
         await scheduler.aio.add_job("odd", site.count, trigger="cron", hour=3)
         store = scheduler.scheduler.catalogue.slots["default"].store
         store.database.transact(
-            lambda conn: conn.exec_driver_sql("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
+            lambda tx: tx.execute("UPDATE quart_sched_jobs SET func = 'no.module:f', definition = '{}'")
         )
         page = await text(await client.get(f"{UI}/job?id=odd"))
         assert "s-broken" in page
@@ -666,7 +675,7 @@ async def test_a_store_that_is_away_gives_a_page(scheduler, serve, app, tmp_path
         await scheduler.aio.get_jobs()
 
         def fail(*_: Any, **__: Any) -> Any:
-            from quart_sched.stores.sql.database import DatabaseFailure
+            from quart_sched.stores.sql.failures import DatabaseFailure
 
             raise DatabaseFailure("disk I/O error")
 

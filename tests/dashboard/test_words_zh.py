@@ -15,6 +15,7 @@ from quart_sched.model.backfill import BackfillRequest
 from quart_sched.model.circumstances import Hold
 from quart_sched.model.explanation import Explanation, Pause, Verdict
 from quart_sched.model.forecast import preview
+from quart_sched.model.policies import RETRY
 from quart_sched.model.runs import RunQuery, RunRecord
 from quart_sched.model.trigger_parser import parse_trigger
 from quart_sched.web.dashboard import fields, forms, words
@@ -59,6 +60,7 @@ def test_each_verdict_is_told_without_a_word_of_english(verdict: Verdict) -> Non
         (told("not_a_fire", previous=AT - timedelta(days=1), next=AT + timedelta(days=1)),
          ("前一次触发是 2026-01-30 02:00", "后一次是 2026-02-01 02:00")),
         (told("overdue", late=61.0), ("1 分钟 1 秒",)),
+        (told("overdue", late=86_700.0), ("已到期 1 天，",)),
     ],
 )  # fmt: skip
 def test_the_facts_are_in_the_sentence(text: str, facts: tuple[str, ...]) -> None:
@@ -102,7 +104,7 @@ def mistakes() -> set[str]:
         found |= {*forms.read_trigger(_given({"kind": "json", "t.json": text}))[1].values()}
     for key in (
         *(f"o.{name}" for name in forms.OPTIONS),
-        *(f"o.retry.{name}" for name in forms._RETRY),
+        *(f"o.retry.{name}" for name in RETRY),
         "tags",
         "name",
     ):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from quart_sched import current_run
+from quart_sched import APScheduler, current_run
 from quart_sched.errors import RunCancelled, RunNotFound, RunOver
 from quart_sched.model.runs import Run
 from tests.conftest import eventually
@@ -185,6 +187,36 @@ async def test_the_other_fires_that_were_claimed_with_it_go_on(scheduler, app, s
         await scheduler.aio.cancel_run(seen[0])
         await clock.run_due()
         assert await outcomes(scheduler) == ["cancelled", "running", "cancelled"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio knows no eager tasks")
+async def test_runs_that_begin_as_soon_as_their_tasks_are_made_are_cancelled_too(app, serve):
+    scheduler = APScheduler()  # in real time
+    begun: list[int] = []
+
+    async def job() -> None:
+        begun.append(current_run.scheduled_at.hour)
+        if len(begun) > 1:
+            await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    try:
+        async with serve(scheduler, app, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+            past = datetime.now(UTC) - timedelta(hours=4, minutes=30)
+            late = {"start_date": past, "next_run_time": past, "misfire_grace_time": None, "coalesce": False}
+            scheduler.add_job("job", job, trigger="interval", hours=1, **late)
+            for number in (2, 3):  # The first fire ends before its task is there, and the second begins within it.
+                await eventually(lambda number=number: len(begun) == number)
+                [run] = scheduler.scheduler.runner.under_way.runs("job")
+                await scheduler.aio.cancel_run(run.run_id)
+            await eventually(lambda: len(begun) == 4)
+        assert not scheduler.running
+        records = sorted(scheduler.history.records("job"), key=lambda record: record.scheduled_at)
+        assert [record.outcome for record in records] == ["succeeded", *["cancelled"] * 4]
+    finally:
+        loop.set_task_factory(before)
 
 
 async def test_an_attempt_that_waits_is_not_made(scheduler, app, serve, clock):

@@ -20,7 +20,8 @@ from quart import Quart, current_app
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.engine.housekeeping import HOUSE_INTERVAL
 from quart_sched.engine.pulse import Pulse
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.errors import NotStored
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import eventually
@@ -811,6 +812,58 @@ async def test_what_is_declared_comes_into_the_store_also_after_a_run_by_hand_be
         await cluster.rest()
         assert cluster.query("SELECT id FROM {p}jobs ORDER BY id") == [("declared",), ("stored",)]
         cluster.processes.remove(late)
+
+
+NOT_ALLOWED = {"SCHEDULER_ALLOWED_HOSTS": ["elsewhere"]}
+
+
+async def test_the_verbs_of_a_process_that_may_not_start_work_on_what_is_in_the_store(cluster):
+    works = await cluster.start(declares(job={"func": waits}))
+    other = await cluster.start(declares(job={"func": waits}), **NOT_ALLOWED)
+    assert not other.scheduler.running
+    assert await other.job("job") == await works.job("job")
+    assert (await works.rest("POST", "/jobs/job/run?wait=0"))[0] == 202
+    assert (await other.rest("POST", "/jobs/job/run?wait=0"))[0] == 409
+    assert (await other.rest("POST", "/jobs/job/pause"))[0] == 200
+    assert (await works.job("job"))["next_run_time"] is None
+    assert (await other.rest("POST", "/jobs/job/resume"))[0] == 200
+    assert (await works.job("job"))["next_run_time"] is not None
+    assert (await other.rest("PATCH", "/jobs/job", json={"trigger": "interval", "seconds": 20}))[0] == 200
+    shown = await works.job("job")
+    assert (shown["seconds"], shown["modified"]) == (20, True)
+    assert (await other.rest("DELETE", "/jobs/job"))[0] == 409
+    await other.aio.remove_all_jobs()
+    assert await other.ids() == ["job"]
+    new = {"id": "job", "func": f"{__name__}:notes", "trigger": "interval", "seconds": 5}
+    assert (await other.rest("POST", "/jobs", json=new))[0] == 409
+    gate.set()
+    await cluster.rest()
+    assert [process for _, process in ran] == [works.app.name]
+
+
+async def test_a_declared_job_that_is_not_in_the_store_is_not_run_by_a_process_that_has_not_started(cluster):
+    process = await cluster.start(ONE, **NOT_ALLOWED)
+    assert (await process.job("job"))["state"] == "pending"
+    assert (await process.aio.next_fires("job", 1)).items
+    status, answer = await process.rest("POST", "/jobs/job/run")
+    assert status == 409
+    assert "Job job is declared, but not in the store yet" in answer["error_message"]
+    with pytest.raises(NotStored):
+        await process.aio.backfill("job", at(-60))
+    with pytest.raises(NotStored):
+        process.scheduler.run_job("job")
+    assert ran == []
+
+
+async def test_a_process_that_has_looked_on_brings_its_declarations_in_when_it_starts(cluster):
+    await cluster.start(ONE)
+    late = await cluster.start(declares(job={"description": "newer"}, more={}), **NOT_ALLOWED)
+    assert [(await late.job(job_id))["state"] for job_id in ("job", "more")] == ["scheduled", "pending"]
+    late.scheduler.allowed_hosts = ["*"]
+    await late.aio.start()
+    await cluster.rest()
+    assert [(await late.job(job_id))["state"] for job_id in ("job", "more")] == ["scheduled", "scheduled"]
+    assert (await late.job("job"))["description"] == "newer"
 
 
 # The database is away

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -44,6 +46,11 @@ def wait_long() -> None:
 def wait_for(path: str) -> None:
     while not os.path.exists(path):
         time.sleep(0.01)
+
+
+def wait_for_or_fail(path: str | None) -> Any:
+    """Return what cannot be sent back where there is nothing to wait for."""
+    return threading.Lock() if path is None else wait_for(path)
 
 
 class Held(BaseExecutor):
@@ -174,6 +181,24 @@ async def test_plain_functions_run_in_the_process_pool_and_are_accounted_for(app
         assert (await (await scheduler.aio.run_job("good"))).outcome == "succeeded"
 
 
+async def test_what_cannot_be_sent_to_or_from_the_pool_fails_the_run_that_it_is_of(app, serve, tmp_path):
+    scheduler = APScheduler()  # in real time, as its processes are
+    executors = {"procs": {"type": "processpool", "max_workers": 2}}
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS=executors):
+        options = {"trigger": "interval", "hours": 1, "executor": "procs", "max_instances": 3}
+        scheduler.add_job("job", wait_for_or_fail, args=(str(tmp_path / "go"),), **options)
+        first = await scheduler.aio.run_job("job")
+        for argument in (None, threading.Lock()):
+            run = await scheduler.aio.run_job("job", args=[argument])
+            record = await asyncio.wait_for(run.wait(), 30)
+            assert record.outcome == "failed"
+            assert "cannot pickle" in record.error_message
+        assert not first.done()
+        (tmp_path / "go").touch()
+        assert (await first.wait()).outcome == "succeeded"
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
 async def test_a_process_that_outlasts_the_deadline_is_ended(scheduler, app, serve):
     executors = {"procs": {"type": "processpool", "max_workers": 1}}
     begun = time.monotonic()
@@ -270,6 +295,16 @@ async def test_a_users_own_kind_of_threads_is_there_again_each_time_the_app_is_s
                 assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
         async with app.test_app():
             assert (await (await scheduler.aio.run_job("job"))).result == "'own_0'"
+
+
+async def test_an_executor_that_runs_jobs_on_the_spot_may_be_given_very_many_fires(scheduler, app, serve, clock):
+    async with serve(scheduler, app, SCHEDULER_EXECUTORS={"own": Inline()}, SCHEDULER_MAX_CATCH_UP=300):
+        past = clock.now() - timedelta(hours=299, minutes=30)
+        late = {"start_date": past, "next_run_time": past, "misfire_grace_time": None, "coalesce": False}
+        scheduler.add_job("job", whereabouts, trigger="interval", hours=1, executor="own", **late)
+        await clock.run_due()
+        assert [record.outcome for record in scheduler.history.records("job")] == ["succeeded"] * 300
+        assert scheduler.scheduler.runner.under_way.runs() == []
 
 
 async def test_an_executor_that_reports_a_crash_has_failed_the_run(scheduler, app, serve):

@@ -290,6 +290,19 @@ def test_a_run_that_moves_from_source_to_source_is_seen_once_and_as_it_is_now() 
         assert histories.attempts(running) == [over]
 
 
+def test_a_run_that_has_ended_is_not_under_way_where_that_is_only_to_be_written_down() -> None:
+    ended = [record(number) for number in (1, 3, 4)]
+    running = Fixed(record(0, "running"), *(record(number, "running") for number in (1, 2, 3, 4)))
+    histories = Histories([running], lambda: ended)
+    page = histories.page(RunQuery(outcome="running", limit=1))
+    assert ([r.run_id for r in page.items], page.next) == (["r2"], Cursor.of(record(2)).encode())
+    assert [r.run_id for r in histories.page(RunQuery(outcome="succeeded", limit=2)).items] == ["r4", "r3"]
+    assert (histories.find("r1"), histories.find("r2")) == (record(1), record(2, "running"))
+    assert histories.attempts(record(1)) == [record(1)]
+    # What is written down counts: the run may have been lost before it ended.
+    assert Histories([Fixed(record(1, "lost"))], lambda: ended).find("r1") == record(1, "lost")
+
+
 def test_attempts_in_several_places_come_in_their_order() -> None:
     first, second = record(1, "lost", final=False), record(2, fire_id="r1", attempt=2)
     histories = Histories([Fixed(second), Fixed(first, record(3))])

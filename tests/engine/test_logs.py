@@ -12,6 +12,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quart_sched.engine.logs import LogCapture, RunLog, capture
+from quart_sched.engine.logs import LogCapture, RunLog, _run_log
 
 LIMIT = 65_536
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00 [A-Z]+ [\w.]+: ")
@@ -69,6 +70,16 @@ def logging_is_left_as_it_was() -> Iterator[None]:
     before = logging.Logger.isEnabledFor, logging.Logger.callHandlers
     yield
     assert (logging.Logger.isEnabledFor, logging.Logger.callHandlers) == before
+
+
+@contextmanager
+def capture(run_log: RunLog) -> Iterator[None]:
+    """What a run's context brings about, for a block."""
+    token = _run_log.set(run_log)
+    try:
+        yield
+    finally:
+        _run_log.reset(token)
 
 
 def lines(run_log: RunLog) -> list[str]:

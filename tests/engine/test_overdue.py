@@ -21,7 +21,7 @@ from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.overdue import allowance
 from quart_sched.model.policies import Policy
 from quart_sched.model.runs import RunRecord
-from tests.conftest import START, eventually
+from tests.conftest import START, eventually, settle
 from tests.stores.cluster import Cluster, Process
 from tests.stores.peers import at, outage
 
@@ -58,6 +58,13 @@ def every_10s(scheduler: APScheduler, id: str = "job", func: Any = job, **option
 
 def ids(scheduler: APScheduler) -> list[str]:
     return [overdue.job_id for overdue in scheduler.scheduler.watch.overdue]
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Collect what a method is called with."""
+    calls, method = list[Any](), getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args: (calls.append(args), method(*args))[1])
+    return calls
 
 
 def heard(scheduler: APScheduler) -> list[Overdue]:
@@ -301,6 +308,51 @@ async def test_a_one_shot_job_that_failed_is_overdue_though_it_is_gone(scheduler
         assert scheduler.scheduler.watch._here.unmet("default") == []
 
 
+async def test_failed_one_shot_jobs_cost_the_others_nothing(scheduler, app, serve, clock, monkeypatch):
+    global works
+    works = False
+    watch = scheduler.scheduler.watch
+    every_10s(scheduler, trigger="date", run_date=at(10))
+    async with serve(scheduler, app):
+        await clock.advance(seconds=80)
+        assert ids(scheduler) == ["job"]
+        looks, judged = spied(monkeypatch, watch, "_look_here"), spied(monkeypatch, watch, "_job")
+        for number in range(5):
+            every_10s(scheduler, f"other {number}", trigger="interval", hours=1)
+            await settle()
+        assert looks == []
+        await clock.advance(seconds=600)
+        assert len(looks) == 10
+        assert judged == []
+        assert ids(scheduler) == ["job"]
+
+
+async def test_one_that_is_added_again_is_judged_anew(scheduler, app, serve, clock):
+    global works
+    works = False
+    every_10s(scheduler, trigger="date", run_date=at(10))
+    async with serve(scheduler, app):
+        await clock.advance(seconds=80)
+        assert ids(scheduler) == ["job"]
+        every_10s(scheduler, next_run_time=None)  # a paused one
+        await settle()
+        assert ids(scheduler) == []
+
+
+async def test_a_look_at_very_many_jobs_leaves_the_loop_to_others(scheduler, app, serve, clock, monkeypatch):
+    monkeypatch.setattr("quart_sched.engine.overdue.SLICE", 0)
+    async with serve(scheduler, app):
+        engine = scheduler.scheduler
+        for number in range(20):
+            engine.watch._here.expect(f"job {number}", "default", at(0))
+        look = asyncio.create_task(engine.watch._look_here(engine.catalogue.slots["default"], 60.0))
+        turns = 0
+        while not look.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 20
+
+
 class Breaks(BaseTrigger):
     """Gives one fire, and then raises."""
 
@@ -345,13 +397,22 @@ async def test_hooks_of_every_kind_are_called_and_one_that_fails_harms_nothing(s
     def breaks(overdue: Overdue) -> None:
         raise RuntimeError("no mail today")
 
+    @scheduler.on_overdue
+    def exits(overdue: Overdue) -> None:
+        raise SystemExit(3)
+
+    @scheduler.on_overdue
+    async def exits_on_the_loop(overdue: Overdue) -> None:
+        raise SystemExit(4)
+
     scheduler.on_overdue(hook)
     every_10s(scheduler)
     async with serve(scheduler, app):
         await clock.advance(seconds=100)
         await eventually(lambda: called)
     assert threads == [("test_app", False)]
-    assert "no mail today" in caplog.text
+    for reason in ("no mail today", "SystemExit: 3", "SystemExit: 4"):
+        assert reason in caplog.text
     [record] = [record for record in caplog.records if record.message.startswith('Job "job" is overdue')]
     assert record.levelname == "WARNING"
     assert record.job_id == "job"

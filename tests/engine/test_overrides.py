@@ -11,8 +11,8 @@ import pytest
 
 from quart_sched import current_run
 from quart_sched.errors import InvalidDefinition
+from quart_sched.model.ids import new_id
 from quart_sched.model.overrides import Overrides
-from quart_sched.model.runs import new_run_id
 from tests.stores.cluster import Cluster
 from tests.stores.peers import Peer, at
 
@@ -173,7 +173,7 @@ async def test_what_was_handed_back_has_them_whatever_runs_it(cluster: Cluster):
     peers = [Peer(cluster.entry["url"], cluster.entry["table_prefix"], cluster.clock) for _ in range(2)]
     peers[0].add("job", notes, args=(1,))
     given = Overrides.parse(["other"], {"second": 2})
-    run = peers[0].store.start_now(peers[0].me, "job", new_run_id(), "api", overrides=given)
+    run = peers[0].store.start_now(peers[0].me, "job", new_id(), "api", overrides=given)
     peers[0].round(returned=(run.run_id,), limit=0)
     [claim] = peers[1].round().claimed
     assert (claim.job.args, claim.job.kwargs) == (("other",), {"second": 2})
@@ -227,7 +227,7 @@ async def test_a_lost_run_has_them_on_record(cluster: Cluster):
 async def test_a_run_that_was_cancelled_while_it_waited_has_them_on_record(cluster: Cluster):
     peer = Peer(cluster.entry["url"], cluster.entry["table_prefix"], cluster.clock)
     peer.add("job", notes)
-    run = peer.store.start_now(peer.me, "job", new_run_id(), "api", overrides=Overrides.parse(["other"]))
+    run = peer.store.start_now(peer.me, "job", new_id(), "api", overrides=Overrides.parse(["other"]))
     peer.round(returned=(run.run_id,), limit=0)
     assert peer.store.cancel(run.run_id, "web-1:1").overrides == '{"args":["other"]}'
     assert peer.query("SELECT overrides FROM {p}run_output") == [('{"args":["other"]}',)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from apscheduler.events import EVENT_JOB_ERROR
 from quart import current_app
 
-from quart_sched import current_run
+from quart_sched import APScheduler, current_run
 from quart_sched.errors import InvalidDefinition, RunTimedOut
 from tests.conftest import eventually
 from tests.stores.cluster import Cluster, Process
@@ -160,6 +161,28 @@ async def test_hooks_are_outside_of_the_timeout(scheduler, app, serve, clock):
         assert order == ["before", "before", "after", "after"]
         assert await outcomes(scheduler, "quick") == [("succeeded", 1, True, "schedule")]
         assert await outcomes(scheduler, "slow") == [("timed_out", 1, True, "schedule")]
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+@pytest.mark.parametrize("kind", ["function", "awaitable"])
+async def test_the_hooks_of_a_plain_function_are_outside_of_it_too(app, serve, kind, outcome):
+    scheduler = APScheduler()  # in real time, as its threads are
+
+    @scheduler.after_run
+    def after() -> None:
+        time.sleep(1)
+
+    def function() -> None:
+        if outcome == "failed":
+            raise ValueError("as asked")
+
+    async def coroutine() -> None:
+        function()
+
+    async with serve(scheduler, app):
+        func = function if kind == "function" else lambda: coroutine()
+        scheduler.add_job("job", func, timeout=0.5, trigger="interval", hours=1)
+        assert (await (await scheduler.aio.run_job("job")).wait()).outcome == outcome
 
 
 async def test_a_function_in_a_thread_is_told_of_its_timeout_and_holds_its_slot_until_it_ends(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quart_sched import current_run
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import settle
 from tests.stores.cluster import Cluster

@@ -17,7 +17,15 @@ from apscheduler import events as aps
 from quart import Quart, current_app, g
 
 from quart_sched import current_run
-from quart_sched.errors import Draining, InvalidDefinition, JobNotFound, NoEventLoop, OverlapForbidden, RunCancelled
+from quart_sched.errors import (
+    Draining,
+    InvalidDefinition,
+    JobNotFound,
+    NoEventLoop,
+    OverlapForbidden,
+    RunCancelled,
+    RunFailed,
+)
 from tests.conftest import eventually
 from tests.names import shown
 
@@ -337,6 +345,37 @@ async def test_a_coroutine_that_exits_does_not_end_the_server(scheduler, app, se
         assert scheduler.running
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_the_exit_of_a_job_does_not_end_whoever_runs_it_by_hand(scheduler, app, serve, kind):
+    def job() -> None:
+        raise SystemExit(3)
+
+    async def job_async() -> None:
+        job()
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        with pytest.raises(RunFailed, match="failed: SystemExit: 3") as raised:
+            await (await scheduler.aio.run_job("job"))
+        assert isinstance(raised.value.__cause__, SystemExit)
+        with pytest.raises(RunFailed, match="failed: SystemExit: 3"):
+            await asyncio.to_thread(scheduler.run_job, "job")
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function", "awaitable"])
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_hook_that_exits_fails_the_run_and_does_not_end_the_server(scheduler, app, serve, kind, place):
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    (scheduler.before_run if place == "before" else scheduler.after_run)(leave)
+    func = {"coroutine": coroutine, "function": function, "awaitable": returns_awaitable}[kind]
+    async with serve(scheduler, app):
+        scheduler.add_job("job", func, trigger="interval", hours=1)
+        record = await (await scheduler.aio.run_job("job")).wait()
+        assert (record.outcome, record.error_type) == ("failed", "SystemExit")
+
+
 async def test_a_teardown_of_the_app_context_that_raises_fails_the_run(scheduler, app, serve):
     @app.teardown_appcontext
     async def teardown(error: Any) -> None:
@@ -350,6 +389,27 @@ async def test_a_teardown_of_the_app_context_that_raises_fails_the_run(scheduler
         app.config["FAIL"] = False
     assert record.outcome == "failed"
     assert "commit failed" in record.traceback
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function"])
+async def test_a_listener_that_raises_what_a_cancelled_run_raised_does_not_keep_it_from_ending(
+    scheduler, app, serve, kind
+):
+    def report(event: aps.JobExecutionEvent) -> None:
+        raise event.exception
+
+    def job() -> None:
+        raise asyncio.CancelledError
+
+    async def job_async() -> None:
+        job()
+
+    scheduler.add_listener(report, aps.EVENT_JOB_ERROR)
+    async with serve(scheduler, app):
+        scheduler.add_job("job", job if kind == "function" else job_async, trigger="interval", hours=1)
+        for _ in range(2):
+            assert (await (await scheduler.aio.run_job("job")).wait()).outcome == "cancelled"
+        assert scheduler.scheduler.runner.under_way.runs() == []
 
 
 async def test_listeners_hear_of_a_run_from_submission_to_end(scheduler, app, serve, clock):
@@ -523,6 +583,31 @@ class Computes(Exception):
 
     def __getattr__(self, name: str) -> Any:
         return {"code": 5}[name]
+
+
+class Exits(Exception):
+    """It ends the program wherever it is shown."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+    def __getattr__(self, name: str) -> Any:
+        raise SystemExit(3)
+
+
+async def test_what_exits_when_it_is_shown_ends_its_run_and_no_more(scheduler, app, serve):
+    async def returns() -> Exits:
+        return Exits()
+
+    async def raises() -> None:
+        raise Exits
+
+    async with serve(scheduler, app):
+        for func, outcome in ((returns, "succeeded"), (raises, "failed")):
+            scheduler.add_job(outcome, func, trigger="interval", hours=1)
+            assert (await (await scheduler.aio.run_job(outcome)).wait()).outcome == outcome
 
 
 async def test_an_exception_without_a_text_fails_its_run_and_no_more(scheduler, app, serve):

@@ -18,6 +18,7 @@ from quart_sched.engine.clock import Clock
 from quart_sched.engine.stream import EventStream, Listeners, Mailbox, translate
 from quart_sched.model.events import JobChanged, RunEnded, RunSubmitted, SchedulerChanged
 from quart_sched.model.runs import Run, RunRecord
+from tests.names import shown
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="clean")
@@ -249,6 +250,34 @@ async def test_a_listener_that_fails_is_logged_and_harms_nothing(caplog):
     assert got == [1]
     assert "plain trouble" in caplog.text
     assert "async trouble" in caplog.text
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3)], ids=shown)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_listener_that_lets_more_than_an_exception_through_harms_nothing_either(kind, error):
+    def fail(event: Any) -> None:
+        raise error
+
+    async def fail_async(event: Any) -> None:
+        raise error
+
+    got: list[int] = []
+    listeners = Listeners()
+    for callback in (fail if kind == "plain" else fail_async, lambda event: got.append(1)):
+        listeners.add(callback, aps.EVENT_ALL)
+    listeners(changed())
+    await listeners.drain(1)
+    assert got == [1]
+
+
+def test_ctrl_c_in_a_listener_ends_the_program():
+    def fail(event: Any) -> None:
+        raise KeyboardInterrupt
+
+    listeners = Listeners()
+    listeners.add(fail, aps.EVENT_ALL)
+    with pytest.raises(KeyboardInterrupt):
+        listeners(changed())
 
 
 async def test_listeners_do_not_see_the_context_of_the_event():

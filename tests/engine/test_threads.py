@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from quart_sched.engine.threads import StoreThread, WorkerThreads
+from quart_sched.engine.threads import DaemonPool, WorkerThreads
 
 
 def named(name: str) -> list[threading.Thread]:
@@ -155,18 +155,18 @@ def test_a_stuck_call_does_not_keep_the_process_from_ending():
     assert (process.returncode, process.stdout, process.stderr) == (0, "at the end\n", "")
 
 
-# The store thread
+# The pool
 
 
 @pytest.fixture
-def thread() -> Iterator[StoreThread]:
-    store_thread = StoreThread("test-store")
-    yield store_thread
-    store_thread.stop()
-    until(lambda: not named("test-store"))
+def thread() -> Iterator[DaemonPool]:
+    pool = DaemonPool("test-pool")
+    yield pool
+    pool.stop()
+    until(lambda: not named("test-pool"))
 
 
-def test_the_store_thread_is_one_and_returns_results_in_order(thread):
+def test_a_pool_of_one_thread_takes_the_calls_one_by_one_and_returns_results_in_order(thread):
     order: list[tuple[int, int]] = []
 
     def call(number: int) -> int:
@@ -192,7 +192,7 @@ def test_an_error_comes_out_of_the_future_and_the_thread_goes_on(thread):
     assert thread.submit(lambda: "on").result(5) == "on"
 
 
-def test_the_store_thread_knows_itself(thread):
+def test_a_pool_knows_its_threads(thread):
     assert thread.submit(thread.is_current).result(5)
     assert not thread.is_current()
 

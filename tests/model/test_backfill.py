@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
-from quart_sched.model.backfill import BackfillRequest, jitter_of, remaining
+from quart_sched.model.backfill import BackfillRequest, remaining
 from quart_sched.model.crontab import CrontabTrigger
+from quart_sched.model.schedules import jitter_of
 from tests.conftest import START
 from tests.stores.peers import at
 

@@ -275,7 +275,7 @@ def test_what_is_no_time_or_too_far_away_is_refused(wrong):
     [
         (0, "0 seconds"), (0.25, "0.25 seconds"), (0.0001, "0.001 seconds"), (1, "1 second"), (9.876, "9.88 seconds"),
         (10.4, "10 seconds"), (60, "1 minute"), (200, "3 minutes 20 seconds"), (3600, "1 hour"), (3605, "1 hour"),
-        (90_000, "1 day 1 hour"), (200_000, "2 days 7 hours"),
+        (0.9999, "1 second"), (86_700, "1 day"), (90_000, "1 day 1 hour"), (200_000, "2 days 7 hours"),
     ],
 )  # fmt: skip
 def test_durations_are_told_in_words(seconds, words):

@@ -14,6 +14,11 @@ EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
+def test_a_moment_in_microseconds_is_exact(at: datetime) -> None:
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros(at)) == at
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
 def test_a_moment_comes_back_as_it_was(at: datetime) -> None:
     assert moment(micros(at)) == at
 

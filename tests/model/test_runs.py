@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import time
-import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,79 +15,11 @@ from hypothesis import strategies as st
 
 from quart_sched import Scheduler
 from quart_sched.errors import InvalidDefinition
-from quart_sched.model import runs
+from quart_sched.model.ids import new_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import (
-    Cursor,
-    Run,
-    RunQuery,
-    RunRecord,
-    blocking_runs,
-    first_run_id,
-    new_run_id,
-    overlap_error,
-    to_wire,
-)
+from quart_sched.model.runs import Cursor, Run, RunQuery, RunRecord, blocking_runs, overlap_error, to_wire
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-
-
-def test_a_run_id_is_a_uuid_of_version_7_and_sorts_by_time() -> None:
-    before = time.time_ns() // 1_000_000
-    ids = [new_run_id() for _ in range(1000)]
-    parsed = [uuid.UUID(run_id) for run_id in ids]
-    assert {(run_id.version, run_id.variant) for run_id in parsed} == {(7, uuid.RFC_4122)}
-    assert len(set(ids)) == 1000
-    assert before <= parsed[0].int >> 80 <= parsed[-1].int >> 80 <= time.time_ns() // 1_000_000
-    assert [str(run_id) for run_id in parsed] == ids
-
-
-def test_ids_of_different_milliseconds_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = time.time_ns()
-    ids = []
-    for millis in range(500):
-        monkeypatch.setattr(time, "time_ns", lambda millis=millis: begun + millis * 1_000_000)
-        ids.append(new_run_id())
-    assert ids == sorted(ids)
-
-
-@pytest.mark.parametrize("bits", [0, 2**48 - 1], ids=["all zero", "all one"])
-@pytest.mark.parametrize("millis", [0, 2**48 - 1])
-def test_chance_and_time_leave_version_and_variant_alone(
-    monkeypatch: pytest.MonkeyPatch, millis: int, bits: int
-) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000)
-    monkeypatch.setattr(runs, "_noise", lambda count: bits % 2**count)
-    runs._series.cache_clear()
-    for run_id in [new_run_id() for _ in range(3)]:
-        parsed = uuid.UUID(run_id)
-        assert (parsed.version, parsed.variant, parsed.int >> 80) == (7, uuid.RFC_4122, millis)
-    runs._series.cache_clear()
-
-
-def test_ids_of_one_millisecond_sort_in_the_order_in_which_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
-    ids = [new_run_id() for _ in range(100)]
-    assert ids == sorted(set(ids))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_makes_ids_of_its_own_in_the_same_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
-    new_run_id()
-    receiver, sender = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            os.write(sender, new_run_id().encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    of_child = os.read(receiver, 100).decode()
-    os.close(receiver)
-    os.close(sender)
-    assert len(of_child) == 36
-    assert of_child != new_run_id()
 
 
 def test_a_run_begins_as_the_first_attempt_at_its_fire() -> None:
@@ -125,30 +54,6 @@ def test_a_record_cannot_be_changed() -> None:
     assert (record.final, record.fires, record.attempt) == (True, 1, 1)
     with pytest.raises(AttributeError):
         record.outcome = "failed"  # type: ignore[misc]  # that is what is tested
-
-
-# Ids and times
-
-
-@given(st.datetimes(timezones=st.just(UTC)))
-def test_a_moment_in_microseconds_is_exact(moment: datetime) -> None:
-    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros(moment)) == moment
-
-
-@pytest.mark.parametrize("bits", [0, 2**48 - 1], ids=["all zero", "all one"])
-def test_the_first_id_of_a_moment_lies_below_all_that_are_made_then(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
-    monkeypatch.setattr(runs, "_noise", lambda count: bits % 2**count)
-    runs._series.cache_clear()
-    millis = micros(NOW) // 1000
-    monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000 + 999_999)
-    assert first_run_id(micros(NOW)) <= new_run_id() < first_run_id(micros(NOW) + 1000)
-    assert first_run_id(micros(NOW) - 1) < first_run_id(micros(NOW)) == first_run_id(micros(NOW) + 999)
-
-
-@pytest.mark.parametrize("year", [1, 1969, 9999])
-def test_every_date_has_a_first_id(year: int) -> None:
-    run_id = uuid.UUID(first_run_id(micros(datetime(year, 1, 1, tzinfo=UTC))))
-    assert (run_id.version, run_id.variant) == (7, uuid.RFC_4122)
 
 
 # On the wire
@@ -336,7 +241,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(
 
 
 def test_a_skipped_fire_says_which_runs_were_in_its_way_as_far_as_there_is_room() -> None:
-    ids = [new_run_id() for _ in range(25)]
+    ids = [new_id() for _ in range(25)]
     for number in (1, 2, 20, 25):
         kind, message = overlap_error(ids[:number])
         skipped = RunRecord(
@@ -347,5 +252,5 @@ def test_a_skipped_fire_says_which_runs_were_in_its_way_as_far_as_there_is_room(
 
 
 def test_the_message_of_another_error_names_no_runs() -> None:
-    other = RunRecord("r", "f", "job", NOW, "failed", "schedule", "host:1", error_message=new_run_id())
+    other = RunRecord("r", "f", "job", NOW, "failed", "schedule", "host:1", error_message=new_id())
     assert blocking_runs(other) == blocking_runs(other._replace(error_message=None)) == ()

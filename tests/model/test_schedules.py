@@ -19,7 +19,6 @@ from quart_sched.model.schedules import (
     looks_at_the_present,
     normal,
     without_jitter,
-    zone_of,
 )
 from quart_sched.model.trigger_parser import parse_trigger
 
@@ -123,12 +122,6 @@ def test_nobody_knows_whether_a_trigger_of_the_users_own_looks_at_the_present() 
     assert not looks_at_the_present(EarliestOrTrigger([built("cron", hour=2), Own()]))
     assert looks_at_the_present(combined("and", {"trigger": "interval", "hours": 5}, {"trigger": "cron", "hour": "*"}))
     assert all(looks_at_the_present(trigger) for trigger in TRIGGERS.values())
-
-
-def test_the_zone_of_a_trigger_is_that_of_its_parts_or_of_its_date() -> None:
-    assert [zone_of(TRIGGERS[name]) for name in ("cron", "or", "and")] == [BERLIN] * 3
-    assert zone_of(built("date", run_date="2026-03-01T00:00:00")) == BERLIN
-    assert zone_of(Own()) is None
 
 
 def test_clock_changes_are_found_between_fractions_of_a_second() -> None:

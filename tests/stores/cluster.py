@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from quart_sched import APScheduler, Scheduler
 from quart_sched.model.runs import RunRecord
 from quart_sched.stores.sql import schema
 from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.transaction import Transaction
 
 URLS = {
     "postgresql": os.environ.get("POSTGRESQL_URL", "postgresql+psycopg://postgres@127.0.0.1/test"),
@@ -75,18 +75,18 @@ class Tables:
             url, prefix = reachable(kind, self._folder), f"t{uuid.uuid4().hex[:10]}_"
             options = {} if kind == "sqlite" else {"poolclass": sa.NullPool}
             database = self._made[kind] = Database("", url, prefix, create_tables=True, engine_options=options)
-            database.open()
+            database.schema.open()
         else:
-            database.transact(partial(self._clear, database.prefix))
+            database.transact(self._clear)
         url = database.engine.url.render_as_string(hide_password=False)
         return {"type": "sqlalchemy", "url": url, "table_prefix": database.prefix}
 
     @staticmethod
-    def _clear(prefix: str, conn: sa.Connection) -> None:
-        for table in schema.metadata(prefix).tables:
-            conn.execute(sa.text(f"DELETE FROM {table}"))
-        for statement in schema.first_rows(prefix):
-            conn.execute(sa.text(statement))
+    def _clear(tx: Transaction) -> None:
+        for table in schema.metadata(tx.prefix).tables:
+            tx.execute(f"DELETE FROM {table}")
+        for statement in schema.first_rows(tx.prefix):
+            tx.execute(statement)
 
     def drop(self) -> None:
         """Remove them."""

@@ -9,15 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-
 from quart_sched import Scheduler
 from quart_sched.engine import deployment
 from quart_sched.model.instants import micros
 from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.planning import plan
 from quart_sched.model.runs import Outcome, Run, RunRecord
-from quart_sched.stores.sql.database import Database, DatabaseFailure
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.rounds import Round, Work
 from quart_sched.stores.sql.store import SqlStore
 from tests.conftest import START
@@ -115,8 +114,7 @@ class Peer:
 
     def execute(self, statement: str, **values: Any) -> None:
         """Change the tables behind everybody's back."""
-        bound = sa.text(statement.format(p=self.prefix))
-        self.store.database.transact(lambda conn: conn.execute(bound, values))
+        self.store.database.transact(lambda tx: tx.execute(statement.format(p=self.prefix), **values))
 
     def live(self, job_id: str | None = None) -> list[Any]:
         """The runs under way or waiting, by fire."""

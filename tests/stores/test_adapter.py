@@ -88,7 +88,8 @@ def test_a_store_of_a_type_that_is_no_str_is_named():
         ({"class": dict}, "has class <class 'dict'>; expected a subclass"),
         ({"class": "json:dumps"}, "has class 'json:dumps'; expected a subclass"),
         ({"class": "no reference"}, "cannot be made into a job store: ValueError"),
-        ({"class": "nowhere:Store"}, "cannot be made into a job store: LookupError"),
+        ({"class": "nowhere:Store"}, "cannot be made into a job store: ModuleNotFoundError: No module named 'nowhere'"),
+        ({"class": "json:Nothing"}, "cannot be made into a job store: LookupError"),
         ({"type": "memory", "size": 5}, "has 'size' beside type 'memory', which takes no options"),
         ({"class": PICKLING}, "cannot be made into a job store: ValueError"),
         ({"class": PICKLING, "url": "nonsense"}, "cannot be made into a job store: ArgumentError"),
@@ -107,6 +108,14 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "apscheduler.jobstores.mongodb", raising=False)
     with pytest.raises(ConfigError, match="KEY has type 'mongodb', whose library is not installed"):
         make_store("KEY", {"type": "mongodb"})
+
+
+def test_the_library_of_a_class_that_is_missing_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sqlalchemy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, PICKLING.partition(":")[0])
+    with pytest.raises(ConfigError, match="ImportError: SQLAlchemyJobStore requires SQLAlchemy installed"):
+        make_store("KEY", {"class": PICKLING, "url": "sqlite://"})
 
 
 # Slots
@@ -390,3 +399,40 @@ async def test_a_declaration_replaces_what_cannot_be_restored(scheduler, app, se
     async with serve(second, Quart("redeclared"), **config):
         job = await second.aio.get_job("report")
         assert (job.func, job.trigger.interval_length) == (tick, 20)
+
+
+# Schedules that are over
+
+
+async def test_a_declared_schedule_that_is_over_is_no_pause_and_goes_on_when_it_is_corrected(
+    clock, serve, tmp_path, caplog
+):
+    config = {"SCHEDULER_JOBSTORES": {"default": {"class": PICKLING, "url": f"sqlite:///{tmp_path / 'jobs.db'}"}}}
+
+    async def deploy(**trigger: Any) -> Job | None:
+        scheduler = APScheduler(Scheduler(timezone="UTC"))
+        clock.join(scheduler)
+        scheduler.task(id="report", **trigger)(tick)
+        async with serve(scheduler, Quart("deploy"), **config):
+            return await scheduler.aio.get_job("report")
+
+    assert await deploy(trigger="cron", hour=3, end_date="2026-03-01") is None
+    assert 'Job "report" is declared, but its trigger has no fire left' in caplog.text
+    assert (await deploy(trigger="cron", hour=3)).next_run_time == datetime(2026, 3, 3, 3, tzinfo=UTC)
+    assert await deploy(trigger="cron", day=31, month=2) is None
+    assert (await deploy(trigger="cron", hour=4)).next_run_time == datetime(2026, 3, 3, 4, tzinfo=UTC)
+
+
+async def test_a_task_whose_schedule_is_over_may_be_imported_after_the_start(scheduler, app, serve, caplog):
+    async with serve(scheduler, app):
+        scheduler.task("cron", id="late", hour=3, end_date="2026-03-01")(tick)
+        assert scheduler.get_job("late") is None
+    assert 'Job "late" is declared, but its trigger has no fire left' in caplog.text
+
+
+async def test_a_job_that_waits_takes_no_trigger_without_a_fire_either(scheduler, app, serve):
+    async with serve(scheduler, app, start=False):
+        scheduler.add_job("job", tick, trigger="cron", hour=3)
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await scheduler.aio.modify_job("job", trigger="cron", day=31, month=2)
+        assert spec_of((await scheduler.aio.get_job("job")).trigger).to_dict()["hour"] == "3"

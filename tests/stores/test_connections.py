@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from quart_sched.stores.sql.database import Database, DatabaseFailure
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.history import SqlHistory
+from quart_sched.stores.sql.transaction import Transaction
 from quart_sched.stores.sql.wakeups import Wakeups
 from tests.stores.cluster import KINDS, reachable
 
@@ -27,17 +29,17 @@ def closed_by(database: Database) -> list[Any]:
     return closed
 
 
-def driver_connection(conn: sa.Connection) -> Any:
-    return conn.connection.driver_connection
+def driver_connection(tx: Transaction) -> Any:
+    return tx.connection.connection.driver_connection
 
 
 def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_after_it(database_url, table_prefix):
     own = database(database_url, table_prefix)
     closed = closed_by(own)
 
-    def op(conn: sa.Connection) -> Any:
+    def op(tx: Transaction) -> Any:
         own.dispose()
-        return driver_connection(conn)
+        return driver_connection(tx)
 
     connection = own.transact(op)
     assert connection in closed
@@ -93,7 +95,7 @@ def test_a_connection_that_is_lost_on_its_way_back_is_nobodys_trouble(kind, tmp_
 
 
 def test_a_server_that_does_not_answer_any_more_is_not_waited_for_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("quart_sched.stores.sql.database._ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("quart_sched.stores.sql.mysql._ANSWER_TIMEOUT", 0.2)
     own = database(reachable("mysql", tmp_path), "t_")
     with pytest.raises(DatabaseFailure, match="Lost connection"):
         own.query("SELECT SLEEP(2)")
@@ -127,8 +129,8 @@ def test_a_connection_whose_transaction_could_not_be_ended_is_not_used_again(
     closed = closed_by(own)
     used: list[Any] = []
 
-    def op(conn: sa.Connection) -> None:
-        used.append(driver_connection(conn))
+    def op(tx: Transaction) -> None:
+        used.append(driver_connection(tx))
         if failing == "do_rollback":
             raise LookupError
 

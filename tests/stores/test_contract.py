@@ -16,9 +16,17 @@ from zoneinfo import ZoneInfo
 import pytest
 from apscheduler.events import EVENT_JOB_MODIFIED
 
-from quart_sched.errors import DuplicateJob, InvalidDefinition, JobNotFound, OverlapForbidden, StoreUnavailable
+from quart_sched import current_run
+from quart_sched.errors import (
+    DuplicateJob,
+    InvalidDefinition,
+    JobNotFound,
+    OverlapForbidden,
+    RunOver,
+    StoreUnavailable,
+)
 from quart_sched.model.instants import micros
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from tests.stores.cluster import KINDS, Cluster, Tables
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -43,6 +51,10 @@ async def fails() -> None:
 
 async def waits() -> None:
     await gate.wait()
+
+
+async def told() -> None:
+    ran.append((current_run.scheduled_at.isoformat(),))
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +216,43 @@ async def test_another_trigger_moves_the_next_fire_and_an_equal_one_leaves_it(st
     assert (status, shown["next_run_time"]) == (200, at(clock, 10).isoformat())
     moved = await one.aio.modify_job("id", trigger="interval", seconds=20)
     assert moved.next_run_time == at(clock, 24)
+
+
+NO_FIRE_LEFT = [
+    {"trigger": "cron", "day": 31, "month": 2},
+    {"trigger": "interval", "seconds": 1, "start_date": "2020-01-01T00:00:00", "end_date": "2020-01-02T00:00:00"},
+]
+
+
+@pytest.mark.parametrize("over", NO_FIRE_LEFT, ids=["never", "no more"])
+async def test_a_trigger_without_a_fire_is_refused_instead_of_taken_for_a_pause(store, over):
+    one = await store.start()
+    await one.aio.add_job("id", job, trigger="interval", seconds=10)
+    await one.aio.add_job("paused", job, trigger="interval", seconds=10, next_run_time=None)
+    for job_id in ("id", "paused"):
+        before = await one.job(job_id)
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await one.aio.modify_job(job_id, **over)
+        status, answer = await one.rest("PATCH", f"/jobs/{job_id}", json=over)
+        assert (status, "no fire left" in answer["error_message"]) == (400, True)
+        assert await one.job(job_id) == before
+    for replacing in ({}, {"id": "id", "replace_existing": True}):
+        with pytest.raises(InvalidDefinition, match="no fire left"):
+            await one.aio.add_job(**{"id": "new", "func": job, **over, **replacing})
+    assert await one.ids() == ["id", "paused"]
+
+
+@pytest.mark.parametrize("over", NO_FIRE_LEFT, ids=["never", "no more"])
+async def test_a_trigger_without_a_fire_is_taken_where_the_next_fire_or_a_pause_is_given(store, clock, over):
+    one = await store.start()
+    await one.aio.add_job("added", job, next_run_time=None, **over)
+    await one.aio.add_job("changed", job, trigger="interval", seconds=10)
+    await one.aio.modify_job("changed", next_run_time=None, **over)
+    assert [(await one.job(job_id))["state"] for job_id in ("added", "changed")] == ["paused", "paused"]
+    await one.aio.add_job("once", job, trigger="interval", seconds=10)
+    await one.aio.modify_job("once", next_run_time=at(clock, 1), **over)
+    await store.advance(2)
+    assert (len(ran), await one.ids()) == (1, ["added", "changed"])
 
 
 async def test_a_trigger_that_is_changed_right_at_a_fire_does_not_repeat_it(store, clock):
@@ -462,6 +511,25 @@ async def test_a_job_runs_by_hand_beside_its_schedule(store, clock):
     assert await one.outcomes("id") == ["succeeded", "succeeded"]
 
 
+async def test_a_run_that_was_awaited_has_ended_in_the_records(store):
+    one = await store.start()
+    await one.aio.add_job("id", returns, trigger="interval", hours=1)
+    await one.aio.add_job("fails", fails, trigger="interval", hours=1)
+    for job_id, outcome in (("id", "succeeded"), ("fails", "failed")):
+        handle = await one.aio.run_job(job_id)
+        await handle.wait()
+        record = await one.aio.run(handle.run_id)
+        assert (record.outcome, record.result) == (outcome, "42" if job_id == "id" else None)
+        assert [(r.run_id, r.outcome) for r in (await one.aio.runs(job_id)).items] == [(handle.run_id, outcome)]
+        assert [r.run_id for r in (await one.aio.runs(outcome=outcome)).items] == [handle.run_id]
+        assert (await one.aio.runs(outcome="running")).items == ()
+        assert [r.outcome for r in await one.aio.attempts(record)] == [outcome]
+        with pytest.raises(RunOver):
+            await one.aio.cancel_run(handle.run_id)
+    assert (await one.rest("POST", "/jobs/id/run"))[0] == 200
+    assert [item["outcome"] for item in (await one.rest("GET", "/jobs/id/runs"))[1]["items"]] == ["succeeded"] * 2
+
+
 async def test_a_failing_run_by_hand_says_why(store):
     one = await store.start()
     await one.aio.add_job("id", fails, trigger="interval", seconds=10)
@@ -555,6 +623,24 @@ async def test_arguments_of_every_type_reach_the_job_and_come_back_over_rest(sto
     assert (status, copied["args"], copied["kwargs"]) == (200, shown["args"], shown["kwargs"])
     await store.advance(10)
     assert [repr(args) for args in ran] == [repr(tuple(ARGUMENTS))] * 2
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"trigger": "date", "run_date": "2026-03-02T13:00:05", "timezone": "Europe/Berlin"},
+        {"trigger": "or", "triggers": [{"trigger": "cron", "hour": 13, "second": 5, "timezone": "Europe/Berlin"}]},
+        {"trigger": "and", "triggers": [{"trigger": "cron", "hour": 13, "second": 5, "timezone": "Europe/Berlin"}]},
+    ],
+    ids=lambda trigger: trigger["trigger"],
+)
+async def test_fires_are_told_in_the_zone_of_the_trigger(store, trigger):
+    one = await store.start()
+    body = {"id": "id", "func": f"{__name__}:told", **trigger}
+    assert (await one.rest("POST", "/jobs", json=body))[1]["next_run_time"] == "2026-03-02T13:00:05+01:00"
+    assert (await one.job("id"))["next_run_time"] == "2026-03-02T13:00:05+01:00"
+    await store.advance(5)
+    assert ran == [("2026-03-02T13:00:05+01:00",)]
 
 
 # Time

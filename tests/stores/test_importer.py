@@ -31,9 +31,12 @@ from quart_sched.model.jobs import JobDefinition
 from quart_sched.model.policies import Policy
 from quart_sched.model.triggers import spec_of
 from quart_sched.stores.sql import importer
-from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.importer import ImportResult, SourceProblem, import_jobs, import_pickled, read_pickled
 from quart_sched.stores.sql.store import SqlStore
+from tests.conftest import START
+from tests.stores.manual_clock import ManualClock
 
 pytestmark = pytest.mark.integration  # there is a database in each
 
@@ -353,10 +356,10 @@ def test_a_job_that_somebody_adds_meanwhile_is_left_alone(old, store, engine, mo
     old.add("a", "b")
     known, calls = importer._known, []
 
-    def late(conn: Any, prefix: str) -> Any:
+    def late(tx: Any) -> Any:
         # The first look, and that of the transaction which runs into the other's job, come too early.
-        calls.append(prefix)
-        return {} if len(calls) <= 2 else known(conn, prefix)
+        calls.append(tx)
+        return {} if len(calls) <= 2 else known(tx)
 
     import_pickled(store.database, read_pickled(store.database, old.table)[:1], scheduler=engine)
     monkeypatch.setattr(importer, "_known", late)
@@ -364,12 +367,20 @@ def test_a_job_that_somebody_adds_meanwhile_is_left_alone(old, store, engine, mo
     assert len(calls) == 3
 
 
+def test_an_import_is_dated_by_a_tests_clock_as_all_else_is(old, store, engine):
+    old.add("a")
+    engine.clock.replace(ManualClock())
+    import_jobs(store.database, old.table, scheduler=engine)
+    rows = store.database.query(f"SELECT at_us FROM {store.database.prefix}changes WHERE action = 'import'")
+    assert rows == [(micros(START),)]
+
+
 def test_an_import_that_breaks_off_leaves_nothing_behind(old, store, engine, monkeypatch):
     def fail(*_: Any) -> None:
         raise OSError("no more")
 
     old.add("a", "b")
-    monkeypatch.setattr(importer.Changes, "log", fail)
+    monkeypatch.setattr(importer, "write_down", fail)
     with pytest.raises(OSError, match="no more"):
         import_jobs(store.database, old.table, scheduler=engine)
     assert ours(store.database) == {}

@@ -83,11 +83,11 @@ async def test_a_job_that_cannot_be_loaded_is_listed_as_broken(
     assert await listed(looker) == [("a", "a", "scheduled"), ("b", "b", "scheduled")]
     store = looker.scheduler.catalogue.slots["default"].store
     statement = f"UPDATE {store.database.prefix}jobs SET func = 'no.such:function', version = 9, definition = '[' "
-    store.database.transact(lambda conn: conn.exec_driver_sql(f"{statement} WHERE id = 'a'"))
+    store.database.transact(lambda tx: tx.execute(f"{statement} WHERE id = 'a'"))
     store.loader.learn(["no.such:function"])
     assert await listed(looker) == [("a", "a", "broken"), ("b", "b", "scheduled")]
     statement = f"UPDATE {store.database.prefix}jobs SET broken_us = 1, broken_reason = 'why', next_us = NULL"
-    store.database.transact(lambda conn: conn.exec_driver_sql(statement))
+    store.database.transact(lambda tx: tx.execute(statement))
     assert await listed(looker) == [("a", "a", "broken"), ("b", "b", "broken")]
     await looker.scheduler.call(looker.scheduler.catalogue.close_stores, blocking=True)
 

@@ -411,6 +411,40 @@ async def test_the_id_of_a_one_shot_job_that_is_over_stays_its_own_as_long_as_it
     assert (await one.job("once"))["source"] == "added"
 
 
+# Schedules that are over
+
+
+NEVER = {"trigger": "cron", "day": 31, "month": 2}
+NO_MORE = {"trigger": "cron", "hour": 3, "end_date": "2026-03-01"}
+
+
+@pytest.mark.parametrize("over", [NEVER, NO_MORE], ids=["never", "no more"])
+@pytest.mark.parametrize("first", [{}, None], ids=["changed", "new"])
+async def test_a_declared_schedule_that_is_over_is_no_pause_and_goes_on_when_it_is_corrected(
+    cluster, clock, over, first, caplog
+):
+    one = await cluster.start(declares() if first is None else declares(a=first))
+    one = await cluster.restart(one, declares(a=over), SCHEDULER_PRUNE="keep")
+    assert (await one.ids(), 'Job "a" is declared, but its trigger has no fire left' in caplog.text) == ([], True)
+    assert "pause" not in [change.action for change in (await one.aio.changes(job_id="a")).items]
+    caplog.clear()
+    one = await cluster.restart(one, declares(a=over))
+    assert (await one.ids(), caplog.text) == ([], "")
+    one = await cluster.restart(one, declares(a={"args": (1,)}))
+    assert (await one.aio.get_job("a")).next_run_time == at(clock, 10)
+    await cluster.advance(10)
+    assert ran == [(1,)]
+
+
+async def test_a_declared_pause_of_a_schedule_that_is_over_is_one(cluster):
+    paused = {**NEVER, "next_run_time": None}
+    one = await cluster.start(declares(new=paused, changed={}, by_hand={}))
+    await one.aio.pause_job("by_hand")
+    one = await cluster.restart(one, declares(new=paused, changed=paused, by_hand=NEVER))
+    states = {job_id: (await one.job(job_id))["state"] for job_id in ("new", "changed", "by_hand")}
+    assert states == dict.fromkeys(states, "paused")
+
+
 # Two versions of the code at once
 
 

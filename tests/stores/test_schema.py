@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from quart_sched.errors import SchedulerError
 from quart_sched.stores.sql import schema
-from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure, SchemaProblem
 from tests.stores.cluster import Cluster, reachable
 
 pytestmark = pytest.mark.integration  # there is a database in each
@@ -100,7 +101,7 @@ def test_many_that_make_the_tables_at_once_all_succeed(database_url, table_prefi
             own = database(database_url, prefix)
             barrier.wait()
             try:
-                own.open()
+                own.schema.open()
             except Exception as error:
                 errors.append(error)
             own.dispose()
@@ -133,15 +134,15 @@ async def test_processes_that_start_at_once_on_an_empty_database_share_its_jobs(
 
 def test_upgrading_again_keeps_what_is_there(database_url, table_prefix):
     own = database(database_url, table_prefix)
-    assert own.upgrade() == schema.VERSION
+    assert own.schema.upgrade() == schema.VERSION
     execute(
         database_url,
         f"UPDATE {table_prefix}meta SET n = 1 WHERE k = 'paused'",
         f"INSERT INTO {table_prefix}decls (hash, since_us, body) VALUES ('x', 1, '[]')",
     )
     before = described(database_url, table_prefix)
-    assert own.upgrade() == schema.VERSION
-    own.open()
+    assert own.schema.upgrade() == schema.VERSION
+    own.schema.open()
     assert described(database_url, table_prefix) == before
     assert execute(database_url, f"SELECT n FROM {table_prefix}meta WHERE k = 'paused'") == [(1,)]
     assert execute(database_url, f"SELECT hash FROM {table_prefix}decls") == [("x",)]
@@ -160,12 +161,12 @@ def test_upgrading_again_keeps_what_is_there(database_url, table_prefix):
 )
 def test_tables_that_were_made_half_way_are_completed(database_url, table_prefix, broken_off):
     own = database(database_url, table_prefix)
-    own.open()
+    own.schema.open()
     whole = described(database_url, table_prefix)
     mysql = database_url.startswith("mysql")
     on = {name: f" ON {table_prefix}{name[3:]}" if mysql else "" for name in ("on_jobs", "on_runs")}
     execute(database_url, *(statement.format(p=table_prefix, **on) for statement in broken_off))
-    own.open()
+    own.schema.open()
     assert described(database_url, table_prefix) == whole
     assert execute(database_url, f"SELECT n FROM {table_prefix}meta WHERE k = 'schema'") == [(schema.VERSION,)]
     own.dispose()
@@ -190,14 +191,14 @@ def run_script(url: str, script: str) -> None:
 
 def test_the_ddl_runs_as_it_is_and_makes_the_same_tables(database_url, table_prefix):
     made = database(database_url, f"{table_prefix}a_")
-    made.open()
+    made.schema.open()
     own = database(database_url, f"{table_prefix}b_", create_tables=False)
     run_script(database_url, schema.ddl(own.engine, own.prefix))
-    own.open()
+    own.schema.open()
     assert described(database_url, own.prefix) == described(database_url, made.prefix)
     rows = [execute(database_url, f"SELECT k, n FROM {one.prefix}meta ORDER BY k") for one in (made, own)]
     assert rows[0] == rows[1]
-    assert own.upgrade() == schema.VERSION
+    assert own.schema.upgrade() == schema.VERSION
     made.dispose()
     own.dispose()
 
@@ -288,7 +289,7 @@ async def test_where_the_tables_may_not_be_made_it_says_so_and_the_app_serves(fr
     assert "Traceback" not in caplog.text
 
     own = database(fresh.entry["url"], prefix, create_tables=False)
-    own.upgrade()
+    own.schema.upgrade()
     own.dispose()
     await fresh.advance(31)
     assert len(ran) > 0
@@ -321,11 +322,11 @@ async def test_tables_of_a_newer_version_are_refused_and_left_alone(fresh, caplo
 @pytest.mark.parametrize("create_tables", [True, False])
 def test_a_newer_version_is_refused_by_an_upgrade_too(database_url, table_prefix, create_tables):
     own = database(database_url, table_prefix, create_tables=create_tables)
-    own.upgrade()
+    own.schema.upgrade()
     execute(database_url, f"UPDATE {table_prefix}meta SET n = 99 WHERE k = 'schema'")
-    assert own.upgrade() == 99
+    assert own.schema.upgrade() == 99
     with pytest.raises(SchemaProblem, match="are of version 99"):
-        own.open()
+        own.schema.open()
     own.dispose()
 
 
@@ -338,7 +339,7 @@ def test_a_database_of_postgresql_that_cannot_hold_every_text_is_refused(tmp_pat
         try:
             url = server.url.set(database=name).render_as_string(hide_password=False)
             one = database(url, "q_")
-            for attempt in (one.open, one.upgrade, one.has_tables):
+            for attempt in (one.schema.open, one.schema.upgrade, one.schema.is_there):
                 with pytest.raises(SchemaProblem, match="is in the encoding LATIN1; expected UTF8"):
                     attempt()
             assert found(url, "q_") == []
@@ -348,10 +349,10 @@ def test_a_database_of_postgresql_that_cannot_hold_every_text_is_refused(tmp_pat
 
 def test_a_server_that_is_too_old_is_refused(database_url, table_prefix, monkeypatch):
     own = database(database_url, table_prefix)
-    own.upgrade()
+    own.schema.upgrade()
     monkeypatch.setattr(own.engine.dialect, "server_version_info", (3, 1))
     with pytest.raises(SchemaProblem, match=r"is (sqlite|postgresql|mariadb|mysql) 3.1; expected at least \d"):
-        own._check(schema.VERSION)
+        own.schema._check(schema.VERSION)
     own.dispose()
 
 
@@ -412,7 +413,10 @@ async def test_a_file_that_is_no_database_is_said_with_its_name(clock, tmp_path)
 
 def test_what_goes_wrong_with_a_server_is_said_in_one_line(table_prefix):
     for url in ("postgresql+psycopg://u:secret@127.0.0.1:1/x", "mysql+pymysql://u:secret@127.0.0.1:1/x"):
-        calls: list[Callable[[], Any]] = [database(url, table_prefix).open, database(url, table_prefix).upgrade]
+        calls: list[Callable[[], Any]] = [
+            database(url, table_prefix).schema.open,
+            database(url, table_prefix).schema.upgrade,
+        ]
         for call in calls:
             with pytest.raises(DatabaseFailure) as caught:
                 call()

@@ -22,10 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition, OverlapForbidden
+from quart_sched.model.ids import new_id
 from quart_sched.model.jobs import JobChanges
-from quart_sched.model.runs import Run, new_run_id
+from quart_sched.model.runs import Run
 from quart_sched.stores.sql import rounds
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.workers import SessionLost
 from tests.conftest import START
 from tests.stores.manual_clock import ManualClock
@@ -532,7 +533,7 @@ def test_never_more_instances_than_allowed_whatever_races_for_them(peer, clock):
             mine = one.claim()
             if number >= 2 and step % 2:
                 try:
-                    mine.append(one.store.start_now(one.me, "job", new_run_id(), "manual"))
+                    mine.append(one.store.start_now(one.me, "job", new_id(), "manual"))
                 except OverlapForbidden as error:
                     refused.append(len(error.run_ids))
             begun += len(mine)
@@ -578,11 +579,11 @@ def test_a_fire_that_waits_holds_its_place_while_another_process_has_it_locked(p
 def test_a_run_by_hand_counts_among_the_instances_of_all_processes(peer, clock):
     a, b = peer(), peer()
     a.add("job")
-    run_id = new_run_id()
+    run_id = new_id()
     run = a.store.start_now(a.me, "job", run_id, "api")
     assert (run.run_id, run.cause, run.scheduled_at) == (run_id, "api", START)
     with pytest.raises(OverlapForbidden) as refused:
-        b.store.start_now(b.me, "job", new_run_id(), "api")
+        b.store.start_now(b.me, "job", new_id(), "api")
     assert refused.value.run_ids == [run_id]
     clock.jump(10)
     assert [record.outcome for record in b.round().records] == ["skipped"]
@@ -594,25 +595,25 @@ def test_a_run_by_hand_counts_among_the_instances_of_all_processes(peer, clock):
 def test_a_run_by_hand_leaves_the_schedule_alone_also_of_a_paused_job(peer, clock):
     a = peer()
     a.add("job", max_instances=2)
-    a.store.start_now(a.me, "job", new_run_id(), "manual")
+    a.store.start_now(a.me, "job", new_id(), "manual")
     assert (seconds(a.job("job").next_us), a.job("job").last_us) == (10, None)
     a.verbs.pause("job")
     before = a.job("job")
-    a.store.start_now(a.me, "job", new_run_id(), "manual")
+    a.store.start_now(a.me, "job", new_id(), "manual")
     assert a.job("job") == before
     # A fire and a run by hand at the same moment do not get into each other's way.
     a.verbs.resume("job")
     clock.jump(20)
     with pytest.raises(OverlapForbidden):
-        a.store.start_now(a.me, "job", new_run_id(), "manual")
+        a.store.start_now(a.me, "job", new_id(), "manual")
 
 
 def test_a_run_by_hand_at_the_moment_of_a_fire_is_another_run(peer, clock):
     a = peer()
     a.add("job", max_instances=3)
     clock.jump(10)
-    a.store.start_now(a.me, "job", new_run_id(), "manual")
-    a.store.start_now(a.me, "job", new_run_id(), "manual")
+    a.store.start_now(a.me, "job", new_id(), "manual")
+    a.store.start_now(a.me, "job", new_id(), "manual")
     assert fires(a.claim()) == [10]
     assert Counter(row.cause for row in a.live()) == {"manual": 2, "schedule": 1}
 
@@ -620,16 +621,16 @@ def test_a_run_by_hand_at_the_moment_of_a_fire_is_another_run(peer, clock):
 def test_a_job_that_is_gone_broken_or_over_cannot_be_run_by_hand(peer, clock):
     a = peer()
     with pytest.raises(JobLookupError):
-        a.store.start_now(a.me, "job", new_run_id(), "manual")
+        a.store.start_now(a.me, "job", new_id(), "manual")
     a.add("job")
     a.execute("UPDATE {p}jobs SET broken_us = 1, broken_reason = 'no such module'")
     with pytest.raises(InvalidDefinition, match="'job' is broken: no such module"):
-        a.store.start_now(a.me, "job", new_run_id(), "manual")
+        a.store.start_now(a.me, "job", new_id(), "manual")
     a.add("once", trigger="date", run_date=at(5))
     clock.jump(5)
     [run] = a.claim()
     with pytest.raises(JobLookupError):
-        a.store.start_now(a.me, "once", new_run_id(), "manual")
+        a.store.start_now(a.me, "once", new_id(), "manual")
     assert a.finish(run) == []
     assert a.live() == []
 
@@ -637,7 +638,7 @@ def test_a_job_that_is_gone_broken_or_over_cannot_be_run_by_hand(peer, clock):
 def test_a_run_by_hand_whose_answer_was_lost_is_given_back_and_run_once(peer):
     a, b = peer(), peer()
     a.add("job")
-    run_id = new_run_id()
+    run_id = new_id()
     with answers_lost(a.store.database), pytest.raises(DatabaseFailure):
         a.store.start_now(a.me, "job", run_id, "api")
     assert a.store.heartbeat(a.me, set()).strays == [run_id]

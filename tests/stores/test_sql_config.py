@@ -22,7 +22,7 @@ from quart_sched import APScheduler, Scheduler
 from quart_sched.config import Settings
 from quart_sched.errors import ConfigError, InvalidDefinition
 from quart_sched.stores.adapter import make_history, make_store
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.store import SqlStore
 from tests.stores.cluster import Cluster
 
@@ -203,7 +203,7 @@ def test_the_longest_prefix_works_on_every_database(database_url):
 
     drop_tables(database_url, prefix)
     store: Any = make_store("KEY", sql(database_url, table_prefix=prefix))
-    store.database.open()
+    store.database.schema.open()
     store.database.dispose()
     drop_tables(database_url, prefix)
 
@@ -296,7 +296,7 @@ async def test_neither_logs_nor_answers_nor_reprs_tell_a_password(clock, caplog,
     one = await cluster.start()
     store = one.slot.store
     with pytest.raises(DatabaseFailure) as caught:
-        store.database.open()
+        store.database.schema.open()
     answers = [await one.rest(method, path) for method, path in (("GET", ""), ("GET", "/jobs"), ("GET", "/runs"))]
     assert [status for status, _ in answers] == [200, 503, 503]
     settings = one.scheduler.settings

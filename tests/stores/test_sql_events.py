@@ -14,8 +14,9 @@ from sqlalchemy import text
 from quart_sched import APScheduler
 from quart_sched.engine.feed import Stream
 from quart_sched.model.events import JobChanged
+from quart_sched.model.ids import new_id
+from quart_sched.model.instants import micros
 from quart_sched.model.news import News, decode, encode
-from quart_sched.model.runs import new_run_id
 from quart_sched.stores.sql.events import FOLLOWED, KEPT, SqlEvents
 from tests.conftest import eventually
 from tests.stores.cluster import Cluster, Process
@@ -358,7 +359,7 @@ async def test_a_row_that_is_committed_late_is_told(cluster, pair):
     with database.engine.connect() as conn, conn.begin():
         insert = f"INSERT INTO {database.prefix}events (at_us, kind, data) VALUES (:now, 'news', :data)"
         late = encode([News("job", {"action": "added", "job_id": "late"})])
-        conn.execute(text(insert), {"now": events._now(conn), "data": late})
+        conn.execute(text(insert), {"now": micros(cluster.clock.now()), "data": late})
         events.tell(encode([News("job", {"action": "added", "job_id": "early"})]))
         await pass_time(cluster)
         assert reader.told() == [("job", "early", "added")]
@@ -440,7 +441,7 @@ async def test_a_log_is_told_only_while_somebody_follows_it(cluster, pair):
 
 async def test_who_follows_is_forgotten_after_a_while(cluster, pair):
     here, _ = pair
-    run_id = new_run_id()
+    run_id = new_id()
     await asyncio.to_thread(events_of(here).listen, 60.0, {run_id: True})
     assert events_of(here).followed().keys() == {run_id}
     cluster.clock.jump(FOLLOWED + 1)
@@ -450,7 +451,7 @@ async def test_who_follows_is_forgotten_after_a_while(cluster, pair):
 
 
 async def test_many_may_begin_to_follow_at_once(cluster, pair):
-    run_id = new_run_id()
+    run_id = new_id()
     threads = [asyncio.to_thread(events_of(process).listen, 60.0, {run_id: True}) for process in pair for _ in range(4)]
     found = await asyncio.gather(*threads)
     assert {listening.epoch for listening in found} == {found[0].epoch}

@@ -18,18 +18,21 @@ from hypothesis import strategies as st
 from quart_sched.engine.history import Histories
 from quart_sched.engine.history_ring import HistoryRing
 from quart_sched.model.events import RunEnded
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord, first_run_id
-from quart_sched.stores.sql.database import Database, DatabaseFailure, SchemaProblem
+from quart_sched.model.runs import STATES, Cursor, RunQuery, RunRecord
+from quart_sched.stores.sql.database import Database
+from quart_sched.stores.sql.failures import DatabaseFailure, SchemaProblem
 from quart_sched.stores.sql.history import HistoryUnavailable, SqlHistory
 from quart_sched.stores.sql.rows import LIVE_COLUMNS
+from quart_sched.stores.sql.transaction import Transaction
 from tests.stores.cluster import KINDS, drop_tables, reachable
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def run_id(moment: datetime, number: int = 0) -> str:
-    return f"{first_run_id(micros(moment))[:-12]}{number:012x}"
+    return f"{first_id(micros(moment))[:-12]}{number:012x}"
 
 
 def ended(number: int, outcome: Any = "succeeded", job_id: str = "job", late: float = 0, **more: Any) -> RunRecord:
@@ -89,13 +92,13 @@ def insert_live(database: Database, records: Sequence[RunRecord]) -> None:
              record.cause, "lost", 1, "m:f", record.outcome, workers.get(record.worker), None, begun, None, None)
         )  # fmt: skip
 
-    def write(conn: sa.Connection) -> None:
+    def write(tx: Transaction) -> None:
         sessions = [(key, *worker.split(":"), 0, 0) for worker, key in workers.items()]
         columns = ("id", "host", "pid", "started_us", "seen_us")
-        database.dialect.insert(conn, "workers", columns, [(a, b, int(c), d, e) for a, b, c, d, e in sessions])
-        database.dialect.insert(conn, "live", LIVE_COLUMNS, rows)
+        tx.insert("workers", columns, [(a, b, int(c), d, e) for a, b, c, d, e in sessions])
+        tx.insert("live", LIVE_COLUMNS, rows)
 
-    database.open()
+    database.schema.open()
     database.transact(write)
 
 
@@ -123,7 +126,7 @@ def tables(connect: Callable[[str], Database]) -> Callable[[str], Database]:
 
     def empty(kind: str) -> Database:
         database = of_kind(kind)
-        database.open()
+        database.schema.open()
         with database.engine.begin() as conn:
             for table in ("runs", "run_output", "live", "workers"):
                 conn.execute(sa.text(f"DELETE FROM {database.prefix}{table}"))
@@ -385,7 +388,7 @@ def test_the_runs_of_a_fire_that_is_still_live_are_not_pruned(database):
     insert_live(database, [again])
     assert history.prune(NOW + timedelta(days=30)) == 2
     assert history.page(RunQuery()) == [again, first]
-    database.transact(lambda conn: database.dialect.delete(conn, "live", "run_id", [again.run_id]))
+    database.transact(lambda tx: tx.delete("live", "run_id", [again.run_id]))
     assert history.prune(NOW + timedelta(days=30)) == 1
 
 
@@ -424,10 +427,10 @@ def test_a_record_that_the_database_refuses_does_not_keep_the_others_out(databas
     history.write([ended(0)])
     insert = database.dialect.insert
 
-    def refuse(conn: Any, table: str, columns: Any, rows: Any) -> None:
+    def refuse(tx: Transaction, table: str, columns: Any, rows: Any) -> None:
         if any(ended(2).run_id in row for row in rows):
             raise DatabaseFailure("value out of range") from sa.exc.DataError("INSERT", {}, Exception())
-        insert(conn, table, columns, rows)
+        insert(tx, table, columns, rows)
 
     monkeypatch.setattr(database.dialect, "insert", refuse)
     history.write([ended(1), ended(2, log="refused"), ended(3)])
@@ -454,7 +457,7 @@ def large(
     )
     analyze = {"postgresql": "ANALYZE", "mysql": "ANALYZE TABLE"}.get(request.param)
     if analyze:
-        database.transact(lambda conn: conn.execute(sa.text(f"{analyze} {database.prefix}runs")))
+        database.transact(lambda tx: tx.execute(f"{analyze} {database.prefix}runs"))
     statements: list[tuple[str, Any]] = []
 
     @sa.event.listens_for(database.engine, "before_cursor_execute")

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from quart_sched.model.runs import RunRecord, new_run_id
-from quart_sched.stores.sql.database import DatabaseFailure
+from quart_sched.model.ids import new_id
+from quart_sched.model.runs import RunRecord
+from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.workers import CRASH_LIMIT, SessionLost, Watch
 from tests.stores.peers import Peer, answers_lost, at, seconds
 
@@ -168,7 +169,7 @@ def test_each_fire_of_a_batch_is_run_again_by_itself(peer, clock):
 def test_a_run_by_hand_is_lost_or_run_again_like_any_other(peer):
     a, b = peer(), peer()
     a.add("job", on_crash="rerun")
-    a.store.start_now(a.me, "job", new_run_id(), "api")
+    a.store.start_now(a.me, "job", new_id(), "api")
     assert reap(b, a) == [("job", "lost", 1, False)]
     [again] = b.claim()
     assert (again.cause, again.attempt) == ("rerun", 2)
@@ -239,7 +240,7 @@ def test_a_claim_an_end_and_a_run_by_hand_are_signs_of_life_too(peer, clock):
     look()
     a.finish(run)
     look()
-    a.store.start_now(a.me, "job", new_run_id(), "manual")
+    a.store.start_now(a.me, "job", new_id(), "manual")
     look()
     a.store.beat(a.me)
     look()
@@ -313,7 +314,7 @@ def test_a_process_that_was_declared_dead_can_write_nothing_more(peer, clock):
         lambda: a.round(returned=(run.run_id,), limit=0),
         lambda: a.store.heartbeat(a.me, set()),
         lambda: a.store.beat(a.me),
-        lambda: a.store.start_now(a.me, "job", new_run_id(), "manual"),
+        lambda: a.store.start_now(a.me, "job", new_id(), "manual"),
     ):
         with pytest.raises(SessionLost, match=f"declared dead as {a.me.id}"):
             act()

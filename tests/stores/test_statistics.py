@@ -12,8 +12,9 @@ import pytest
 
 from quart_sched.engine.history import Histories
 from quart_sched.engine.history_ring import HistoryRing
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import OUTCOMES, RunRecord, first_run_id
+from quart_sched.model.runs import OUTCOMES, RunRecord
 from quart_sched.model.stretches import Stretch, StretchQuery
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.history import SqlHistory
@@ -41,7 +42,7 @@ def records() -> list[RunRecord]:
     found = []
     for number in range(400):
         at = NOW - timedelta(seconds=chance.randrange(0, 86_400), microseconds=chance.randrange(10**6))
-        run_id = f"{first_run_id(micros(at))[:24]}{number:012x}"
+        run_id = f"{first_id(micros(at))[:24]}{number:012x}"
         outcome: Any = chance.choice(OUTCOMES)
         started = at + timedelta(milliseconds=5) if outcome not in ("missed", "skipped", "coalesced") else None
         finished = None if started is None else started + timedelta(microseconds=chance.randrange(1, 10**7))
@@ -138,7 +139,7 @@ def test_several_histories_are_counted_together() -> None:
     given: list[tuple[HistoryRing, int, Any]] = [(late, 5, "failed"), (early, 50, "succeeded"), (early, 40, "failed")]
     for ring, minute, outcome in given:
         at = NOW - timedelta(minutes=minute)
-        run_id = first_run_id(micros(at))
+        run_id = first_id(micros(at))
         ring.add(RunRecord(run_id, run_id, "job", at, outcome, "schedule", "h:1", 1, at, at + timedelta(seconds=2)))
     both = Histories([late, early])
     query = StretchQuery.parse(NOW - timedelta(hours=1), NOW, 1)

@@ -41,7 +41,7 @@ _REASONS = [
         r"^at: is .*; expected a time within 50 years from now",
         # What the calendar lacks, or has after the year 9999
         r"never fires: there is no day-of-month",
-        r"^trigger: gives no next fire",
+        r"^trigger: (gives no next fire|has no fire left)",
         r"is .*, out of range in ",
         # How deep a recursive schema may go
         r"is nested more than",

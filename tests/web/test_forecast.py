@@ -56,11 +56,24 @@ async def test_a_clock_change_is_marked(client):
 
 async def test_the_forecast_has_the_fires_of_all_jobs(client):
     status, found = await get(client, "/forecast?hours=15")
-    assert (status, list(found)) == (200, ["until", "truncated", "items"])
+    assert (status, list(found)) == (200, ["until", "truncated", "paused", "items"])
     assert (found["until"], found["truncated"]) == ("2026-03-03T03:00:00+00:00", False)
     assert {"job_id": "daily", "at": "2026-03-03T02:30:00+01:00", "clock_change": None} in found["items"]
     assert list(found["items"][0]) == ["job_id", "at", "clock_change"]
     assert len(found["items"]) == 16
+
+
+async def test_while_the_scheduler_is_paused_the_fires_are_those_that_there_were_if_it_were_resumed(client, scheduler):
+    await scheduler.aio.pause_job("daily")
+    running = {job_id: (await get(client, f"/jobs/{job_id}/next"))[1] for job_id in ("hourly", "daily")}
+    forecast = (await get(client, "/forecast"))[1]
+    assert (running["hourly"]["paused"], running["daily"]["paused"], forecast["paused"]) == (False, True, False)
+    await scheduler.aio.pause()
+    for job_id, before in running.items():
+        assert (await get(client, f"/jobs/{job_id}/next"))[1] == before | {"paused": True}
+    assert (await get(client, "/forecast"))[1] == forecast | {"paused": True}
+    await scheduler.aio.resume()
+    assert (await get(client, "/forecast"))[1] == forecast
 
 
 async def test_a_forecast_looks_a_day_ahead_and_stops_at_its_limit(client, scheduler):

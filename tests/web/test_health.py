@@ -121,6 +121,27 @@ async def test_a_scheduler_that_is_not_running_is_alive_and_not_ready(scheduler,
         assert (await ask(client, "ready"))[0] == 200
 
 
+async def test_a_pause_is_told_and_nothing_is_wrong_with_it(scheduler, app, serve):
+    async with serve(scheduler, app) as client:
+        await scheduler.aio.pause()
+        status, body = await ask(client, "ready")
+        assert (status, body["status"]) == (200, "ok")
+        assert body["reasons"] == ["The scheduler is paused: no job fires until it is resumed"]
+        await scheduler.aio.resume()
+        assert (await ask(client, "ready"))[1]["reasons"] == []
+
+
+async def test_a_pause_of_all_is_told_apart_from_that_of_one_process(cluster):
+    one = await cluster.start()
+    two = await cluster.start(paused=True)
+    own = "This process was started paused, and fires no job"
+    assert (await ready(one), await ready(two)) == ((200, "ok", []), (200, "ok", [own]))
+    await one.aio.pause()
+    await cluster.advance(2)
+    told = (200, "ok", ["The scheduler is paused: no job fires until it is resumed"])
+    assert (await ready(one), await ready(two)) == (told, told)
+
+
 async def test_on_a_host_that_may_not_start_it_a_stopped_scheduler_is_as_it_should_be(scheduler, app, serve):
     async with serve(scheduler, app, SCHEDULER_ALLOWED_HOSTS=["elsewhere"]) as client:
         assert not scheduler.running

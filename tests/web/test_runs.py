@@ -18,8 +18,9 @@ from quart_sched.engine.history import Histories
 from quart_sched.engine.history_ring import HistoryRing, under_way
 from quart_sched.errors import InvalidDefinition
 from quart_sched.model.events import RunEnded
+from quart_sched.model.ids import first_id
 from quart_sched.model.instants import micros
-from quart_sched.model.runs import RunPage, RunRecord, first_run_id, to_wire
+from quart_sched.model.runs import RunPage, RunRecord, to_wire
 from quart_sched.stores.sql.database import Database
 from quart_sched.stores.sql.history import SqlHistory
 from tests.conftest import START
@@ -72,7 +73,7 @@ def keep(scheduler, client) -> Callable[..., RunRecord]:
 
     def end(number: int, outcome: Any = "succeeded", job_id: str = "job", **more: Any) -> RunRecord:
         fire = START + timedelta(seconds=number)
-        run_id = f"{first_run_id(micros(fire))[:-12]}{number:012x}"
+        run_id = f"{first_id(micros(fire))[:-12]}{number:012x}"
         record = RunRecord(run_id, run_id, job_id, fire, outcome, "schedule", "host:1")._replace(**more)
         scheduler.scheduler.stream.emit(RunEnded(record, "default"))
         return record

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from apscheduler.triggers.base import BaseTrigger
-from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model import state
@@ -17,7 +15,7 @@ from ...model.circumstances import Circumstances, Hold, circumstances, down_at
 from ...model.instants import micros, moment
 from .database import Database
 from .rows import clean
-from .statements import text
+from .transaction import Transaction
 
 _COLUMNS = "at_us, actor, action, job_id, version, detail"
 _MOST = 100
@@ -30,12 +28,11 @@ class Audit:
     Raises DatabaseFailure.
     """
 
-    def __init__(self, database: Database, alias: str, now: Callable[[Connection], int], lease: float) -> None:
+    def __init__(self, database: Database, alias: str, lease: float) -> None:
         """Take a session that was seen within the `lease`, in seconds, to last."""
         self._database = database
         self._p = database.prefix
         self._alias = alias
-        self._now = now
         self._lease = int(lease * 1e6)
 
     def page(self, query: ChangeQuery) -> list[Placed]:
@@ -60,7 +57,7 @@ class Audit:
 
     def last_trigger(self, job_id: str) -> BaseTrigger | None:
         """Return the trigger that a job had last, which may be gone; None where nobody knows."""
-        return self._database.transact(lambda conn: self._trigger(conn, job_id, "", {}), write=False)
+        return self._database.transact(lambda tx: self._trigger(tx, job_id), write=False)
 
     def circumstances(
         self, job_id: str, at: datetime, horizon: datetime
@@ -70,50 +67,48 @@ class Audit:
         What is older than the `horizon` may have been deleted.
         """
         return self._database.transact(
-            lambda conn: self._circumstances(conn, job_id, micros(at), micros(horizon)), write=False
+            lambda tx: self._circumstances(tx, job_id, micros(at), micros(horizon)), write=False
         )
 
     def _circumstances(
-        self, conn: Connection, job_id: str, at: int, horizon: int
+        self, tx: Transaction, job_id: str, at: int, horizon: int
     ) -> tuple[Circumstances, frozenset[str]] | None:
-        now = self._now(conn)
-        row = conn.execute(
-            text(f"SELECT * FROM {self._p}jobs WHERE id = :id"), {"id": clean(job_id, state.MAX_ID)}
-        ).first()
-        of_job = self._around(conn, "job_id = :id AND action <> 'modify'", at, id=clean(job_id, state.MAX_ID))
+        known = clean(job_id, state.MAX_ID)
+        row = tx.first(f"SELECT * FROM {self._p}jobs WHERE id = :id", id=known)
+        of_job = self._around(tx, "job_id = :id AND action <> 'modify'", at, id=known)
         if row is None and not of_job:
             return None
-        of_scheduler = self._around(conn, "job_id IS NULL", at)
-        lasted, down = self._sessions(conn, at, now, horizon)
+        of_scheduler = self._around(tx, "job_id IS NULL", at)
+        lasted, down = self._sessions(tx, at, horizon)
         found = circumstances(
-            moment(at), of_job, of_scheduler, trigger=self._trigger_at(conn, job_id, at, row), down=down
+            moment(at), of_job, of_scheduler, trigger=self._trigger_at(tx, job_id, at, row), down=down
         )
-        return self._completed(conn, found, at, row), lasted
+        return self._completed(tx, found, at, row), lasted
 
-    def _around(self, conn: Connection, condition: str, at: int, **values: Any) -> list[Change]:
+    def _around(self, tx: Transaction, condition: str, at: int, **values: Any) -> list[Change]:
         query = f"SELECT {_COLUMNS} FROM {self._p}changes WHERE {condition} AND at_us"
         values |= {"at": at, "most": _MOST}
-        before = conn.execute(text(f"{query} <= :at ORDER BY id DESC LIMIT :most"), values).all()
-        after = conn.execute(text(f"{query} > :at ORDER BY id LIMIT :most"), values).all()
+        before = tx.rows(f"{query} <= :at ORDER BY id DESC LIMIT :most", **values)
+        after = tx.rows(f"{query} > :at ORDER BY id LIMIT :most", **values)
         return [_change(row) for row in (*reversed(before), *after)]
 
-    def _trigger_at(self, conn: Connection, job_id: str, at: int, row: Any) -> BaseTrigger | None:
-        found = self._trigger(conn, job_id, "AND at_us <= :at", {"at": at})
-        if found is None and row is not None and self._trigger(conn, job_id, "", {}) is None:
+    def _trigger_at(self, tx: Transaction, job_id: str, at: int, row: Any) -> BaseTrigger | None:
+        found = self._trigger(tx, job_id, " AND at_us <= :at", at=at)
+        if found is None and row is not None and self._trigger(tx, job_id) is None:
             return _loaded(row.definition)  # It has not changed since, or there would be a newer one.
         return found
 
-    def _trigger(self, conn: Connection, job_id: str, condition: str, values: dict[str, Any]) -> BaseTrigger | None:
+    def _trigger(self, tx: Transaction, job_id: str, also: str = "", /, **values: Any) -> BaseTrigger | None:
         query = (
-            f"SELECT definition FROM {self._p}changes WHERE job_id = :id AND definition IS NOT NULL {condition} "
+            f"SELECT definition FROM {self._p}changes WHERE job_id = :id AND definition IS NOT NULL{also} "
             "ORDER BY id DESC LIMIT 1"
         )
-        row = conn.execute(text(query), {"id": clean(job_id, state.MAX_ID), **values}).first()
-        return None if row is None else _loaded(row.definition)
+        definition = tx.scalar(query, id=clean(job_id, state.MAX_ID), **values)
+        return None if definition is None else _loaded(definition)
 
-    def _completed(self, conn: Connection, found: Circumstances, at: int, row: Any) -> Circumstances:
+    def _completed(self, tx: Transaction, found: Circumstances, at: int, row: Any) -> Circumstances:
         """Add the holds whose beginning is older than the changes that are kept."""
-        pause = conn.execute(text(f"SELECT n, v, at_us FROM {self._p}meta WHERE k = 'paused'")).one()
+        pause = tx.first(f"SELECT n, v, at_us FROM {self._p}meta WHERE k = 'paused'")
         holds = {"scheduler_pause": _still(at, pause.at_us if pause.n else None, pause.v)}
         if row is not None:
             holds["job_pause"] = _still(at, row.paused_us, row.paused_by)
@@ -124,10 +119,9 @@ class Audit:
         }
         return replace(found, **missing)
 
-    def _sessions(self, conn: Connection, at: int, now: int, horizon: int) -> tuple[frozenset[str], Hold | None]:
+    def _sessions(self, tx: Transaction, at: int, horizon: int) -> tuple[frozenset[str], Hold | None]:
         query = f"SELECT id, started_us, seen_us, gone_us, gone_why FROM {self._p}workers WHERE decl IS NOT NULL"
-        rows = conn.execute(text(query)).all()
-        spans = {row.id: (row.started_us, _end(row, now, self._lease)) for row in rows}
+        spans = {row.id: (row.started_us, _end(row, tx.now, self._lease)) for row in tx.rows(query)}
         lasted = {id for id, (start, end) in spans.items() if start <= at and (end is None or end > at)}
         if at < horizon and not any(start <= at for start, _ in spans.values()):
             return frozenset(), None

@@ -7,17 +7,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import Plan, take_up_behind
-from ...model.runs import Outcome, Run, RunRecord, new_run_id, overlap_error, standing
+from ...model.runs import Outcome, Run, RunRecord, overlap_error, standing
 from .changes import Entry, write_down
-from .dialects import Dialect
 from .loader import for_run
 from .overlap import Overlap
 from .rows import LIVE_COLUMNS, RUN_COLUMNS, clean, live_row, run_row
+from .transaction import Transaction
 from .workers import Session
 
 
@@ -100,14 +99,14 @@ class Books:
         self._marks.append((row.id, None, row.next_us, self._now, kept))
         self._changes.append(Entry("broken", row.id, row.version + 1, None, kept))
 
-    def write(self, conn: Connection, dialect: Dialect) -> None:
+    def write(self, tx: Transaction) -> None:
         """Write it all down."""
-        dialect.insert(conn, "live", LIVE_COLUMNS, self._live)
-        dialect.insert(conn, "runs", RUN_COLUMNS, self._runs)
-        dialect.update(conn, "jobs", "id", ("next_us", "last_us", "ended_us"), self._jobs, also="fence = fence + 1")
+        tx.insert("live", LIVE_COLUMNS, self._live)
+        tx.insert("runs", RUN_COLUMNS, self._runs)
+        tx.update("jobs", "id", ("next_us", "last_us", "ended_us"), self._jobs, also="fence = fence + 1")
         columns = ("next_us", "held_us", "broken_us", "broken_reason")
-        dialect.update(conn, "jobs", "id", columns, self._marks, also="version = version + 1")
-        write_down(conn, dialect, self._now, self._changes)
+        tx.update("jobs", "id", columns, self._marks, also="version = version + 1")
+        write_down(tx, self._changes)
 
     def _account(
         self,
@@ -119,7 +118,7 @@ class Books:
         why: tuple[str, str] | None = None,
     ) -> None:
         """Account for fires that will not run."""
-        run_id = new_run_id()
+        run_id = new_id()
         kind, message = why or (None, None)
         record = RunRecord(
             run_id, run_id, row.id, last, outcome, "schedule", self._me.worker, finished_at=self._at,

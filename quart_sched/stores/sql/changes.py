@@ -7,26 +7,24 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ...errors import DeclaredJob, DuplicateJob, InvalidDefinition
 from ...model import state
 from ...model.actor import current_actor
 from ...model.changes import Action
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
-from ...model.runs import new_run_id
 from .cancellations import JOB_REMOVED, cancel_unbegun, cancel_waiting
-from .dialects import Dialect
 from .loader import JOB_COLUMNS, JobLoader
 from .rows import clean
-from .statements import text
+from .transaction import Transaction
 
 NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
-    "trig_hash", "decl_hash",
+    "trig_hash", "decl_hash", "ended_us",
 )  # fmt: skip
 _HOLDS = ("paused_us", "paused_by", "held_us", "broken_us", "broken_reason")
 """What keeps a job from firing, and the fire that it keeps."""
@@ -43,25 +41,23 @@ class Entry(NamedTuple):
     detail: str | None = None
 
 
-def write_down(conn: Connection, dialect: Dialect, now: int, entries: Sequence[Entry]) -> None:
+def write_down(tx: Transaction, entries: Sequence[Entry]) -> None:
     """Write changes to the list, with who makes them, and tell the other processes."""
     if entries:
         actor = clean(current_actor.get(), 191)
-        rows = [(now, actor, *entry[:4], clean(entry.detail)) for entry in entries]
-        dialect.insert(conn, "changes", _CHANGE, rows)
-        dialect.notify(conn)
+        rows = [(tx.now, actor, *entry[:4], clean(entry.detail)) for entry in entries]
+        tx.insert("changes", _CHANGE, rows)
+        tx.notify()
 
 
 class Changes:
     """The jobs, within one transaction; `writing` ones lock what they read."""
 
-    def __init__(self, conn: Connection, dialect: Dialect, loader: JobLoader, now: int, *, writing: bool) -> None:
-        self._conn = conn
-        self._dialect = dialect
-        self._p = dialect.prefix
+    def __init__(self, tx: Transaction, loader: JobLoader, *, writing: bool) -> None:
+        self.tx = tx
+        self._p = tx.prefix
         self._loader = loader
-        self._now = now
-        self.lock = dialect.lock if writing else ""
+        self.lock = tx.dialect.lock if writing else ""
         """What a SELECT ends with that reads what is to be changed."""
 
     def _row(self, job_id: str) -> Any:
@@ -69,13 +65,11 @@ class Changes:
             state.check_id(job_id)
         except InvalidDefinition:
             return None  # Not in there, and some databases would take it for another or fail on it.
-        query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self.lock}"
-        return self._conn.execute(text(query), {"id": job_id}).first()
+        return self.tx.first(f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self.lock}", id=job_id)
 
     def _set(self, job_id: str, **values: Any) -> None:
         sets = ", ".join(f"{column} = :{column}" for column in values)
-        statement = f"UPDATE {self._p}jobs SET {sets}, version = version + 1 WHERE id = :id"
-        self._conn.execute(text(statement), {"id": job_id, **values})
+        self.tx.execute(f"UPDATE {self._p}jobs SET {sets}, version = version + 1 WHERE id = :id", id=job_id, **values)
 
     @property
     def actor(self) -> str | None:
@@ -92,11 +86,11 @@ class Changes:
 
     def first_fire(self, job: ScheduledJob) -> datetime | None:
         """Return the first fire of a schedule that is taken up now."""
-        return first_fire(job.trigger, moment(self._now))
+        return first_fire(job.trigger, moment(self.tx.now))
 
     def log(self, entries: Sequence[Entry]) -> None:
         """Write down changes."""
-        write_down(self._conn, self._dialect, self._now, entries)
+        write_down(self.tx, entries)
 
     # What APScheduler's stores offer
 
@@ -111,7 +105,7 @@ class Changes:
             f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE ended_us IS NULL "
             "ORDER BY CASE WHEN next_us IS NULL THEN 1 ELSE 0 END, next_us, id"
         )
-        return [self._loader.show(row) for row in self._conn.execute(text(query))]
+        return [self._loader.show(row) for row in self.tx.rows(query)]
 
     def add_job(self, job: ScheduledJob) -> None:
         """Add the job. Raises ConflictingIdError where the id is taken, InvalidDefinition where JSON cannot hold it."""
@@ -122,10 +116,10 @@ class Changes:
         if row is not None and row.source == "declared" and row.orphan_us is None:
             raise DuplicateJob(job.id, "the code declares it, and its schedule is over")
         if row is not None:
-            self._dialect.delete(self._conn, "jobs", "id", [job.id])
-        values = new_row(job, self._now, "added", None, None)
+            self.tx.delete("jobs", "id", [job.id])
+        values = new_row(job, self.tx.now, "added", None, None)
         try:
-            self._dialect.insert(self._conn, "jobs", NEW_JOB, [values])
+            self.tx.insert("jobs", NEW_JOB, [values])
         except IntegrityError:
             raise ConflictingIdError(job.id) from None
         self.log(entries_of_new(values))
@@ -146,7 +140,7 @@ class Changes:
             # Without a next fire before, it is paused already, or pruned or broken: those are not the same.
             if row.next_us is not None:
                 action = "pause"
-                values |= {"paused_us": self._now, "paused_by": self.actor}
+                values |= {"paused_us": self.tx.now, "paused_by": self.actor}
                 values["held_us"] = row.next_us
         else:
             if row.last_us is not None and next_us <= row.last_us:
@@ -174,7 +168,7 @@ class Changes:
             raise JobLookupError(job_id)
         if row.paused_us is None:
             held = row.held_us if row.next_us is None else row.next_us
-            self._set(job_id, next_us=None, held_us=held, paused_us=self._now, paused_by=self.actor)
+            self._set(job_id, next_us=None, held_us=held, paused_us=self.tx.now, paused_by=self.actor)
             self.log([Entry("pause", job_id, row.version + 1)])
 
     def end_job(self, job_id: str) -> None:
@@ -182,7 +176,7 @@ class Changes:
         row = self._row(job_id)
         if row is None or row.ended_us is not None:
             raise JobLookupError(job_id)
-        self._set(job_id, next_us=None, ended_us=self._now, **dict.fromkeys(_HOLDS))
+        self._set(job_id, next_us=None, ended_us=self.tx.now, **dict.fromkeys(_HOLDS))
         self.log([Entry("resume", job_id, row.version + 1, None, "its schedule is over")])
 
     def remove_job(self, job_id: str) -> None:
@@ -198,7 +192,7 @@ class Changes:
     def remove_all_jobs(self) -> None:
         """Remove every job but those that the code declares."""
         query = f"SELECT id FROM {self._p}jobs WHERE source <> 'declared' OR orphan_us IS NOT NULL{self.lock}"
-        ids = [row.id for row in self._conn.execute(text(query))]
+        ids = [row.id for row in self.tx.rows(query)]
         self.discard(ids)
         self.log([Entry("remove", job_id, None) for job_id in ids])
 
@@ -206,11 +200,10 @@ class Changes:
         """Delete jobs, and cancel their runs that wait or have been claimed and not begun."""
         if not ids:
             return
-        query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.lock}"
-        waiting = self._conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))}).all()
-        cancel_waiting(self._conn, self._dialect, waiting, "", None, self._now, JOB_REMOVED)
-        cancel_unbegun(self._conn, self._dialect, ids)
-        self._dialect.delete(self._conn, "jobs", "id", ids)
+        waiting = self.tx.among("live", "job_id", ids, "*", f"owner IS NULL{self.tx.dialect.lock}")
+        cancel_waiting(self.tx, waiting, "", None, JOB_REMOVED)
+        cancel_unbegun(self.tx, ids)
+        self.tx.delete("jobs", "id", ids)
 
 
 def entries_of_new(values: Sequence[Any]) -> list[Entry]:
@@ -221,15 +214,16 @@ def entries_of_new(values: Sequence[Any]) -> list[Entry]:
 
 
 def new_row(
-    job: ScheduledJob, now: int, source: str, trigger_hash: str | None, options_hash: str | None
+    job: ScheduledJob, now: int, source: str, trigger_hash: str | None, options_hash: str | None, *, over: bool = False
 ) -> tuple[Any, ...]:
-    """Return a new job in the order of NEW_JOB; one without a next fire is paused."""
-    paused = job.next_run_time is None
+    """Return a new job in the order of NEW_JOB; one without a next fire is paused, unless its schedule is `over`."""
+    fire = job.next_run_time
+    paused = fire is None and not over
     definition, func = state.dump_and_ref(job)
     return (
         job.id,
-        new_run_id(),
-        None if paused else micros(job.next_run_time),
+        new_id(),
+        None if fire is None else micros(fire),
         func,
         definition,
         1,
@@ -239,4 +233,5 @@ def new_row(
         source,
         trigger_hash,
         options_hash,
+        now if over else None,
     )

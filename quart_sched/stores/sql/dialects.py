@@ -1,24 +1,35 @@
-"""What differs between SQLite, PostgreSQL and MySQL or MariaDB: locks, the time, and many rows in one statement."""
+"""What differs between SQLite, PostgreSQL and MySQL or MariaDB: each is a Dialect in a module of its own."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from sqlalchemy import BigInteger, Connection, CursorResult, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Engine, Integer, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
-from ...model.state import MAX_REF
+if TYPE_CHECKING:
+    from .transaction import Transaction
 
 Row = Sequence[Any]
 
-_RETRY_P = {"40001", "40P01", "55P03"}
-_RETRY_M = {1020, 1205, 1213}
-_LARGEST = 1_000_000
-"""Characters of the rows that go into one statement with MySQL, where there are several: its packets are limited."""
+CONNECT_TIMEOUT: Final = 5
+"""Seconds to wait for a connection."""
+LOCK_TIMEOUT: Final = 5
+"""Seconds to wait for what others have locked."""
+
+
+_MARK = re.compile(r"(?<![:\w]):(\w+)|\?")
+
+
+@lru_cache(maxsize=1024)
+def _marked(statement: str) -> str:
+    """Return a statement with the marks of psycopg and PyMySQL."""
+    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", statement.replace("%", "%%"))
 
 
 class Dialect:
@@ -32,11 +43,11 @@ class Dialect:
     share: ClassVar[str] = ""
     """Ends the query by which a claim looks at the pause, so that a pause waits for it."""
     now: ClassVar[str]
-    """The time of the database in microseconds; None where the process's own clock is as good."""
-    mark: ClassVar[str] = "?"
-    """The driver's placeholder, for statements that skip SQLAlchemy's, which cost more than the rows themselves."""
-    named: ClassVar[str] = r"%(\1)s"
-    """The driver's placeholder for a value that is given by name."""
+    """The time of the database in microseconds; NULL where the process's own clock is as good."""
+    divide: ClassVar[str] = "/"
+    """Divides whole numbers, without what is left over."""
+    marked: Callable[[str], str] = staticmethod(_marked)
+    """Returns a statement, in which `:name` stands for a value and `?` for the next one, as the driver takes it."""
 
     def __init__(self, prefix: str, tables: MetaData) -> None:
         self.prefix = prefix
@@ -46,12 +57,30 @@ class Dialect:
         """Return the table with this name before the prefix."""
         return self._tables.tables[self.prefix + name]
 
-    def execute(self, conn: Connection, statement: str, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Execute a statement in which `:name` stands for a value.
+    # Connections
 
-        For what a claim needs again and again: SQLAlchemy's `text` costs as much once more.
-        """
-        return conn.exec_driver_sql(_with_marks(statement, self.named), dict(values or {}))
+    def engine_options(self) -> dict[str, Any]:
+        """Return options of `create_engine`, and under `connect_args` those of the driver."""
+        # Nothing to roll back on the way to the pool, as each transaction has been ended by then: with MySQL that would
+        # be a statement more, and where the connection is lost just then, SQLAlchemy logs a traceback.
+        return {"pool_reset_on_return": None, "pool_recycle": 1800, "pool_timeout": CONNECT_TIMEOUT}
+
+    def adapt(self, engine: Engine) -> None:
+        """Have an engine begin its transactions as they should, where the driver does not."""
+
+    def set_up(self, connection: Any, idle_limit: float) -> None:
+        """Prepare a new connection, given as the driver's own; `idle_limit`, in seconds, is for its transactions."""
+        raise NotImplementedError
+
+    def is_retryable(self, error: DBAPIError) -> bool:
+        """Tell whether the transaction failed for the company that it was in, and is to be repeated."""
+        raise NotImplementedError
+
+    def is_about_file(self, error: DBAPIError) -> bool:
+        """Tell whether what failed is the database's file, whose name is then worth saying."""
+        return False
+
+    # Statements
 
     def pack(self, values: Iterable[Any]) -> Any:
         """Return the parameter that stands for a list in `within`."""
@@ -59,190 +88,67 @@ class Dialect:
 
     def within(self, column: str, parameter: str) -> str:
         """Return a condition: `column` is among the packed list."""
-        return f"{column} IN (SELECT value FROM json_each(:{parameter}))"
+        raise NotImplementedError
 
     def listed(self, parameter: str) -> str:
         """Return a FROM clause of the packed list itself, as `packed` with the column `v`."""
-        return f"(SELECT value AS v FROM json_each(:{parameter})) AS packed"
+        raise NotImplementedError
 
     def joined(self, table: str, key: str, parameter: str) -> str:
         """Return a FROM clause of the rows of `table` whose `key` is among the packed list."""
         return f"{self.prefix}{table} WHERE {self.within(key, parameter)} AND"
 
-    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
-        """Delete the rows with these keys."""
-        statement = f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}"
-        self.execute(conn, statement, {"keys": self.pack(values)})
+    def by_index(self, table: str, column: str) -> str:
+        """Return a FROM clause of a table that is to be read in the order of the index on a column."""
+        return f"{self.prefix}{table}"
 
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert rows, each in the order of `columns`."""
-        if rows:
-            # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
-            values = ", ".join([self.mark] * len(columns))
-            statement = f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({values})"
-            conn.exec_driver_sql(statement, [tuple(row) for row in rows])
+    def first_is(self, column: str, parameter: str) -> str:
+        """Return a condition on the first column of an index whose later ones say where to begin and in what order."""
+        return f"{column} = :{parameter}"
+
+    # Changes
+
+    def delete(self, tx: Transaction, table: str, key: str, keys: Iterable[str]) -> None:
+        """Delete the rows whose `key` is among `keys`."""
+        tx.execute(f"DELETE FROM {self.prefix}{table} WHERE {self.within(key, 'keys')}", keys=self.pack(keys))
+
+    def insert(self, tx: Transaction, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows, of which there is one at least, each in the order of `columns`."""
+        # Placeholders alone: anything else among the values stops PyMySQL from sending them as one statement.
+        marks = ", ".join("?" * len(columns))
+        tx.execute_many(f"INSERT INTO {self.prefix}{table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
+        self, tx: Transaction, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str
     ) -> None:
         """Set `columns` of the rows named by their `key`, which comes first in each row; `also` is set besides."""
-        if rows:
-            sets = ", ".join([f"{column} = {self.mark}" for column in columns] + ([also] if also else []))
-            statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = {self.mark}"
-            conn.exec_driver_sql(statement, [(*row[1:], row[0]) for row in rows])
+        sets = ", ".join([f"{column} = ?" for column in columns] + ([also] if also else []))
+        statement = f"UPDATE {self.prefix}{table} SET {sets} WHERE {key} = ?"
+        tx.execute_many(statement, [(*row[1:], row[0]) for row in rows])
 
-    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
+    def hold_pause(self, tx: Transaction, *, exclusive: bool) -> None:
         """Keep a pause (exclusive) and claims apart until the end of the transaction."""
 
-    def notify(self, conn: Connection) -> None:
+    @property
+    def channel(self) -> str | None:
+        """Where `notify` is heard; None where the database has no such thing."""
+        return None
+
+    def notify(self, tx: Transaction) -> None:
         """Wake the other processes when this transaction is committed, where the database can."""
 
-    def is_retryable(self, error: DBAPIError) -> bool:
-        """Tell whether the transaction failed for the company that it was in, and is to be repeated."""
-        raise AssertionError  # each kind has its own codes
+    # The schema
+
+    @contextmanager
+    def schema_held(self, tx: Transaction) -> Iterator[None]:
+        """Let nobody else make the tables meanwhile; what is done to them is there for others at the end."""
+        yield
+
+    def narrow_encoding(self, tx: Transaction) -> str | None:
+        """Return the encoding of a database that cannot hold every text; None where it can."""
+        return None
 
 
-class SQLite(Dialect):
-    """One writer at a time: BEGIN IMMEDIATE stands for every lock, and the process's clock for the database's."""
-
-    name = "sqlite"
-    named = r":\1"
-    lock = skip = ""
-    now = "NULL"
-
-    def is_retryable(self, error: DBAPIError) -> bool:
-        """SQLITE_BUSY, SQLITE_LOCKED and their kin."""
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        return code in (5, 6)
-
-
-class PostgreSQL(Dialect):
-    """Row locks with SKIP LOCKED, JSON for many rows, an advisory lock for the pause, NOTIFY."""
-
-    name = "postgresql"
-    now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
-
-    @property
-    def channel(self) -> str:
-        """The channel of NOTIFY."""
-        return f"{self.prefix}wake"
-
-    def pack(self, values: Iterable[Any]) -> Any:
-        return list(values)
-
-    def within(self, column: str, parameter: str) -> str:
-        return f"{column} = ANY(:{parameter})"
-
-    def listed(self, parameter: str) -> str:
-        return f"unnest(CAST(:{parameter} AS text[])) AS packed(v)"
-
-    def _records(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
-        # JSON, as the driver takes several times longer to write arrays.
-        types = self.table(table).c
-        fields = ", ".join(f"{column} {_type(types[column].type)}" for column in columns)
-        given = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
-        return f"json_to_recordset(CAST(:rows AS json)) AS given ({fields})", {"rows": given}
-
-    def insert(self, conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        if rows:
-            source, values = self._records(table, columns, rows)
-            names = ", ".join(columns)
-            self.execute(conn, f"INSERT INTO {self.prefix}{table} ({names}) SELECT {names} FROM {source}", values)
-
-    def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
-    ) -> None:
-        if rows:
-            source, values = self._records(table, (key, *columns), rows)
-            sets = ", ".join([f"{column} = given.{column}" for column in columns] + ([also] if also else []))
-            statement = f"UPDATE {self.prefix}{table} AS t SET {sets} FROM {source} WHERE t.{key} = given.{key}"
-            self.execute(conn, statement, values)
-
-    def hold_pause(self, conn: Connection, *, exclusive: bool) -> None:
-        # Not a row lock: readers that share one starve the pauser.
-        kind = "" if exclusive else "_shared"
-        self.execute(conn, f"SELECT pg_advisory_xact_lock{kind}(hashtext(:name))", {"name": self.prefix + "pause"})
-
-    def notify(self, conn: Connection) -> None:
-        self.execute(conn, "SELECT pg_notify(:channel, '')", {"channel": self.channel})
-
-    def is_retryable(self, error: DBAPIError) -> bool:
-        """serialization_failure, deadlock_detected, lock_not_available."""
-        return getattr(error.orig, "sqlstate", None) in _RETRY_P
-
-
-class MySQL(Dialect):
-    """Row locks with SKIP LOCKED at READ COMMITTED; JSON_TABLE for many rows, since IN lists made deadlocks."""
-
-    name = "mysql"
-    mark = "%s"
-    share = " LOCK IN SHARE MODE"
-    now = "CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS SIGNED)"
-
-    def within(self, column: str, parameter: str) -> str:
-        return f"{column} IN (SELECT v FROM {_json_table(parameter, ('v',))} AS packed)"
-
-    def listed(self, parameter: str) -> str:
-        return f"{_json_table(parameter, ('v',))} AS packed"
-
-    def joined(self, table: str, key: str, parameter: str) -> str:
-        source = _json_table(parameter, ("v",))
-        return f"{source} AS packed STRAIGHT_JOIN {self.prefix}{table} ON {key} = packed.v WHERE"
-
-    def delete(self, conn: Connection, table: str, key: str, values: Iterable[str]) -> None:
-        name = self.prefix + table
-        statement = (
-            f"DELETE {name} FROM {_json_table('keys', ('v',))} AS packed STRAIGHT_JOIN {name} ON {key} = packed.v"
-        )
-        self.execute(conn, statement, {"keys": self.pack(values)})
-
-    def update(
-        self, conn: Connection, table: str, key: str, columns: Sequence[str], rows: Sequence[Row], also: str = ""
-    ) -> None:
-        if rows:
-            types = self.table(table).c
-            numbers = {column for column in columns if isinstance(types[column].type, Integer | BigInteger)}
-            source = _json_table("rows", (key, *columns), numbers)
-            sets = ", ".join([f"t.{column} = given.{column}" for column in columns] + ([also] if also else []))
-            statement = (
-                f"UPDATE {source} AS given STRAIGHT_JOIN {self.prefix}{table} AS t ON t.{key} = given.{key} SET {sets}"
-            )
-            packed = json.dumps([list(row) for row in rows])
-            if len(packed) > _LARGEST and len(rows) > 1:
-                half = len(rows) // 2
-                for part in (rows[:half], rows[half:]):
-                    self.update(conn, table, key, columns, part, also)
-                return
-            self.execute(conn, statement, {"rows": packed})
-
-    def is_retryable(self, error: DBAPIError) -> bool:
-        """ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK."""
-        return bool(error.orig is not None and error.orig.args and error.orig.args[0] in _RETRY_M)
-
-
-DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
-
-
-_NAME = re.compile(r"(?<![:\w]):(\w+)")
-
-
-@lru_cache(maxsize=1024)
-def _with_marks(statement: str, named: str) -> str:
-    """Return a statement with the driver's own placeholders."""
-    return statement if named == SQLite.named else _NAME.sub(named, statement.replace("%", "%%"))
-
-
-def _type(kind: Any) -> str:
-    return "bigint" if isinstance(kind, Integer | BigInteger) else "text"
-
-
-def _json_table(parameter: str, columns: Sequence[str], numbers: Iterable[str] = ()) -> str:
-    """Return a table of a JSON list: of scalars for one column, of lists for several."""
-    parts = []
-    for index, column in enumerate(columns):
-        kind = "BIGINT" if column in numbers else "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        if column == columns[0]:
-            # As long as the longest key: that of a function.
-            kind = f"VARCHAR({MAX_REF}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        parts.append(f"{column} {kind} PATH '{f'$[{index}]' if len(columns) > 1 else '$'}'")
-    return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({', '.join(parts)}))"
+def is_number(column: Any) -> bool:
+    """Tell whether a column holds whole numbers, and not text."""
+    return isinstance(column.type, Integer | BigInteger)

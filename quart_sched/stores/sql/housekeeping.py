@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy import Connection
+from datetime import datetime
 
 from ...model.instants import micros
 from .database import Database
 from .events import KEPT
 from .idempotency import forget_old
-from .statements import text
+from .transaction import Transaction
 from .workers import Session
+
+_DAY = 86_400 * 1_000_000
 
 
 class Housekeeping:
     """Clears up in one store. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(self, database: Database, now: Callable[[Connection], int], clock: Any) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._dialect = database.dialect
         self._p = database.prefix
-        self._now = now
-        self._clock = clock
 
     def take_turn(self, me: Session, term: float) -> bool:
         """Become the one process that clears up, for `term` seconds; tell whether this one is."""
 
-        def take(conn: Connection) -> bool:
-            now = self._now(conn)
+        def take(tx: Transaction) -> bool:
             # A turn that lies too far ahead is that of a clock that has been put back since.
             free = "(n < :now OR n > :until OR v = :me)"
             statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = 'janitor' AND {free}"
-            values = {"until": now + int(term * 1e6), "me": me.id, "now": now}
-            return bool(conn.execute(text(statement), values).rowcount)
+            return bool(tx.execute(statement, until=tx.now + int(term * 1e6), me=me.id, now=tx.now))
 
         return self._database.transact(take)
 
     def clear_up(self, before: datetime) -> None:
         """Delete what nothing needs any more: jobs whose schedule is over, and bookkeeping from before `before`."""
         p = self._p
-        now = self._clock.now()
-        times = {
-            "before": micros(before),
-            "yesterday": micros(now - timedelta(days=1)),
-            "long_ago": micros(now) - int(KEPT * 1e6),
-        }
         statements = (
             # Those whose last fire has not led to a success stay for a day, in which an alarm tells of them.
             f"DELETE FROM {p}jobs WHERE ended_us IS NOT NULL AND source = 'added' "
@@ -65,7 +52,12 @@ class Housekeeping:
             f"AND NOT EXISTS (SELECT 1 FROM {p}jobs WHERE {p}jobs.id = {p}changes.job_id "
             f"AND {p}jobs.version = {p}changes.version)",
         )
-        self._database.transact(lambda conn: forget_old(conn, self._dialect, self._now(conn)))
+        self._database.transact(forget_old)
         for statement in statements:
-            values = {name: us for name, us in times.items() if f":{name}" in statement}
-            self._database.transact(lambda conn, s=statement, v=values: conn.execute(text(s), v))  # type: ignore[misc]
+            self._delete(statement, micros(before))
+
+    def _delete(self, statement: str, before: int) -> None:
+        def delete(tx: Transaction) -> None:
+            tx.execute(statement, before=before, yesterday=tx.now - _DAY, long_ago=tx.now - int(KEPT * 1e6))
+
+        self._database.transact(delete)

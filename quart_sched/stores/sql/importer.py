@@ -10,11 +10,10 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from apscheduler.triggers.base import BaseTrigger
-from sqlalchemy import Connection, Engine, column, create_engine, inspect, make_url, select, text
+from sqlalchemy import Connection, Engine, column, create_engine, inspect, make_url, select
 from sqlalchemy import table as table_clause
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchTableError, SQLAlchemyError
 
@@ -22,16 +21,17 @@ from ...errors import ConfigError, InvalidDefinition, SchedulerError
 from ...model import state
 from ...model.actor import current_actor
 from ...model.arguments import bounded_repr
-from ...model.instants import micros
-from ...model.jobs import JobDefinition, ScheduledJob
-from .changes import NEW_JOB, Changes, Entry, new_row
-from .database import _DRIVERS, Database, DatabaseFailure, _shown, first_line
-from .loader import JobLoader
+from ...model.jobs import DEFAULTED, JobDefinition, ScheduledJob
+from .address import DRIVERS, names_missing_file, shown
+from .changes import NEW_JOB, Entry, new_row, write_down
+from .database import Database
+from .failures import DatabaseFailure, first_line
+from .transaction import Transaction
 
 TABLE = "apscheduler_jobs"
 """What APScheduler calls its table where it is told nothing else."""
 _COLUMNS = ("id", "next_run_time", "job_state")
-_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", "misfire_grace_time", "coalesce", "max_instances")
+_FIELDS = ("func", "trigger", "executor", "args", "kwargs", "name", *DEFAULTED)
 _ATTEMPTS = 5
 
 Known = dict[str, str | None]
@@ -81,13 +81,13 @@ def read_pickled(database: Database, table: str = TABLE, source_url: str | None 
     Raises ConfigError, SourceProblem or DatabaseFailure.
     """
     if source_url is None:
-        return database.transact(lambda conn: _read(conn, table), write=False)
+        return database.transact(lambda tx: _read(tx.connection, table), write=False)
     engine = _engine(source_url)
     try:
         with engine.connect() as conn:
             return _read(conn, table)
     except SQLAlchemyError as error:
-        raise SourceProblem(f"{_shown(engine.url)}: {first_line(error)}") from error
+        raise SourceProblem(f"{shown(engine.url)}: {first_line(error)}") from error
     finally:
         engine.dispose()
 
@@ -97,25 +97,23 @@ def _engine(source_url: str) -> Engine:
     try:
         url = make_url(source_url)
         kind = "postgresql" if url.drivername == "postgres" else url.drivername
-        if kind in _DRIVERS:
-            url = url.set(drivername=f"{kind}+{_DRIVERS[kind]}")
+        if kind in DRIVERS:
+            url = url.set(drivername=f"{kind}+{DRIVERS[kind]}")
         engine = create_engine(url)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"The source's url is none: {first_line(error)}") from None
     except ImportError as error:
-        raise ConfigError(f"The source {_shown(url)} needs a driver that is not installed: {error}") from error
+        raise ConfigError(f"The source {shown(url)} needs a driver that is not installed: {error}") from error
     if engine.dialect.is_async:
-        raise ConfigError(f"The source {_shown(url)} has an asynchronous driver; expected a synchronous one")
-    file = url.database or ""
-    if url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).is_file():
-        # To connect would make an empty one.
-        raise SourceProblem(f"There is no file {file!r}, which {_shown(url)} names")
+        raise ConfigError(f"The source {shown(url)} has an asynchronous driver; expected a synchronous one")
+    if names_missing_file(url):
+        raise SourceProblem(f"There is no file {url.database!r}, which {shown(url)} names")
     return engine
 
 
 def _read(conn: Connection, table: str) -> list[PickledJob]:
     schema, _, name = table.rpartition(".")
-    where = _shown(conn.engine.url)
+    where = shown(conn.engine.url)
     try:
         columns = {entry["name"] for entry in inspect(conn).get_columns(name, schema=schema or None)}
     except NoSuchTableError:
@@ -141,10 +139,11 @@ def import_pickled(
     With `dry_run` nothing is written, not even missing tables made. Raises SchemaProblem or DatabaseFailure.
     """
     if not dry_run:
-        database.open()
+        database.schema.open()
+    database.clock = scheduler.clock
     declared = scheduler.catalogue.declarations
     present: Known = {job.id: _DECLARED[job.paused] for job in jobs if job.id in declared}
-    present |= database.transact(lambda conn: _known(conn, database.prefix), write=False)
+    present |= database.transact(_known, write=False)
     converted: dict[str, ScheduledJob] = {}
     refused: dict[str, str] = {}
     for job in jobs:
@@ -154,7 +153,7 @@ def import_pickled(
             except SchedulerError as error:
                 refused[job.id] = str(error)
     if converted and not dry_run:
-        present |= _insert(database, converted, scheduler)
+        present |= _insert(database, converted)
     return [_result(job.id, present, refused) for job in jobs]
 
 
@@ -170,27 +169,24 @@ def _result(job_id: str, present: Known, refused: Mapping[str, str]) -> ImportRe
     return ImportResult(job_id, "refused" if job_id in refused else "imported", refused.get(job_id))
 
 
-def _known(conn: Connection, prefix: str) -> Known:
+def _known(tx: Transaction) -> Known:
     """Return the jobs that are there, and those that were: what ended or was removed must not come back."""
-    if not inspect(conn).has_table(f"{prefix}jobs"):
+    if not inspect(tx.connection).has_table(f"{tx.prefix}jobs"):
         return {}
-    imported = conn.scalars(text(f"SELECT job_id FROM {prefix}changes WHERE action = 'import'"))
-    known: Known = dict.fromkeys(imported, "it was imported before, and has ended or been removed since")
-    return known | dict.fromkeys(conn.scalars(text(f"SELECT id FROM {prefix}jobs")))
+    imported = tx.rows(f"SELECT job_id FROM {tx.prefix}changes WHERE action = 'import'")
+    known: Known = {row.job_id: "it was imported before, and has ended or been removed since" for row in imported}
+    return known | {row.id: None for row in tx.rows(f"SELECT id FROM {tx.prefix}jobs")}
 
 
-def _insert(database: Database, jobs: Mapping[str, ScheduledJob], scheduler: Any) -> Known:
+def _insert(database: Database, jobs: Mapping[str, ScheduledJob]) -> Known:
     """Insert the jobs whose ids are still free; return those that were not."""
 
-    def insert(conn: Connection) -> Known:
-        known = _known(conn, database.prefix)
+    def insert(tx: Transaction) -> Known:
+        known = _known(tx)
         taken = {job_id: known[job_id] for job_id in jobs if job_id in known}
-        database_us = conn.scalar(text(f"SELECT {database.dialect.now}"))
-        now = micros(scheduler.clock.now()) if database_us is None else int(database_us)
-        rows = [new_row(job, now, "added", None, None) for job_id, job in jobs.items() if job_id not in taken]
-        database.dialect.insert(conn, "jobs", NEW_JOB, rows)
-        changes = Changes(conn, database.dialect, JobLoader(scheduler, ""), now, writing=True)
-        changes.log([Entry("import", row[0], 1, row[4]) for row in rows])
+        rows = [new_row(job, tx.now, "added", None, None) for job_id, job in jobs.items() if job_id not in taken]
+        tx.insert("jobs", NEW_JOB, rows)
+        write_down(tx, [Entry("import", row[0], 1, row[4]) for row in rows])
         return taken
 
     token = current_actor.set("import")

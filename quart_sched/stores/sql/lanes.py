@@ -6,47 +6,44 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
-from ...model.backfill import jitter_of, remaining
+from ...model.backfill import remaining
+from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
-from ...model.runs import BESIDE, new_run_id
-from .dialects import Dialect
+from ...model.runs import BESIDE
+from ...model.schedules import jitter_of
 from .rows import LEAVING, LIVE_COLUMNS, live_row
-from .statements import text
+from .transaction import Transaction
 
 _BEHIND = "owner IS NULL AND due_us IS NULL"
 """Runs that are not due until the ones before them in their lanes have ended."""
 
 
-def advance(conn: Connection, dialect: Dialect, lanes: Collection[str], now: int) -> bool:
+def advance(tx: Transaction, lanes: Collection[str]) -> bool:
     """Let the next run of each lane begin; tell whether there is any.
 
     To be called by the transaction that removes the run which was under way or due, and by it alone: a lane has one
     such run, so that no two transactions are at the same lane.
     """
     begun = False
-    find = text(f"SELECT run_id FROM {dialect.prefix}live WHERE lane = :lane AND {_BEHIND} ORDER BY sched_us LIMIT 1")
-    begin = text(f"UPDATE {dialect.prefix}live SET due_us = :now WHERE run_id = :run_id AND {_BEHIND}")
+    find = f"SELECT run_id FROM {tx.prefix}live WHERE lane = :lane AND {_BEHIND} ORDER BY sched_us LIMIT 1"
+    begin = f"UPDATE {tx.prefix}live SET due_us = :now WHERE run_id = :run_id AND {_BEHIND}"
     for lane in sorted(lanes):
-        while (run_id := conn.scalar(find, {"lane": lane})) is not None:
+        while (run_id := tx.scalar(find, lane=lane)) is not None:
             # Somebody may just be cancelling it, for whom this waits.
-            if conn.execute(begin, {"run_id": run_id, "now": now}).rowcount:
+            if tx.execute(begin, run_id=run_id, now=tx.now):
                 begun = True
                 break
     if begun:
-        dialect.notify(conn)
+        tx.notify()
     return begun
 
 
 def enter_backfill(
-    conn: Connection,
-    dialect: Dialect,
+    tx: Transaction,
     row: Any,
     job: ScheduledJob,
     fires: Sequence[datetime],
-    now: int,
     *,
     concurrency: int,
     rerun: bool,
@@ -61,30 +58,29 @@ def enter_backfill(
         return []
     jitter = jitter_of(job.trigger)
     first, last = micros(fires[0] - jitter), micros(fires[-1] + jitter)
-    taken = _taken(conn, dialect, job.id, first, last, rerun=rerun)
+    taken = _taken(tx, job.id, first, last, rerun=rerun)
     free = remaining(fires, taken, jitter=jitter, upcoming=job.next_run_time)
     if dry_run or not free:
         return [(fire, None) for fire in free]
-    name, runs = new_run_id(), [new_run_id() for _ in free]
+    name, runs = new_id(), [new_id() for _ in free]
     rows = [
         live_row(
             row, run_id, sched_us=micros(fire), cause="backfill", on_crash=job.policy.on_crash, state="queued",
-            due_us=now if number < concurrency else None, lane=f"{name}.{number % concurrency}",
+            due_us=tx.now if number < concurrency else None, lane=f"{name}.{number % concurrency}",
         )
         for number, (fire, run_id) in enumerate(zip(free, runs, strict=True))
     ]  # fmt: skip
-    dialect.insert(conn, "live", LIVE_COLUMNS, rows)
-    dialect.notify(conn)
+    tx.insert("live", LIVE_COLUMNS, rows)
+    tx.notify()
     return list(zip(free, runs, strict=True))
 
 
-def _taken(conn: Connection, dialect: Dialect, job_id: str, first: int, last: int, *, rerun: bool) -> list[datetime]:
+def _taken(tx: Transaction, job_id: str, first: int, last: int, *, rerun: bool) -> list[datetime]:
     """Return when the fires of that span were due that are not to be run again."""
     beside = ", ".join(f"'{cause}'" for cause in BESIDE)
     span = f"WHERE job_id = :id AND sched_us >= :first AND sched_us <= :last AND cause NOT IN ({beside})"
     # In this order, as a run that ends moves from the one to the other.
-    queries = [f"SELECT sched_us FROM {dialect.prefix}live {span} AND state <> '{LEAVING}'"]
+    queries = [f"SELECT sched_us FROM {tx.prefix}live {span} AND state <> '{LEAVING}'"]
     if not rerun:
-        queries.append(f"SELECT sched_us FROM {dialect.prefix}runs {span} AND outcome = 'succeeded'")
-    values = {"id": job_id, "first": first, "last": last}
-    return [moment(row.sched_us) for query in queries for row in conn.execute(text(query), values)]
+        queries.append(f"SELECT sched_us FROM {tx.prefix}runs {span} AND outcome = 'succeeded'")
+    return [moment(row.sched_us) for query in queries for row in tx.rows(query, id=job_id, first=first, last=last)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Container, Iterable
 from copy import deepcopy
-from datetime import tzinfo
 from typing import Any
 
 from apscheduler.job import Job
@@ -13,10 +12,10 @@ from apscheduler.job import Job
 from ...errors import InvalidDefinition
 from ...model import state
 from ...model.functions import resolve
-from ...model.instants import moment
 from ...model.jobs import ScheduledJob, copy_with
 from ...model.policies import PARSERS, Policy
 from ...model.unrestorable import Unrestorable
+from .rows import moment_of
 
 _CACHE_LIMIT = 100_000
 JOB_COLUMNS = (
@@ -116,7 +115,7 @@ class JobLoader:
             self._describe(job, row)
         else:
             # All that moves without the version.
-            job.next_run_time = None if row.next_us is None else moment(row.next_us, self._zone(job))
+            job.next_run_time = None if row.next_us is None else moment_of(job, row.next_us)
         return job
 
     def attempt(self, row: Any, usable: Container[str]) -> ScheduledJob | None:
@@ -145,14 +144,9 @@ class JobLoader:
             job.broken = self.bad_jobs[row.id]
         return job
 
-    def _zone(self, job: ScheduledJob) -> tzinfo:
-        zone: tzinfo = getattr(job.trigger, "timezone", None) or self._scheduler.timezone
-        return zone
-
     def _describe(self, job: ScheduledJob, row: Any) -> None:
-        zone = self._zone(job)
-        job.next_run_time = None if row.next_us is None else moment(row.next_us, zone)
-        job.last_fire = None if row.last_us is None else moment(row.last_us, zone)
+        job.next_run_time = None if row.next_us is None else moment_of(job, row.next_us)
+        job.last_fire = None if row.last_us is None else moment_of(job, row.last_us)
         job.version, job.incarnation, job.source = row.version, row.incarnation, row.source
         job.modified = bool(row.modified)
         job.declared = row.source == "declared" and row.orphan_us is None

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ...model.runs import RunRecord
 from .cancellations import cancel_waiting
-from .changes import Changes, Entry
+from .changes import Entry, write_down
 from .database import Database
 from .loader import JOB_COLUMNS, JobLoader
 from .rounds import TRIGGER_RAISED
 from .rows import clean
-from .statements import text
+from .transaction import Transaction
 
 QUARANTINE = 60.0
 """Seconds for which this process sees that nobody claims a due job which it cannot load, before it marks it as broken.
@@ -31,19 +29,12 @@ _UNMARKED = "(broken_us IS NULL OR ended_us IS NOT NULL OR orphan_us IS NOT NULL
 class Mending:
     """Looks after the broken jobs of one store. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(
-        self,
-        database: Database,
-        loader: JobLoader,
-        now: Callable[[Connection], int],
-        usable: Callable[[], Container[str]],
-    ) -> None:
+    def __init__(self, database: Database, loader: JobLoader, usable: Callable[[], Container[str]]) -> None:
         """`usable` returns the executors that this process has."""
         self._database = database
         self._dialect = database.dialect
         self._p = database.prefix
         self._loader = loader
-        self._now = now
         self._usable = usable
         self._seen: dict[str, tuple[int, int]] = {}
         """Due jobs that cannot be loaded here: since when they are, and since when that was seen, in microseconds."""
@@ -74,7 +65,7 @@ class Mending:
         if not (released or self._loader.has_failures):
             self._seen = {}
             return [], []
-        return self._database.transact(lambda conn: self._mend(conn, released))
+        return self._database.transact(lambda tx: self._mend(tx, released))
 
     def _still_used(self, functions: Collection[str]) -> set[str]:
         """Return those of the functions that any job has by now."""
@@ -121,20 +112,18 @@ class Mending:
         # None where a change has mended the job meanwhile.
         return self._loader.bad_jobs.get(row.id) or self._loader.bad_functions.get(row.func)
 
-    def _mend(self, conn: Connection, released: list[Any]) -> tuple[list[tuple[str, str]], list[RunRecord]]:
-        now = self._now(conn)
-        changes = Changes(conn, self._dialect, self._loader, now, writing=True)
+    def _mend(self, tx: Transaction, released: list[Any]) -> tuple[list[tuple[str, str]], list[RunRecord]]:
         log: list[Entry] = []
-        release = text(
+        release = (
             f"UPDATE {self._p}jobs SET broken_us = NULL, broken_reason = NULL, "
             "next_us = CASE WHEN paused_us IS NULL AND orphan_us IS NULL THEN held_us ELSE NULL END, "
             "version = version + 1 WHERE id = :id AND version = :version AND broken_us IS NOT NULL"
         )
         for row in released:
-            if conn.execute(release, {"id": row.id, "version": row.version}).rowcount:
+            if tx.execute(release, id=row.id, version=row.version):
                 log.append(Entry("mended", row.id, row.version + 1))
         marked, over = [], {}
-        for row in self._long_seen(conn, now):
+        for row in self._long_seen(tx):
             if (reason := self._reason(row)) is None:
                 continue
             if row.next_us is None and (row.ended_us is not None or row.orphan_us is not None):
@@ -142,38 +131,33 @@ class Mending:
                 continue
             marked.append((row.id, reason))
             log.append(Entry("broken", row.id, row.version + 1, None, reason))
-            self._dialect.update(
-                conn, "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
-                [(row.id, None, row.held_us if row.next_us is None else row.next_us, now, clean(reason))],
+            tx.update(
+                "jobs", "id", ("next_us", "held_us", "broken_us", "broken_reason"),
+                [(row.id, None, row.held_us if row.next_us is None else row.next_us, tx.now, clean(reason))],
                 also="version = version + 1",
             )  # fmt: skip
-        if log:
-            changes.log(log)
-        return marked, self._give_up(conn, over, now)
+        write_down(tx, log)
+        return marked, self._give_up(tx, over)
 
-    def _give_up(self, conn: Connection, over: dict[str, str], now: int) -> list[RunRecord]:
+    def _give_up(self, tx: Transaction, over: dict[str, str]) -> list[RunRecord]:
         """End what has waited for too long of jobs that are `over`, by the reason why they cannot be loaded."""
-        if not over:
-            return []
-        query = f"SELECT * FROM {self._dialect.joined('live', 'job_id', 'ids')} owner IS NULL{self._dialect.skip}"
-        waiting = conn.execute(text(query), {"ids": self._dialect.pack(sorted(over))}).all()
-        late = {row.job_id for row in waiting if row.due_us is not None and row.due_us <= now - GIVEN_UP * 1e6}
+        waiting = tx.among("live", "job_id", over, "*", f"owner IS NULL{self._dialect.skip}") if over else []
+        before = tx.now - GIVEN_UP * 1e6
         records = []
-        for job_id in sorted(late):
+        for job_id in sorted({row.job_id for row in waiting if row.due_us is not None and row.due_us <= before}):
             rows = [row for row in waiting if row.job_id == job_id]
-            error = ("JobBroken", f"Its job could not be run: {over[job_id]}")
-            records += cancel_waiting(conn, self._dialect, rows, "", None, now, error)
+            records += cancel_waiting(tx, rows, "", None, ("JobBroken", f"Its job could not be run: {over[job_id]}"))
         return records
 
-    def _long_seen(self, conn: Connection, now: int) -> list[Any]:
+    def _long_seen(self, tx: Transaction) -> list[Any]:
         """Return, locked, the jobs that this process has seen due and unclaimed for long enough."""
-        if conn.scalar(text(f"SELECT n FROM {self._p}meta WHERE k = 'paused'")):
+        if tx.scalar(f"SELECT n FROM {self._p}meta WHERE k = 'paused'"):
             # Nobody may claim them: that says nothing about who could.
             self._seen = {}
             return []
-        values = self._values(now)
+        now, values = tx.now, self._values(tx.now)
         due: dict[str, int] = {}
-        for row in conn.execute(text(self._due()), values):
+        for row in tx.rows(self._due(), **values):
             due[row.id] = min(row.due_us, due.get(row.id, row.due_us))
         before, self._seen = self._seen, {}
         for job_id, first in due.items():
@@ -184,8 +168,5 @@ class Mending:
             return []
         jobs = f"{self._p}jobs"
         waiting = f"SELECT 1 FROM {self._p}live WHERE job_id = {jobs}.id AND owner IS NULL AND due_us <= :before"
-        query = (
-            f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} {_UNMARKED} "
-            f"AND {self._bad(jobs)} AND (next_us <= :before OR EXISTS ({waiting})){self._dialect.skip}"
-        )
-        return list(conn.execute(text(query), values | {"ids": self._dialect.pack(sorted(long))}))
+        still = f"{_UNMARKED} AND {self._bad(jobs)} AND (next_us <= :before OR EXISTS ({waiting}))"
+        return tx.among("jobs", "id", long, JOB_COLUMNS, f"{still}{self._dialect.skip}", **values)

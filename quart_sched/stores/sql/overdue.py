@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ...model.instants import micros, moment
@@ -22,7 +21,7 @@ from ...model.policies import DEFAULT
 from .database import Database
 from .loader import policy_in
 from .rows import LEAVING
-from .statements import text
+from .transaction import Transaction
 from .workers import Session
 
 _TURN = "overdue"
@@ -42,13 +41,11 @@ class Findings:
 class OverdueBooks:
     """The overdue jobs of one store. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(self, database: Database, alias: str, time: Callable[[int | None], int]) -> None:
-        """`time` turns the database's time, None where it has none, into the one that counts."""
+    def __init__(self, database: Database, alias: str) -> None:
         self._database = database
         self._dialect = database.dialect
         self._p = database.prefix
         self._alias = alias
-        self._time = time
 
     def look(
         self, me: Session, grace: float, term: float, told: Collection[str], telling: Collection[str] = ()
@@ -58,17 +55,17 @@ class OverdueBooks:
         `told` are jobs whose hooks this process has called since, `telling` those that it is still calling.
         """
         if told or telling:
-            self._database.transact(lambda conn: self._note(conn, told, telling))
+            self._database.transact(lambda tx: self._note(tx, told, telling))
         turn, now, marks = self._database.transact(self._read, write=False)
         until = now + int(term * _SECOND)
         # A turn that lies too far ahead is that of a clock that has been put back since.
         free = turn is None or turn <= now or turn > until
-        if not free or not self._database.transact(lambda conn: self._take_turn(conn, me, turn, until)):
+        if not free or not self._database.transact(lambda tx: self._take_turn(tx, me, turn, until)):
             return Findings(self._shown(marks), [])
-        found = self._database.transact(lambda conn: self._find(conn, now, grace), write=False)
+        found = self._database.transact(lambda tx: self._find(tx, now, grace), write=False)
         if not found and not marks:
             return Findings({}, [])
-        return self._database.transact(lambda conn: self._write(conn, me, found, now))
+        return self._database.transact(lambda tx: self._write(tx, me, found, now))
 
     def known(self) -> list[Overdue]:
         """Return what the processes have found to be overdue, for the longest first; none while all is paused."""
@@ -76,30 +73,31 @@ class OverdueBooks:
             f"SELECT v FROM {self._p}meta WHERE k LIKE '{_TURN}:%' "
             f"AND NOT EXISTS (SELECT 1 FROM {self._p}meta WHERE k = 'paused' AND n <> 0)"
         )
-        marks = self._database.transact(lambda conn: conn.execute(text(query)).all(), write=False)
-        return sorted(self._shown(marks).values(), key=lambda one: one.since)
+        return sorted(self._shown(self._database.query(query)).values(), key=lambda one: one.since)
 
-    def _read(self, conn: Connection) -> tuple[int | None, int, list[Any]]:
+    def _read(self, tx: Transaction) -> tuple[int | None, int, list[Any]]:
         """Return until when somebody's turn is (None: it is the first), the time, and the rows of overdue jobs."""
         facts = f"SELECT {self._dialect.now} AS now, (SELECT n FROM {self._p}meta WHERE k = '{_TURN}') AS turn"
-        row = conn.execute(text(facts)).one()
-        marks = conn.execute(text(f"SELECT k, n, v, at_us FROM {self._p}meta WHERE k LIKE '{_TURN}:%'")).all()
-        return row.turn, self._time(row.now), list(marks)
+        row = tx.first(facts)
+        return row.turn, tx.take_time(row.now), self._marks(tx)
 
-    def _take_turn(self, conn: Connection, me: Session, seen: int | None, until: int) -> bool:
+    def _marks(self, tx: Transaction) -> list[Any]:
+        return tx.rows(f"SELECT k, n, v, at_us FROM {self._p}meta WHERE k LIKE '{_TURN}:%'")
+
+    def _take_turn(self, tx: Transaction, me: Session, seen: int | None, until: int) -> bool:
         if seen is None:
             try:
-                self._dialect.insert(conn, "meta", ("k", "n", "v"), [(_TURN, until, me.id)])
+                tx.insert("meta", ("k", "n", "v"), [(_TURN, until, me.id)])
             except IntegrityError:
                 return False
             return True
         statement = f"UPDATE {self._p}meta SET n = :until, v = :me WHERE k = '{_TURN}' AND n = :seen"
-        return bool(conn.execute(text(statement), {"until": until, "me": me.id, "seen": seen}).rowcount)
+        return bool(tx.execute(statement, until=until, me=me.id, seen=seen))
 
-    def _write(self, conn: Connection, me: Session, found: dict[str, Overdue], now: int) -> Findings:
+    def _write(self, tx: Transaction, me: Session, found: dict[str, Overdue], now: int) -> Findings:
         """Bring the rows up to date; return them, and the jobs whose hooks this process has to call."""
-        turn = conn.scalar(text(f"SELECT v FROM {self._p}meta WHERE k = '{_TURN}'{self._dialect.lock}"))
-        rows = self._read(conn)[2]
+        turn = tx.scalar(f"SELECT v FROM {self._p}meta WHERE k = '{_TURN}'{tx.dialect.lock}")
+        rows = self._marks(tx)
         if turn != me.id:
             return Findings(self._shown(rows), [])  # The search took so long that another process has begun one.
         marks = {json.loads(row.v)["job_id"]: row for row in rows}
@@ -114,16 +112,15 @@ class OverdueBooks:
             shown[job_id] = overdue
             to_tell.append(job_id)
             if mark is not None:
-                self._dialect.delete(conn, "meta", "k", [mark.k])
-            self._dialect.insert(conn, "meta", ("k", "n", "v", "at_us"), [(_key(job_id), 0, _dump(overdue), now)])
+                tx.delete("meta", "k", [mark.k])
+            tx.insert("meta", ("k", "n", "v", "at_us"), [(_key(job_id), 0, _dump(overdue), now)])
         if marks:
-            self._dialect.delete(conn, "meta", "k", [mark.k for mark in marks.values()])
+            tx.delete("meta", "k", [mark.k for mark in marks.values()])
         return Findings(shown, to_tell)
 
-    def _note(self, conn: Connection, told: Collection[str], telling: Collection[str]) -> None:
-        now = self._time(conn.scalar(text(f"SELECT {self._dialect.now}")))
-        self._dialect.update(conn, "meta", "k", ("n",), [(_key(job_id), 1) for job_id in sorted(told)])
-        self._dialect.update(conn, "meta", "k", ("at_us",), [(_key(job_id), now) for job_id in sorted(telling)])
+    def _note(self, tx: Transaction, told: Collection[str], telling: Collection[str]) -> None:
+        tx.update("meta", "k", ("n",), [(_key(job_id), 1) for job_id in sorted(told)])
+        tx.update("meta", "k", ("at_us",), [(_key(job_id), tx.now) for job_id in sorted(telling)])
 
     def _shown(self, rows: Iterable[Any]) -> dict[str, Overdue]:
         shown = {}
@@ -136,7 +133,7 @@ class OverdueBooks:
 
     # The search
 
-    def _find(self, conn: Connection, now: int, grace: float) -> dict[str, Overdue]:
+    def _find(self, tx: Transaction, now: int, grace: float) -> dict[str, Overdue]:
         """Return what is overdue."""
         p = self._p
         # What may not have succeeded since its last fire: it runs, or has failed. The rest is a matter of how long.
@@ -149,17 +146,16 @@ class OverdueBooks:
             "ORDER BY r.sched_us DESC, r.run_id DESC LIMIT 1), '') "
             "<> 'succeeded'))"
         )
-        suspects = conn.execute(text(query), {"soon": now - _SECOND}).all()
-        found = (self._judge(conn, row, now, grace) for row in suspects)
+        found = (self._judge(tx, row, now, grace) for row in tx.rows(query, soon=now - _SECOND))
         return {overdue.job_id: overdue for overdue in found if overdue is not None}
 
-    def _judge(self, conn: Connection, job: Any, now: int, grace: float) -> Overdue | None:
+    def _judge(self, tx: Transaction, job: Any, now: int, grace: float) -> Overdue | None:
         policy = policy_in(job.definition, ("overdue_after", "timeout")) or DEFAULT
-        success = self._last_success(conn, job.id)
+        success = self._last_success(tx, job.id)
         usual = None
         if success is not None and success.started_us is not None:
             usual = (success.ended_us - success.started_us) / _SECOND
-        expected = self._expected(conn, job, None if success is None else success.sched_us)
+        expected = self._expected(tx, job, None if success is None else success.sched_us)
         if expected is None:
             return None
         since = expected + allowance(policy, grace, usual) // timedelta(microseconds=1)
@@ -168,18 +164,18 @@ class OverdueBooks:
         last = None if success is None else moment(success.ended_us)
         return Overdue(job.id, moment(expected), moment(since), last, self._alias)
 
-    def _last_success(self, conn: Connection, job_id: str) -> Any:
+    def _last_success(self, tx: Transaction, job_id: str) -> Any:
         query = (
             f"SELECT sched_us, started_us, ended_us FROM {self._p}runs WHERE job_id = :id "
             # The index that begins with the outcome would lead through all jobs' runs.
             "AND COALESCE(outcome, '') = 'succeeded' ORDER BY sched_us DESC, run_id DESC LIMIT 1"
         )
-        return conn.execute(text(query), {"id": job_id}).first()
+        return tx.first(query, id=job_id)
 
-    def _expected(self, conn: Connection, job: Any, after: int | None) -> int | None:
+    def _expected(self, tx: Transaction, job: Any, after: int | None) -> int | None:
         """Return the first fire, later than that of the last success, that was to succeed; None where there is none."""
         added = f"SELECT MAX(at_us) FROM {self._p}changes WHERE job_id = :id AND action IN ('add', 'import')"
-        begun = conn.scalar(text(added), {"id": job.id}) or 0  # The fires before were those of another job of that id.
+        begun = tx.scalar(added, id=job.id) or 0  # The fires before were those of another job of that id.
         values = {"id": job.id, "after": max(begun - 1, -1 if after is None else after)}
         causes = ", ".join(f"'{cause}'" for cause in UNEXPECTED)
         by_schedule = f"job_id = :id AND sched_us > :after AND cause NOT IN ({causes})"
@@ -188,10 +184,10 @@ class OverdueBooks:
             "AND outcome NOT IN ('skipped', 'coalesced') ORDER BY sched_us LIMIT 1"
         )
         fires = [job.due_us] if job.due_us is not None else []
-        if (row := conn.execute(text(ended), values).first()) is not None:
+        if (row := tx.first(ended, **values)) is not None:
             fires.append(row.sched_us if row.first_us is None else max(row.first_us, values["after"] + 1))
         live = f"SELECT MIN(sched_us) FROM {self._p}live WHERE {by_schedule} AND state <> '{LEAVING}'"
-        if (us := conn.scalar(text(live), values)) is not None:
+        if (us := tx.scalar(live, **values)) is not None:
             fires.append(us)
         return min(fires, default=None)
 

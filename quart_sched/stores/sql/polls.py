@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from .database import Database
 from .events import SqlEvents
 from .rounds import Rounds
+from .transaction import Transaction
 from .workers import Session
 
 
@@ -38,30 +37,23 @@ class Poll:
 class Polls:
     """Asks one store. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(
-        self,
-        database: Database,
-        rounds: Rounds,
-        events: SqlEvents,
-        clock: Any,
-        time: Callable[[int | None], int],
-    ) -> None:
-        """`time` turns the database's time, None where it has none, into the one that counts."""
+    def __init__(self, database: Database, rounds: Rounds, events: SqlEvents) -> None:
         self._database = database
         self._dialect = database.dialect
         self._p = database.prefix
         self._rounds = rounds
         self._events = events
-        self._clock = clock
-        self._time = time
 
     def poll(self, me: Session | None = None) -> Poll:
         """Look whether there is something to do, for `me` too, with one light query."""
+        return self._database.transact(lambda tx: self._poll(tx, me), write=False)
+
+    def _poll(self, tx: Transaction, me: Session | None) -> Poll:
         where, values = self._rounds.loadable("id")
         also, _ = self._rounds.loadable("job_id")
         meta = f"SELECT n FROM {self._p}meta WHERE k ="
         begin = time.time_ns() // 1000
-        [row] = self._database.query(
+        row = tx.first(
             f"SELECT {self._dialect.now} AS now, "
             f"({self._rounds.earliest(where)}) AS next_us, "
             f"(SELECT MIN(due_us) FROM {self._p}live WHERE owner IS NULL{also}) AS due_us, "
@@ -72,10 +64,11 @@ class Polls:
             **values,
         )
         end = time.time_ns() // 1000
-        if row.now is not None and self._clock.real:
+        clock = self._database.clock
+        if row.now is not None and clock.real:
             early, late = (timedelta(microseconds=int(row.now) - at) for at in (end, begin))
-            self._clock.agree(early, late)
-        now = self._time(row.now)
+            clock.agree(early, late)
+        now = tx.take_time(row.now)
         return Poll(
             row.next_us, row.due_us, bool(row.paused), row.members, row.cancels,
             (row.listening or 0) > now, (row.following or 0) > now,

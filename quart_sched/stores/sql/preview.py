@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ...errors import InvalidDefinition
 from ...model.jobs import READ_ONLY, ScheduledJob, to_wire
 from ...model.triggers import spec_of
 from .changes import Changes
-from .dialects import Dialect
 from .reconcile import Declaration, Prune, Reconciled, decide, declarations_hash
 
 _MOVES = ("next_run_time", *READ_ONLY)
@@ -53,12 +50,10 @@ def of_nothing(declared: Sequence[Declaration]) -> Preview:
     return found
 
 
-def preview(
-    conn: Connection, dialect: Dialect, changes: Changes, declared: Sequence[Declaration], now: int, prune: Prune
-) -> Preview:
+def preview(changes: Changes, declared: Sequence[Declaration], prune: Prune) -> Preview:
     """Compare what is declared with what is stored, as `reconcile` does for the only version of the code."""
     own = {entry.id for entry in declared}
-    decision = decide(conn, dialect, changes, declared, now, prune, in_force=True, living=own)
+    decision = decide(changes, declared, prune, in_force=True, living=own)
     triggers = {entry.id: entry.trigger_hash for entry in declared}
     differences = {}
     for job_id in decision.result.changed:

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from apscheduler.job import Job
-from sqlalchemy import Connection
 
 from ...errors import InvalidDefinition
 from ...model.instants import moment
@@ -28,7 +27,8 @@ from .endings import finish, give_back
 from .loader import CLAIM_COLUMNS, JOB_COLUMNS, JobLoader, for_run
 from .overlap import Overlap, make_places, under_way
 from .rows import moment_of
-from .workers import Session, Workers
+from .transaction import Transaction
+from .workers import Session, beat
 
 Decide = Callable[[Job, datetime], Plan]
 
@@ -86,74 +86,59 @@ class Round:
 class Rounds:
     """Runs rounds for one process."""
 
-    def __init__(self, dialect: Dialect, workers: Workers, loader: JobLoader) -> None:
+    def __init__(self, dialect: Dialect, loader: JobLoader) -> None:
         self._dialect = dialect
         self._p = dialect.prefix
-        self._workers = workers
         self._loader = loader
 
-    def round(
-        self,
-        conn: Connection,
-        me: Session,
-        work: Work,
-        *,
-        now: Callable[[int | None], int],
-        decide: Decide,
-        usable: Container[str],
-    ) -> Round:
-        """Write down and claim. `now` turns the database's time, None where it has none, into the one that counts.
-
-        Raises SessionLost when this process was declared dead: then nothing is written.
-        """
+    def round(self, tx: Transaction, me: Session, work: Work, *, decide: Decide, usable: Container[str]) -> Round:
+        """Write down and claim. Raises SessionLost when this process was declared dead: then nothing is written."""
         if work.limit:
-            self._dialect.hold_pause(conn, exclusive=False)
-        query = (
+            self._dialect.hold_pause(tx, exclusive=False)
+        row = tx.first(
             f"SELECT {self._dialect.now} AS now, n FROM {self._p}meta WHERE k = 'paused'"
             f"{self._dialect.share if work.limit else ''}"
         )
-        row = self._dialect.execute(conn, query).one()
-        us = now(row.now)
-        result = Round(moment(us), paused=bool(row.n), met=bool(work.endings or work.returned or work.left))
-        self._workers.beat(conn, me, us)
+        now = tx.take_time(row.now)
+        result = Round(moment(now), paused=bool(row.n), met=bool(work.endings or work.returned or work.left))
+        beat(tx, me)
         if work.left:
-            self._dialect.delete(conn, "live", "run_id", work.left)
+            tx.delete("live", "run_id", work.left)
         if work.endings:
-            ended = finish(conn, self._dialect, me, work.endings, us, waiting=work.waiting)
+            ended = finish(tx, me, work.endings, waiting=work.waiting)
             result.late, result.waiting, result.advanced = ended.late, ended.retries, ended.advanced
             result.records += ended.cancelled
             result.more = ended.advanced
         if work.returned:
-            give_back(conn, self._dialect, me, work.returned, us)
+            give_back(tx, me, work.returned)
         if work.limit and not result.paused:
-            taken = self._claim_waiting(conn, me, us, work, result, usable) if work.waiting else 0
+            taken = self._claim_waiting(tx, me, work, result, usable) if work.waiting else 0
             if taken < work.limit:
-                self._claim_due(conn, me, us, work, work.limit - taken, result, decide, usable)
+                self._claim_due(tx, me, work, work.limit - taken, result, decide, usable)
             else:
                 result.more = True
-        if not result.met and (transaction := conn.get_transaction()) is not None:
+        if not result.met:
             # Others were faster. Not even the heartbeat is worth the disk's time, for which they are waiting.
-            transaction.rollback()
+            tx.roll_back()
         return result
 
     # What waits
 
-    def _claim_waiting(
-        self, conn: Connection, me: Session, now: int, work: Work, result: Round, usable: Container[str]
-    ) -> int:
+    def _claim_waiting(self, tx: Transaction, me: Session, work: Work, result: Round, usable: Container[str]) -> int:
         """Take runs that wait for a process: handed back, or to be run again; return how many jobs were taken."""
         condition, values = self.loadable("job_id")
         query = (
             f"SELECT * FROM {self._p}live WHERE owner IS NULL AND due_us <= :now{condition} "
             f"ORDER BY due_us LIMIT :limit{self._dialect.skip}"
         )
-        waiting = list(self._dialect.execute(conn, query, {"now": now, "limit": work.limit, **values}))
+        now = tx.now
+        waiting = tx.rows(query, now=now, limit=work.limit, **values)
         if not waiting:
             return 0
         result.met = True
         waiting.sort(key=lambda row: (row.due_us, row.sched_us))
-        jobs, untried = self._lock_jobs(conn, {row.job_id for row in waiting}, result, usable)
-        busy = under_way(conn, self._dialect, jobs, work.unwritten)
+        jobs, untried = self._lock_jobs(tx, {row.job_id for row in waiting}, result, usable)
+        busy = under_way(tx, jobs, work.unwritten)
         taken, put_off, stranded = [], [], []
         for row in waiting:
             job = jobs.get(row.job_id)
@@ -177,19 +162,18 @@ class Rounds:
             run = Run(overridden, scheduled_at, row.cause, run_id=row.run_id, fire_id=row.fire_id, attempt=row.attempt)
             taken.append((row.run_id, row.run_id, me.id, "running", now))
             result.claimed.append(Claimed(overridden, [run]))
-        self._dialect.update(conn, "live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
-        cancelled, taken_elsewhere = cancel_removed(conn, self._dialect, me, stranded, now)
+        tx.update("live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
+        cancelled, taken_elsewhere = cancel_removed(tx, me, stranded)
         result.records += cancelled
         put_off += [(row.run_id, now + _LATER) for row in taken_elsewhere]
-        self._dialect.update(conn, "live", "run_id", ("due_us",), put_off)
+        tx.update("live", "run_id", ("due_us",), put_off)
         return len(taken)
 
     def _lock_jobs(
-        self, conn: Connection, ids: set[str], result: Round, usable: Container[str]
+        self, tx: Transaction, ids: set[str], result: Round, usable: Container[str]
     ) -> tuple[dict[str, ScheduledJob], set[str]]:
         """Return the jobs, locked, and the ids of those whose function has to be tried first."""
-        query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1{self._dialect.skip}"
-        rows = self._dialect.execute(conn, query, {"ids": self._dialect.pack(sorted(ids))}).all()
+        rows = tx.among("jobs", "id", ids, JOB_COLUMNS, f"1 = 1{self._dialect.skip}")
         jobs = {row.id: job for row in rows if (job := self._load(row, result, usable)) is not None}
         self._loader.forget(row.id for row in rows if row.ended_us is not None)
         return jobs, {row.id for row in rows if row.func in result.unknown}
@@ -198,9 +182,8 @@ class Rounds:
 
     def _claim_due(
         self,
-        conn: Connection,
+        tx: Transaction,
         me: Session,
-        now: int,
         work: Work,
         limit: int,
         result: Round,
@@ -208,18 +191,17 @@ class Rounds:
         usable: Container[str],
     ) -> None:
         condition, values = self.loadable("id")
-        force = f" FORCE INDEX ({self._p}jobs_next_us)" if self._dialect.name == "mysql" else ""
         query = (
-            f"SELECT {CLAIM_COLUMNS} FROM {self._p}jobs{force} WHERE next_us <= :now{condition} "
+            f"SELECT {CLAIM_COLUMNS} FROM {self._dialect.by_index('jobs', 'next_us')} WHERE next_us <= :now{condition} "
             f"ORDER BY next_us LIMIT :limit{self._dialect.skip}"
         )
-        rows = self._dialect.execute(conn, query, {"now": now, "limit": limit, **values}).all()
+        rows = tx.rows(query, now=tx.now, limit=limit, **values)
         result.more = result.more or len(rows) == limit
         result.met = result.met or bool(rows)
-        books = Books(me, now)
+        books = Books(me, tx.now)
         plans: list[tuple[Any, ScheduledJob, Plan]] = []
         end = time.perf_counter() + _DECIDING
-        for number, row in enumerate(self._complete(conn, rows)):
+        for number, row in enumerate(self._complete(tx, rows)):
             if number and time.perf_counter() > end:
                 result.more = True
                 break
@@ -236,15 +218,15 @@ class Rounds:
                 # A trigger that does not work must not take the rest of the batch down with it.
                 books.mark(row, f"{TRIGGER_RAISED} {type(error).__name__}: {error}")
         # A statement of its own, after the locks: as a part of the query above it would count too few.
-        busy = under_way(conn, self._dialect, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
+        busy = under_way(tx, {row.id for row, _, plan in plans if plan.fires}, work.unwritten)
         full = {
             row.id: job for row, job, plan in plans if plan.fires and len(busy.get(row.id, ())) >= job.max_instances
         }
-        places = make_places(conn, self._dialect, me, now, full)
+        places = make_places(tx, me, full)
         for row, job, plan in plans:
             overlap = Overlap(busy[row.id], places.free[row.id]) if row.id in full else None
             books.enter(row, job, plan, overlap)
-        books.write(conn, self._dialect)
+        books.write(tx)
         result.claimed += books.claimed
         result.waiting += books.waiting
         result.records += places.given_up + books.records
@@ -254,15 +236,14 @@ class Rounds:
         result.broken += books.broken
         if rows and not (result.more or full or work.waiting):
             # Here it costs much less than to look at the store once more after each claim. What waits has its own time.
-            result.next_us = self._dialect.execute(conn, self.earliest(condition), values).scalar()
+            result.next_us = tx.scalar(self.earliest(condition), **values)
 
-    def _complete(self, conn: Connection, rows: Sequence[Any]) -> Iterator[Any]:
+    def _complete(self, tx: Transaction, rows: Sequence[Any]) -> Iterator[Any]:
         """Return rows of CLAIM_COLUMNS, those of jobs that are yet to be loaded as rows of JOB_COLUMNS."""
         new = [row.id for row in rows if self._loader.is_known(row.func) and self._loader.loaded(row) is None]
         whole = {}
         if new:
-            query = f"SELECT {JOB_COLUMNS} FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
-            whole = {row.id: row for row in self._dialect.execute(conn, query, {"ids": self._dialect.pack(new)})}
+            whole = {row.id: row for row in tx.among("jobs", "id", new, JOB_COLUMNS)}
         return (whole.get(row.id, row) for row in rows)
 
     # Parts of both

@@ -9,6 +9,7 @@ from typing import Any
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.runs import MESSAGE_LIMIT, Cause, RunRecord
+from ...model.zones import zone_of
 
 RUN_COLUMNS = (
     "run_id", "fire_id", "job_id", "version", "func", "sched_us", "first_us", "fires", "outcome", "final", "cause",
@@ -35,7 +36,7 @@ def clean(text: str | None, limit: int | None = None) -> str | None:
 
 def moment_of(job: ScheduledJob, us: int) -> datetime:
     """Return microseconds since 1970 as the job's trigger would show them."""
-    return moment(us, getattr(job.trigger, "timezone", None) or job._scheduler.timezone)
+    return moment(us, zone_of(job.trigger) or job._scheduler.timezone)
 
 
 def run_row(record: RunRecord, recorded_by: str | None, version: int | None, func: str | None) -> tuple[Any, ...]:
@@ -76,7 +77,6 @@ def live_row(
     cause: Cause,
     on_crash: str,
     state: str,
-    fire_id: str | None = None,
     batch_id: str | None = None,
     scheduled: bool = False,
     owner: str | None = None,
@@ -90,33 +90,32 @@ def live_row(
     `scheduled` fires are those that the schedule caused, of which the store takes each only once.
     """
     return (
-        run_id, fire_id or run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
+        run_id, run_id, batch_id or run_id, job.id, job.incarnation, sched_us if scheduled else None,
         sched_us, 1, cause, on_crash, job.version, job.func, state, owner, due_us, claimed_us, lane, overrides,
     )  # fmt: skip
 
 
 def record_of(row: Any) -> RunRecord:
     """Return the record of a row of `runs`, joined with `run_output` or not."""
-    values = row._mapping
-    first, started, ended = values["first_us"], values["started_us"], values["ended_us"]
+    first, started, ended = row.first_us, row.started_us, row.ended_us
     return RunRecord(
-        run_id=values["run_id"],
-        fire_id=values["fire_id"],
-        job_id=values["job_id"],
-        scheduled_at=moment(values["sched_us"]),
-        outcome=values["outcome"],
-        cause=values["cause"],
-        worker=values["worker"] or "",
-        attempt=values["attempt"],
+        run_id=row.run_id,
+        fire_id=row.fire_id,
+        job_id=row.job_id,
+        scheduled_at=moment(row.sched_us),
+        outcome=row.outcome,
+        cause=row.cause,
+        worker=row.worker or "",
+        attempt=row.attempt,
         started_at=None if started is None else moment(started),
         finished_at=None if ended is None else moment(ended),
-        error_type=values["error_type"],
-        error_message=values["error_message"],
-        traceback=values.get("traceback"),
-        result=values.get("result"),
+        error_type=row.error_type,
+        error_message=row.error_message,
+        traceback=getattr(row, "traceback", None),
+        result=getattr(row, "result", None),
         first_scheduled_at=None if first is None else moment(first),
-        fires=values["fires"],
-        final=bool(values["final"]),
-        log=values.get("log"),
-        overrides=values.get("overrides"),
+        fires=row.fires,
+        final=bool(row.final),
+        log=getattr(row, "log", None),
+        overrides=getattr(row, "overrides", None),
     )

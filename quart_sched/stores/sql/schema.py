@@ -6,8 +6,9 @@ the past must not keep a job from being removed.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -26,8 +27,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import SchemaItem
 
+from .address import names_missing_file
+from .failures import SchemaProblem
+from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .database import Database
+
+log = logging.getLogger("quart_sched")
+
 VERSION: Final = 1
 """The version of the schema below. Upgrades only add, so that older processes can go on beside newer ones."""
+_OLDEST = {"mysql": (8, 0, 4), "mariadb": (10, 6), "postgresql": (9, 6), "sqlite": (3, 24)}
 
 
 def _id(length: int) -> Any:
@@ -211,3 +222,92 @@ def ddl(engine: Engine, prefix: str) -> str:
 
     metadata(prefix).create_all(create_mock_engine(engine.url, write), checkfirst=False)
     return ";\n\n".join([*statements, *first_rows(prefix)]) + ";\n"
+
+
+class Schema:
+    """The tables of one prefix, as they stand in the database. Each verb is safe from many processes at once.
+
+    They raise SchemaProblem or DatabaseFailure.
+    """
+
+    def __init__(self, database: Database, *, create_tables: bool) -> None:
+        """`create_tables` tells whether `open` may make the tables."""
+        self.tables = metadata(database.prefix)
+        self._database = database
+        self._create_tables = create_tables
+
+    def open(self) -> None:
+        """Make sure that the tables are there and of a version that this code knows; make them if that is allowed."""
+        version = self.version()
+        if version is None and not self._create_tables:
+            raise SchemaProblem(
+                f"There are no tables {self._names} in {self._database.url}, and create_tables is False: "
+                "run `quart scheduler db upgrade` with an account that may make them"
+            )
+        self._check(self.upgrade() if version is None else version)
+
+    def is_there(self) -> bool:
+        """Tell whether the tables are there, without making anything."""
+        if names_missing_file(self._database.engine.url):
+            return False  # To connect would make an empty one.
+        version = self.version()
+        if version is not None:
+            self._check(version)
+        return version is not None
+
+    def version(self) -> int | None:
+        """Return the version of the tables; None where there are none, or not all."""
+        return self._database.transact(self._version, write=False)
+
+    def upgrade(self) -> int:
+        """Make the tables, or bring them up to date, whether `open` may or not; return their version."""
+
+        def upgrade(tx: Transaction) -> int:
+            with tx.dialect.schema_held(tx):
+                version = self._version(tx)
+                if version is None:
+                    self._make(tx)
+                return VERSION if version is None else version
+
+        return self._database.transact(upgrade)
+
+    @property
+    def _names(self) -> str:
+        return f"{self._database.prefix}*"
+
+    def _make(self, tx: Transaction) -> None:
+        # Also where an earlier attempt was broken off half-way: the version is written last.
+        self.tables.create_all(tx.connection)
+        for index in (index for table in self.tables.sorted_tables for index in table.indexes):
+            index.create(tx.connection, checkfirst=True)
+        tx.execute(f"DELETE FROM {tx.prefix}meta")
+        for statement in first_rows(tx.prefix):
+            tx.execute(statement)
+        log.info("Made the tables %s in %s", self._names, self._database.url)
+
+    def _version(self, tx: Transaction) -> int | None:
+        if (encoding := tx.dialect.narrow_encoding(tx)) is not None:
+            # One run's output would keep all others from being written.
+            raise SchemaProblem(
+                f"{self._database.url} is in the encoding {encoding}; expected UTF8, as of "
+                "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
+        if not tx.connection.dialect.has_table(tx.connection, f"{tx.prefix}meta"):
+            return None
+        version: int | None = tx.scalar(f"SELECT n FROM {tx.prefix}meta WHERE k = 'schema'")
+        return version
+
+    def _check(self, version: int) -> None:
+        if version > VERSION:
+            raise SchemaProblem(
+                f"The tables {self._names} in {self._database.url} are of version {version}; this quart_sched knows "
+                f"{VERSION}: update quart_sched here"
+            )
+        dialect = self._database.engine.dialect
+        kind = "mariadb" if getattr(dialect, "is_mariadb", False) else self._database.dialect.name
+        found = dialect.server_version_info or ()
+        if found and tuple(found) < _OLDEST[kind]:
+            raise SchemaProblem(
+                f"{self._database.url} is {kind} {'.'.join(map(str, found))}; expected at least "
+                f"{'.'.join(map(str, _OLDEST[kind]))}"
+            )

@@ -9,21 +9,21 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
-from sqlalchemy import Connection
 
 from ...errors import ConfigError, InvalidDefinition
 from ...model.actor import current_actor
 from ...model.idempotency import RunRequest
-from ...model.instants import micros
 from ...model.jobs import ScheduledJob
 from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
+from . import workers
 from .audit import Audit
 from .cancellations import UNLESS_BEGUN, cancel
-from .changes import Changes, Entry
-from .database import Database, DatabaseFailure, SchemaProblem, first_line
+from .changes import Changes, Entry, write_down
+from .database import Database
 from .endings import give_back_strays
 from .events import SqlEvents
+from .failures import DatabaseFailure, SchemaProblem, first_line
 from .history import SqlHistory
 from .housekeeping import Housekeeping
 from .idempotency import run_of
@@ -38,10 +38,10 @@ from .preview import Preview, of_nothing, preview
 from .reconcile import Declaration, Prune, Reconciled, reconcile, run_on_start
 from .rounds import Decide, Round, Rounds, Work
 from .rows import LIVE_COLUMNS, clean, live_row, moment_of
-from .statements import text
 from .tallies import SqlTallies
+from .transaction import Transaction
 from .wakeups import Wakeups
-from .workers import Session, Worker, Workers
+from .workers import Session, Worker
 
 T = TypeVar("T")
 
@@ -84,8 +84,7 @@ class SqlStore(BaseJobStore):
         self.history = SqlHistory(self.database)
         self._dialect = self.database.dialect
         self._p = table_prefix
-        self._workers = Workers(self._dialect)
-        self.events = SqlEvents(self.database, self._now)
+        self.events = SqlEvents(self.database)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self.database.url}>"
@@ -93,21 +92,22 @@ class SqlStore(BaseJobStore):
     def start(self, scheduler: Any, alias: str) -> None:
         """Connect, and make the tables if they are missing. Raises DatabaseFailure."""
         super().start(scheduler, alias)
+        self.database.clock = scheduler.clock
         self.database.idle_limit = max(1.0, scheduler.settings.lease / 2)
         self.loader = JobLoader(scheduler, alias)
         self.index = JobIndex(self.database, self.loader, alias)
         # When this process, in whichever session, came with these declarations.
         self._announced: dict[str, int] = {}
-        self._rounds = Rounds(self._dialect, self._workers, self.loader)
-        self._polls = Polls(self.database, self._rounds, self.events, scheduler.clock, self._time)
-        self.mending = Mending(self.database, self.loader, self._now, lambda: scheduler.runner.executors)
-        self.house = Housekeeping(self.database, self._now, scheduler.clock)
-        self.audit = Audit(self.database, alias, self._now, scheduler.settings.lease)
-        self.overdue = OverdueBooks(self.database, alias, self._time)
-        self.tallies = SqlTallies(self.database, self._now)
+        self._rounds = Rounds(self._dialect, self.loader)
+        self._polls = Polls(self.database, self._rounds, self.events)
+        self.mending = Mending(self.database, self.loader, lambda: scheduler.runner.executors)
+        self.house = Housekeeping(self.database)
+        self.audit = Audit(self.database, alias, scheduler.settings.lease)
+        self.overdue = OverdueBooks(self.database, alias)
+        self.tallies = SqlTallies(self.database)
         self.database.resume()
         try:
-            self.database.open()
+            self.database.schema.open()
         except BaseException as error:
             # Nobody closes a store that was not opened.
             self.database.dispose()
@@ -119,26 +119,11 @@ class SqlStore(BaseJobStore):
         """Close the connections."""
         self.database.dispose()
 
-    # Time
-
-    def _time(self, database_us: int | None) -> int:
-        """Return the time that counts: the database's, or the process's clock where that is all, or a test's."""
-        clock = self._scheduler.clock
-        return micros(clock.now()) if database_us is None or not clock.real else int(database_us)
-
-    def _now(self, conn: Connection) -> int:
-        return self._time(conn.scalar(text(f"SELECT {self._dialect.now}")))
-
     # Verbs
 
     def perform(self, op: Callable[[Changes], T], *, write: bool = True) -> T:
         """Return `op(changes)`, run in one transaction."""
-
-        def run(conn: Connection) -> T:
-            now = self._now(conn) if write else 0
-            return op(Changes(conn, self._dialect, self.loader, now, writing=write))
-
-        return self.database.transact(run, write=write)
+        return self.database.transact(lambda tx: op(Changes(tx, self.loader, writing=write)), write=write)
 
     def lookup_job(self, job_id: str) -> ScheduledJob | None:
         """Return the job, or None."""
@@ -179,15 +164,14 @@ class SqlStore(BaseJobStore):
         No claim is committed after this returned for a pause.
         """
 
-        def switch(conn: Connection) -> bool:
-            self._dialect.hold_pause(conn, exclusive=True)
-            now, actor = self._now(conn), clean(current_actor.get(), 191)
-            statement = f"UPDATE {self._p}meta SET n = :n, v = :v, at_us = :now WHERE k = 'paused' AND n <> :n"
-            changed = conn.execute(text(statement), {"n": int(paused), "v": actor, "now": now}).rowcount
+        def switch(tx: Transaction) -> bool:
+            self._dialect.hold_pause(tx, exclusive=True)
+            statement = f"UPDATE {self._p}meta SET n = :n, v = :actor, at_us = :now WHERE k = 'paused' AND n <> :n"
+            actor = clean(current_actor.get(), 191)
+            changed = bool(tx.execute(statement, n=int(paused), actor=actor, now=tx.now))
             if changed:
-                changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-                changes.log([Entry("pause" if paused else "resume", None, None)])
-            return bool(changed)
+                write_down(tx, [Entry("pause" if paused else "resume", None, None)])
+            return changed
 
         return self.database.transact(switch)
 
@@ -196,12 +180,12 @@ class SqlStore(BaseJobStore):
     def join(self) -> Session:
         """Take part as a process of one's own."""
         me = Session()
-        self.database.transact(lambda conn: self._workers.register(conn, me, self._now(conn)))
+        self.database.transact(lambda tx: workers.register(tx, me))
         return me
 
     def beat(self, me: Session) -> None:
         """Show that this process lives, and nothing else. Raises SessionLost."""
-        self.database.transact(lambda conn: self._workers.beat(conn, me, self._now(conn)))
+        self.database.transact(lambda tx: workers.beat(tx, me))
 
     def heartbeat(self, me: Session, known: Container[str]) -> Beat:
         """Show that this process lives, and give back what is its own in the books but `known` to it no more.
@@ -209,25 +193,24 @@ class SqlStore(BaseJobStore):
         That is what a claim took whose commit went through without a reply. Raises SessionLost.
         """
 
-        def beat(conn: Connection) -> Beat:
-            now = self._now(conn)
-            self._workers.beat(conn, me, now)
-            strays = give_back_strays(conn, self._dialect, me, known, now)
-            return Beat(self._workers.beats(conn, me), strays)
+        def beat(tx: Transaction) -> Beat:
+            workers.beat(tx, me)
+            strays = give_back_strays(tx, me, known)
+            return Beat(workers.beats(tx, me), strays)
 
         return self.database.transact(beat)
 
     def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord] | None:
         """Declare another process dead; return the records of the runs that it lost, None where it cannot be."""
-        return self.database.transact(lambda conn: self._workers.reap(conn, worker, beat, me, self._now(conn)))
+        return self.database.transact(lambda tx: workers.reap(tx, worker, beat, me))
 
     def sign_off(self, me: Session) -> list[RunRecord]:
         """End the session; return the records of the runs that had not ended."""
-        return self.database.transact(lambda conn: self._workers.sign_off(conn, me, self._now(conn)))
+        return self.database.transact(lambda tx: workers.sign_off(tx, me))
 
     def workers(self) -> list[Worker]:
         """Return the processes that live, as far as is known, oldest first."""
-        return self.database.transact(lambda conn: self._workers.living(conn, self._now(conn)), write=False)
+        return self.database.transact(workers.living, write=False)
 
     def reconcile(
         self, me: Session, declared: Sequence[Declaration], prune: Prune, *, start_runs: dict[str, str] | None = None
@@ -237,12 +220,11 @@ class SqlStore(BaseJobStore):
         Those are the runs by job, and are kept by whoever repeats a start whose answer was lost. Raises SessionLost.
         """
 
-        def run(conn: Connection) -> tuple[Reconciled, int]:
-            now = self._now(conn)
-            changes = Changes(conn, self._dialect, self.loader, now, writing=True)
-            done = reconcile(conn, self._dialect, changes, me, declared, now, prune, self._announced)
+        def run(tx: Transaction) -> tuple[Reconciled, int]:
+            now = tx.now  # before it waits for others
+            done = reconcile(Changes(tx, self.loader, writing=True), me, declared, prune, self._announced)
             if start_runs is not None:
-                run_on_start(conn, self._dialect, me, now, int(self._scheduler.settings.lease * 1e6), start_runs)
+                run_on_start(tx, me, int(self._scheduler.settings.lease * 1e6), start_runs)
             return done, now
 
         token = current_actor.set("deploy")
@@ -259,17 +241,13 @@ class SqlStore(BaseJobStore):
 
         The store need not have been opened. Raises SchemaProblem or DatabaseFailure.
         """
-        if not self.database.has_tables():
+        if not self.database.schema.is_there():
             return of_nothing(declared)
-        clock, loader = scheduler.clock, JobLoader(scheduler, alias)
-
-        def look(conn: Connection) -> Preview:
-            database_us = conn.scalar(text(f"SELECT {self._dialect.now}"))
-            now = micros(clock.now()) if database_us is None or not clock.real else int(database_us)
-            changes = Changes(conn, self._dialect, loader, now, writing=False)
-            return preview(conn, self._dialect, changes, declared, now, prune)
-
-        return self.database.transact(look, write=False)
+        self.database.clock = scheduler.clock
+        loader = JobLoader(scheduler, alias)
+        return self.database.transact(
+            lambda tx: preview(Changes(tx, loader, writing=False), declared, prune), write=False
+        )
 
     # Claims
 
@@ -279,9 +257,7 @@ class SqlStore(BaseJobStore):
 
     def round(self, me: Session, work: Work, decide: Decide, usable: Container[str]) -> Round:
         """Write down what ended, and claim what is due. Raises SessionLost."""
-        return self.database.transact(
-            lambda conn: self._rounds.round(conn, me, work, now=self._time, decide=decide, usable=usable)
-        )
+        return self.database.transact(lambda tx: self._rounds.round(tx, me, work, decide=decide, usable=usable))
 
     def warm_up(self) -> None:
         """Load the jobs that are due next, so that the first burst of fires finds them loaded."""
@@ -309,20 +285,19 @@ class SqlStore(BaseJobStore):
         """
         given = overrides.dump()
 
-        def claim(conn: Connection) -> Run | str:
-            now = self._now(conn)
-            self._workers.beat(conn, me, now)
-            row, job = self._lock_sound(conn, job_id)
+        def claim(tx: Transaction) -> Run | str:
+            workers.beat(tx, me)
+            row, job = self._lock_sound(tx, job_id)
             overrides.check(job)
-            if request is not None and (kept := run_of(conn, self._dialect, request, run_id, now)) != run_id:
+            if request is not None and (kept := run_of(tx, request, run_id)) != run_id:
                 return kept
-            check_free(conn, self._dialect, job, ended)
+            check_free(tx, job, ended)
             values = live_row(
-                row, run_id, sched_us=now, cause=cause, on_crash=job.policy.on_crash, state="running", owner=me.id,
-                claimed_us=now, overrides=given,
+                row, run_id, sched_us=tx.now, cause=cause, on_crash=job.policy.on_crash, state="running", owner=me.id,
+                claimed_us=tx.now, overrides=given,
             )  # fmt: skip
-            self._dialect.insert(conn, "live", LIVE_COLUMNS, [values])
-            return Run(overrides.apply(job), moment_of(job, now), cause, run_id=run_id)
+            tx.insert("live", LIVE_COLUMNS, [values])
+            return Run(overrides.apply(job), moment_of(job, tx.now), cause, run_id=run_id)
 
         return self.database.transact(claim)
 
@@ -332,16 +307,15 @@ class SqlStore(BaseJobStore):
         Raises JobLookupError, or InvalidDefinition for a job that is broken.
         """
 
-        def enter(conn: Connection) -> list[tuple[datetime, str | None]]:
-            row, job = self._lock_sound(conn, job_id)
-            return enter_backfill(conn, self._dialect, row, job, fires, self._now(conn), **options)
+        def enter(tx: Transaction) -> list[tuple[datetime, str | None]]:
+            return enter_backfill(tx, *self._lock_sound(tx, job_id), fires, **options)
 
         return self.database.transact(enter)
 
-    def _lock_sound(self, conn: Connection, job_id: str) -> tuple[Any, ScheduledJob]:
+    def _lock_sound(self, tx: Transaction, job_id: str) -> tuple[Any, ScheduledJob]:
         """Return the row of a job, locked, and the job. Raises JobLookupError, or InvalidDefinition if it is broken."""
         query = f"SELECT {JOB_COLUMNS} FROM {self._p}jobs WHERE id = :id{self._dialect.lock}"
-        row = conn.execute(text(query), {"id": job_id}).first()
+        row = tx.first(query, id=job_id)
         if row is None or row.ended_us is not None:
             raise JobLookupError(job_id)
         job = self.loader.show(row)
@@ -361,14 +335,14 @@ class SqlStore(BaseJobStore):
         """
         if clean(run_id, 36) != run_id:
             return False
-        return self.database.transact(lambda conn: cancel(conn, self._dialect, run_id, worker, self._now(conn)))
+        return self.database.transact(lambda tx: cancel(tx, run_id, worker))
 
     def listen(self) -> Wakeups | None:
         """Return a connection that hears of changes at once; None where the database has no such thing.
 
         Raises DatabaseFailure.
         """
-        channel = getattr(self._dialect, "channel", None)
+        channel = self._dialect.channel
         try:
             return None if channel is None else Wakeups(self.database, channel)
         except Exception as error:  # the driver's own class

@@ -6,20 +6,19 @@ Nothing is ever taken away: what dead processes counted stays in the sum. Old ro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ...model.tallies import Numbers, add_up
 from .database import Database
-from .statements import text
+from .transaction import Transaction
 
 _TOTAL = "total"
 """Stands for the process in the row into which old ones are merged."""
 _KEPT = 120 * 1_000_000
 """Microseconds for which a row is kept as it is. Until then its process may not know that it was written."""
+
+_COLUMNS = ("worker_id", "n", "at_us", "data")
 
 Gauges = dict[str, Any]
 
@@ -49,23 +48,21 @@ class Sums:
 class SqlTallies:
     """The counters in one database. Safe from any thread; raises DatabaseFailure."""
 
-    def __init__(self, database: Database, now: Callable[[Connection], int]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._dialect = database.dialect
         self._p = database.prefix
-        self._now = now
 
     def add(self, addition: Addition, *, again: bool = False) -> None:
         """Add; `again` tells that it may have been added already, as an answer was lost."""
-        self._database.transact(lambda conn: self._add(conn, addition, again))
+        self._database.transact(lambda tx: self._add(tx, addition, again))
 
     def read(self, addition: Addition | None = None) -> Sums:
         """Add, and return the sums. Whoever asks later gets no less, in whichever process."""
 
-        def run(conn: Connection) -> Sums:
+        def run(tx: Transaction) -> Sums:
             if addition is not None:
-                self._add(conn, addition, False)
-            return self._read(conn)
+                self._add(tx, addition, False)
+            return self._read(tx)
 
         return self._database.transact(run, write=addition is not None)
 
@@ -73,42 +70,36 @@ class SqlTallies:
         """Merge what is old into one row."""
         self._database.transact(self._compact)
 
-    def _add(self, conn: Connection, addition: Addition, again: bool) -> None:
+    def _add(self, tx: Transaction, addition: Addition, again: bool) -> None:
         if again:
             query = f"SELECT n FROM {self._p}metric_deltas WHERE worker_id = :worker_id AND n = :n"
-            values = {"worker_id": addition.worker_id, "n": addition.n}
-            if conn.execute(text(query), values).first() is not None:
+            if tx.first(query, worker_id=addition.worker_id, n=addition.n) is not None:
                 return
         data = json.dumps({"numbers": addition.numbers, "gauges": addition.gauges}, separators=(",", ":"))
-        row = (addition.worker_id, addition.n, self._now(conn), data)
-        self._dialect.insert(conn, "metric_deltas", ("worker_id", "n", "at_us", "data"), [row])
+        tx.insert("metric_deltas", _COLUMNS, [(addition.worker_id, addition.n, tx.now, data)])
 
-    def _read(self, conn: Connection) -> Sums:
-        rows = self._rows(conn)
-        living = {row.id for row in conn.execute(text(f"SELECT id FROM {self._p}workers WHERE gone_us IS NULL"))}
+    def _read(self, tx: Transaction) -> Sums:
+        rows = self._rows(tx)
+        living = {row.id for row in tx.rows(f"SELECT id FROM {self._p}workers WHERE gone_us IS NULL")}
         parts = [(row.worker_id, json.loads(row.data)) for row in rows]
         # The last one of each process counts.
         gauges = {worker_id: part["gauges"] for worker_id, part in parts if worker_id in living}
         due = f"SELECT COUNT(*) FROM {self._p}jobs WHERE next_us <= :now"
         numbers = add_up(part["numbers"] for _, part in parts)
-        return Sums(numbers, gauges, conn.scalar(text(due), {"now": self._now(conn)}) or 0)
+        return Sums(numbers, gauges, tx.scalar(due, now=tx.now) or 0)
 
-    def _rows(self, conn: Connection, before: int | None = None) -> list[Any]:
-        where = "" if before is None else " WHERE at_us < :before"
-        query = (
-            f"SELECT worker_id, n, data FROM {self._p}metric_deltas{where} ORDER BY at_us, worker_id, n"
-            f"{'' if before is None else self._dialect.lock}"
-        )
-        return list(conn.execute(text(query), {} if before is None else {"before": before}))
+    def _rows(self, tx: Transaction, where: str = "", lock: str = "", /, **values: Any) -> list[Any]:
+        order = "ORDER BY at_us, worker_id, n"
+        return tx.rows(f"SELECT worker_id, n, data FROM {self._p}metric_deltas {where} {order}{lock}", **values)
 
-    def _compact(self, conn: Connection) -> None:
-        rows = self._rows(conn, self._now(conn) - _KEPT)
+    def _compact(self, tx: Transaction) -> None:
+        rows = self._rows(tx, "WHERE at_us < :before", tx.dialect.lock, before=tx.now - _KEPT)
         if len(rows) < 2:
             return
         numbers = add_up(json.loads(row.data)["numbers"] for row in rows)
-        statement = f"DELETE FROM {self._p}metric_deltas WHERE worker_id = :worker_id AND n = :n"
-        conn.execute(text(statement), [{"worker_id": row.worker_id, "n": row.n} for row in rows])
+        statement = f"DELETE FROM {self._p}metric_deltas WHERE worker_id = ? AND n = ?"
+        tx.execute_many(statement, [(row.worker_id, row.n) for row in rows])
         n = 1 + max((row.n for row in rows if row.worker_id == _TOTAL), default=0)
         data = json.dumps({"numbers": numbers, "gauges": {}}, separators=(",", ":"))
         # It stays in front of all others, and with it the order in which jobs were first seen.
-        self._dialect.insert(conn, "metric_deltas", ("worker_id", "n", "at_us", "data"), [(_TOTAL, n, 0, data)])
+        tx.insert("metric_deltas", _COLUMNS, [(_TOTAL, n, 0, data)])

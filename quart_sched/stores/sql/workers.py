@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from ...errors import SchedulerError
+from ...model.ids import new_id
 from ...model.instants import moment
-from ...model.runs import RunRecord, new_run_id
-from .dialects import Dialect
+from ...model.runs import RunRecord
 from .lanes import advance
 from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
-from .statements import text
+from .transaction import Transaction
 
 CRASH_LIMIT = 3
 """Attempts after which a run that takes its process down with it each time is given up as lost."""
@@ -38,7 +36,7 @@ class Session:
     """This process, as the others know it."""
 
     decl: str | None = None
-    id: str = field(default_factory=new_run_id)
+    id: str = field(default_factory=new_id)
     host: str = field(default_factory=lambda: socket.gethostname()[:150])
     pid: int = field(default_factory=os.getpid)
 
@@ -87,126 +85,120 @@ class Watch:
         return late
 
 
-class Workers:
-    """The table of sessions."""
+def register(tx: Transaction, me: Session) -> None:
+    """Take part."""
+    columns = ("id", "host", "pid", "started_us", "seen_us", "decl")
+    tx.insert("workers", columns, [(me.id, me.host, me.pid, tx.now, tx.now, me.decl)])
+    _changed(tx)
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._p = dialect.prefix
 
-    def register(self, conn: Connection, me: Session, now: int) -> None:
-        """Take part."""
-        columns = ("id", "host", "pid", "started_us", "seen_us", "decl")
-        self._dialect.insert(conn, "workers", columns, [(me.id, me.host, me.pid, now, now, me.decl)])
-        self._changed(conn)
+def beat(tx: Transaction, me: Session) -> None:
+    """Show that this process lives. Raises SessionLost."""
+    statement = f"UPDATE {tx.prefix}workers SET beat = beat + 1, seen_us = :now WHERE id = :me AND gone_us IS NULL"
+    if not tx.execute(statement, now=tx.now, me=me.id):
+        raise SessionLost(f"This process was declared dead as {me.id}")
 
-    def beat(self, conn: Connection, me: Session, now: int) -> None:
-        """Show that this process lives. Raises SessionLost."""
-        statement = f"UPDATE {self._p}workers SET beat = beat + 1, seen_us = :now WHERE id = :me AND gone_us IS NULL"
-        if self._dialect.execute(conn, statement, {"now": now, "me": me.id}).rowcount == 0:
-            raise SessionLost(f"This process was declared dead as {me.id}")
 
-    def beats(self, conn: Connection, me: Session) -> dict[str, int]:
-        """Return the heartbeats of the others."""
-        rows = conn.execute(text(f"SELECT id, beat FROM {self._p}workers WHERE gone_us IS NULL"))
-        return {row.id: row.beat for row in rows if row.id != me.id}
+def beats(tx: Transaction, me: Session) -> dict[str, int]:
+    """Return the heartbeats of the others."""
+    rows = tx.rows(f"SELECT id, beat FROM {tx.prefix}workers WHERE gone_us IS NULL")
+    return {row.id: row.beat for row in rows if row.id != me.id}
 
-    def living(self, conn: Connection, now: int) -> list[Worker]:
-        """Return the sessions that have not ended, oldest first."""
-        running: dict[str, dict[str, str]] = {}
-        query = f"SELECT owner, run_id, job_id FROM {self._p}live WHERE owner IS NOT NULL ORDER BY run_id"
-        for row in conn.execute(text(query)):
-            running.setdefault(row.owner, {})[row.run_id] = row.job_id
-        rows = conn.execute(text(f"SELECT * FROM {self._p}workers WHERE gone_us IS NULL ORDER BY started_us, id"))
-        return [
-            Worker(
-                row.id,
-                f"{row.host}:{row.pid}",
-                moment(row.started_us),
-                moment(row.seen_us),
-                max(0.0, (now - row.seen_us) / 1e6),
-                running.get(row.id, {}),
-                row.decl,
-            )
-            for row in rows
-        ]
 
-    def reap(self, conn: Connection, worker: str, beat: int, me: Session, now: int) -> list[RunRecord] | None:
-        """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs.
-
-        None where it is not, or was declared dead before, or is being so by another process.
-        """
-        statement = (
-            f"SELECT host, pid FROM {self._p}workers WHERE id = :id AND beat = :beat AND gone_us IS NULL"
-            f"{self._dialect.skip}"
+def living(tx: Transaction) -> list[Worker]:
+    """Return the sessions that have not ended, oldest first."""
+    running: dict[str, dict[str, str]] = {}
+    query = f"SELECT owner, run_id, job_id FROM {tx.prefix}live WHERE owner IS NOT NULL ORDER BY run_id"
+    for row in tx.rows(query):
+        running.setdefault(row.owner, {})[row.run_id] = row.job_id
+    return [
+        Worker(
+            row.id,
+            f"{row.host}:{row.pid}",
+            moment(row.started_us),
+            moment(row.seen_us),
+            max(0.0, (tx.now - row.seen_us) / 1e6),
+            running.get(row.id, {}),
+            row.decl,
         )
-        row = conn.execute(text(statement), {"id": worker, "beat": beat}).first()
-        return None if row is None else self._bury(conn, worker, f"{row.host}:{row.pid}", "lost", me, now)
+        for row in tx.rows(f"SELECT * FROM {tx.prefix}workers WHERE gone_us IS NULL ORDER BY started_us, id")
+    ]
 
-    def sign_off(self, conn: Connection, me: Session, now: int) -> list[RunRecord]:
-        """End the session. What this process has still not ended by now is treated as after a crash."""
-        statement = f"SELECT id FROM {self._p}workers WHERE id = :id AND gone_us IS NULL{self._dialect.lock}"
-        row = conn.execute(text(statement), {"id": me.id}).first()
-        return [] if row is None else self._bury(conn, me.id, me.worker, "left", me, now)
 
-    def _bury(self, conn: Connection, owner: str, worker: str, why: str, me: Session, now: int) -> list[RunRecord]:
-        query = f"SELECT * FROM {self._p}live WHERE owner = :owner ORDER BY run_id{self._dialect.lock}"
-        rows = conn.execute(text(query), {"owner": owner}).all()
-        records, run_rows, reruns = [], [], []
-        known = self._jobs_there(conn, {row.job_id for row in rows if row.on_crash == "rerun"})
-        for row in rows:
-            if row.state == LEAVING:
-                continue  # It is on record.
-            again = row.on_crash == "rerun" and row.crashes + 1 < CRASH_LIMIT and row.incarnation in known
-            again = again and row.cancel_us is None
-            if again:
-                reruns.append((row.run_id, row.crashes))
-            record = self._lost(row, worker, final=not again, now=now)
-            records.append(record)
-            run_rows.append(run_row(record, me.id, row.version, row.func))
-        self._dialect.insert(conn, "runs", RUN_COLUMNS, run_rows)
-        self._dialect.insert(conn, "run_output", OUTPUT_COLUMNS, output_rows(records))
-        gone = {row.run_id for row in rows} - {run_id for run_id, _ in reruns}
-        if gone:
-            self._dialect.delete(conn, "live", "run_id", gone)
-        ended = {record.run_id for record in records if record.final}
-        advance(conn, self._dialect, {row.lane for row in rows if row.lane and row.run_id in ended}, now)
-        again_statement = text(
-            f"UPDATE {self._p}live SET run_id = :new, batch_id = :new, owner = NULL, state = 'queued', due_us = :now, "
-            "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"
-        )
-        for run_id, _ in reruns:
-            conn.execute(again_statement, {"new": new_run_id(), "old": run_id, "now": now})
-        end = f"UPDATE {self._p}workers SET gone_us = :now, gone_why = :why WHERE id = :id"
-        conn.execute(text(end), {"now": now, "why": why, "id": owner})
-        self._changed(conn)
-        return records
+def reap(tx: Transaction, worker: str, beat: int, me: Session) -> list[RunRecord] | None:
+    """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs.
 
-    def _jobs_there(self, conn: Connection, ids: set[str]) -> set[str]:
-        """Return the incarnations of those of the jobs that still exist."""
-        if not ids:
-            return set()
-        query = f"SELECT incarnation FROM {self._dialect.joined('jobs', 'id', 'ids')} 1 = 1"
-        return {row.incarnation for row in conn.execute(text(query), {"ids": self._dialect.pack(sorted(ids))})}
+    None where it is not, or was declared dead before, or is being so by another process.
+    """
+    query = (
+        f"SELECT host, pid FROM {tx.prefix}workers WHERE id = :id AND beat = :beat AND gone_us IS NULL{tx.dialect.skip}"
+    )
+    row = tx.first(query, id=worker, beat=beat)
+    return None if row is None else _bury(tx, worker, f"{row.host}:{row.pid}", "lost", me)
 
-    def _lost(self, row: Any, worker: str, *, final: bool, now: int) -> RunRecord:
-        return RunRecord(
-            row.run_id,
-            row.fire_id,
-            row.job_id,
-            moment(row.sched_us),
-            "lost",
-            row.cause,
-            worker,
-            row.attempt,
-            None if row.claimed_us is None else moment(row.claimed_us),
-            moment(now),
-            "ProcessDied",
-            f"The process {worker} stopped before the run ended",
-            final=final,
-            overrides=row.overrides,
-        )
 
-    def _changed(self, conn: Connection) -> None:
-        conn.execute(text(f"UPDATE {self._p}meta SET n = n + 1 WHERE k = 'members'"))
-        self._dialect.notify(conn)
+def sign_off(tx: Transaction, me: Session) -> list[RunRecord]:
+    """End the session. What this process has still not ended by now is treated as after a crash."""
+    query = f"SELECT id FROM {tx.prefix}workers WHERE id = :id AND gone_us IS NULL{tx.dialect.lock}"
+    return [] if tx.first(query, id=me.id) is None else _bury(tx, me.id, me.worker, "left", me)
+
+
+def _bury(tx: Transaction, owner: str, worker: str, why: str, me: Session) -> list[RunRecord]:
+    rows = tx.rows(f"SELECT * FROM {tx.prefix}live WHERE owner = :owner ORDER BY run_id{tx.dialect.lock}", owner=owner)
+    records, run_rows, reruns = [], [], []
+    known = _jobs_there(tx, {row.job_id for row in rows if row.on_crash == "rerun"})
+    for row in rows:
+        if row.state == LEAVING:
+            continue  # It is on record.
+        again = row.on_crash == "rerun" and row.crashes + 1 < CRASH_LIMIT and row.incarnation in known
+        again = again and row.cancel_us is None
+        if again:
+            reruns.append(row.run_id)
+        record = _lost(row, worker, final=not again, now=tx.now)
+        records.append(record)
+        run_rows.append(run_row(record, me.id, row.version, row.func))
+    tx.insert("runs", RUN_COLUMNS, run_rows)
+    tx.insert("run_output", OUTPUT_COLUMNS, output_rows(records))
+    if gone := {row.run_id for row in rows} - {*reruns}:
+        tx.delete("live", "run_id", gone)
+    ended = {record.run_id for record in records if record.final}
+    advance(tx, {row.lane for row in rows if row.lane and row.run_id in ended})
+    rerun = (
+        f"UPDATE {tx.prefix}live SET run_id = :new, batch_id = :new, owner = NULL, state = 'queued', due_us = :now, "
+        "claimed_us = NULL, cause = 'rerun', attempt = attempt + 1, crashes = crashes + 1 WHERE run_id = :old"
+    )
+    for run_id in reruns:
+        tx.execute(rerun, new=new_id(), old=run_id, now=tx.now)
+    end = f"UPDATE {tx.prefix}workers SET gone_us = :now, gone_why = :why WHERE id = :id"
+    tx.execute(end, now=tx.now, why=why, id=owner)
+    _changed(tx)
+    return records
+
+
+def _jobs_there(tx: Transaction, ids: set[str]) -> set[str]:
+    """Return the incarnations of those of the jobs that still exist."""
+    return {row.incarnation for row in tx.among("jobs", "id", ids, "incarnation")} if ids else set()
+
+
+def _lost(row: Any, worker: str, *, final: bool, now: int) -> RunRecord:
+    return RunRecord(
+        row.run_id,
+        row.fire_id,
+        row.job_id,
+        moment(row.sched_us),
+        "lost",
+        row.cause,
+        worker,
+        row.attempt,
+        None if row.claimed_us is None else moment(row.claimed_us),
+        moment(now),
+        "ProcessDied",
+        f"The process {worker} stopped before the run ended",
+        final=final,
+        overrides=row.overrides,
+    )
+
+
+def _changed(tx: Transaction) -> None:
+    tx.execute(f"UPDATE {tx.prefix}meta SET n = n + 1 WHERE k = 'members'")
+    tx.notify()

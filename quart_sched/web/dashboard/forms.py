@@ -11,18 +11,15 @@ from apscheduler.job import Job
 
 from ...errors import InvalidDefinition
 from ...model.jobs import JobChanges, ScheduledJob
-from ...model.policies import DEFAULT, policy_of
+from ...model.policies import DEFAULT, PARSERS, RETRY, policy_of
 from ...model.trigger_parser import parse_trigger
-from ...model.triggers import TRIGGER_FIELDS, TriggerSpec, spec_of
+from ...model.triggers import SPAN, TRIGGER_FIELDS, TriggerSpec, spec_of
 
 KINDS = ("interval", "cron", "crontab", "calendarinterval", "date")
 """Triggers that have fields of their own in the form. Any other is written as JSON, or kept as it is."""
 LAYOUT: Mapping[str, tuple[str, ...]] = {
-    "interval": ("weeks", "days", "hours", "minutes", "seconds", "start_date", "end_date", "timezone", "jitter"),
-    "cron": (*TRIGGER_FIELDS["cron"][2:10], "start_date", "end_date", "timezone", "jitter"),
-    "crontab": ("expression", "start_date", "end_date", "timezone", "jitter"),
-    "calendarinterval": (*TRIGGER_FIELDS["calendarinterval"][2:9], "start_date", "end_date", "timezone", "jitter"),
-    "date": ("run_date", "timezone"),
+    kind: tuple(sorted(TRIGGER_FIELDS[kind], key=lambda name: (name in ("timezone", "jitter"), name in SPAN)))
+    for kind in KINDS
 }
 """The fields of each kind, in the order in which a person thinks of them."""
 _WORDS = ("expression", "start_date", "end_date", "run_date", "timezone")
@@ -33,18 +30,6 @@ OPTIONS = ("max_instances", "misfire_grace_time", "coalesce", "timeout", "overla
 _TEXTS = ("overlap", "on_crash")
 _FLAGS = ("coalesce", "run_on_start")
 _DESCRIPTIVE = ("name", "description", "tags")
-_RETRY = ("attempts", "delay", "backoff", "max_delay", "jitter")
-_POLICY = (
-    "timeout",
-    "overlap",
-    "max_queue",
-    "on_crash",
-    "overdue_after",
-    "run_on_start",
-    "retry",
-    "description",
-    "tags",
-)
 
 Given = Callable[[str], str]
 """Returns what stands in a field of the form, "" where it is not there."""
@@ -130,12 +115,12 @@ def read_options(
             values[key] = getattr(DEFAULT, key, 1)
     values["description"] = given("description").strip() or None
     values["tags"] = [tag.strip() for tag in given("tags").split(",") if tag.strip()]
-    retry = {key: _number(text) for key in _RETRY if (text := given(f"o.retry.{key}").strip())}
+    retry = {key: _number(text) for key in RETRY if (text := given(f"o.retry.{key}").strip())}
     values["retry"] = retry or None
     found: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for key, value in values.items():
-        if (key in _POLICY and not policies) or (shown and _is_untouched(key, given, shown)):
+        if (key in PARSERS and not policies) or (shown and _is_untouched(key, given, shown)):
             continue
         try:
             found |= JobChanges.parse("", {key: value}).fields
@@ -147,7 +132,7 @@ def read_options(
 def _is_untouched(key: str, given: Given, shown: Mapping[str, str]) -> bool:
     if key == "description":
         return given(key) == re.sub("\r\n?", "\n", shown[key])
-    names = [f"o.retry.{part}" for part in _RETRY] if key == "retry" else [key if key in _DESCRIPTIVE else f"o.{key}"]
+    names = [f"o.retry.{part}" for part in RETRY] if key == "retry" else [key if key in _DESCRIPTIVE else f"o.{key}"]
     # A field of one line loses its line breaks.
     return all(given(name) == re.sub("[\r\n]", "", shown[name]) for name in names)
 
@@ -159,7 +144,7 @@ def show_options(job: Job) -> dict[str, str]:
     for key in OPTIONS:
         holder = job if hasattr(job, key) else policy
         shown[f"o.{key}"] = _shown(getattr(holder, key, None))
-    return shown | {f"o.retry.{key}": _shown(getattr(policy.retry, key, None)) for key in _RETRY}
+    return shown | {f"o.retry.{key}": _shown(getattr(policy.retry, key, None)) for key in RETRY}
 
 
 def _shown(value: Any) -> str:

@@ -17,9 +17,9 @@ from ...model.listing import JobEntry
 from ...model.policies import policy_of
 from ...model.runs import OUTCOMES, STATES, RunPage
 from ...model.triggers import spec_of
+from ...model.zones import zone_of
 from ..jobs import store_of
 from . import words
-from .shown import zone_of
 from .visit import Visit
 
 _RUNS, _CHANGES = 15, 20
@@ -36,7 +36,7 @@ async def show(visit: Visit) -> Response:
     job, (runs, problem) = await asyncio.gather(aio.get_job(job_id), _runs(visit, job_id))
     if job is None:
         return await _gone(visit, job_id, runs, problem)
-    past = await _past(visit, job_id, zone_of(job, visit.front.scheduler.timezone))
+    past = await _past(visit, job_id, zone_of(job.trigger) or visit.front.scheduler.timezone)
     catalogue = visit.front.scheduler.catalogue
     broken = catalogue.broken_reason(job)
     coming, durations, under_way = await asyncio.gather(
@@ -48,7 +48,7 @@ async def show(visit: Visit) -> Response:
         "broken": broken,
         "policy": policy_of(job),
         "trigger": spec_of(job.trigger).to_dict(),
-        "zone": zone_of(job, visit.front.scheduler.timezone),
+        "zone": zone_of(job.trigger) or visit.front.scheduler.timezone,
         "coming": coming,
         "latest": durations[job_id],
         "under_way": under_way.items,

@@ -9,7 +9,7 @@ from quart import Response, request
 
 from ...errors import InvalidDefinition, RunNotFound
 from ...model.runs import OUTCOMES, STATES
-from .shown import zone_of
+from ...model.zones import zone_of
 from .visit import Visit
 
 _FILTERS = ("job_id", "outcome", "since", "until", "cursor")
@@ -50,7 +50,7 @@ async def show(visit: Visit) -> Response:
         "job": job,
         "overrides": {} if record.overrides is None else json.loads(record.overrides),
         "attempts": await aio.attempts(record),
-        "zone": zone_of(job, visit.front.scheduler.timezone),
+        "zone": (job and zone_of(job.trigger)) or visit.front.scheduler.timezone,
         "live": record.outcome in STATES,
     }
     if visit.part == "facts":

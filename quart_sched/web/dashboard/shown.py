@@ -8,9 +8,8 @@ from statistics import median
 from typing import Any
 
 from ...model import arguments
-from ...model.instants import in_zone
 from ...model.runs import RunRecord
-from ...model.triggers import zone_name
+from ...model.zones import in_zone, zone_name, zone_of
 from ..answers import dump
 
 SYMBOLS = {
@@ -29,12 +28,6 @@ def wall(moment: datetime, zone: tzinfo | None = None) -> str:
 def iso(moment: datetime) -> str:
     """Return the moment for a script to read."""
     return in_zone(moment, UTC).isoformat()
-
-
-def zone_of(job: Any, otherwise: tzinfo) -> tzinfo:
-    """Return the time zone that the job's trigger goes by."""
-    zone = getattr(getattr(job, "trigger", None), "timezone", None)
-    return zone if isinstance(zone, tzinfo) else otherwise
 
 
 def seconds(value: float | None) -> str:

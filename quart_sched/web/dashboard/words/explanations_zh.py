@@ -8,7 +8,8 @@ from ....model.circumstances import Hold
 from ....model.clock_marks import ClockMark
 from ....model.explanation import Explanation
 from ....model.runs import RunRecord
-from ....model.triggers import zone_name
+from ....model.sentences import spell
+from ....model.zones import zone_name
 
 _ENDS = {
     "succeeded": "成功结束",
@@ -24,13 +25,13 @@ _UNKNOWN = {
     "job_absent": "作业当时不存在：它已被删除，或之后才添加。下面的变更列表中有记录。",
     "no_record": "{fire}应该运行，但没有相关记录：记录已被删除，或早于历史的范围。",
 }
-_UNITS = (("天", 86_400), ("小时", 3_600), ("分钟", 60), ("秒", 1))
+_UNITS = {"day": "天", "hour": "小时", "minute": "分钟", "second": "秒"}
 
 
 def explain(found: Explanation, zone: tzinfo, last: RunRecord | None) -> str:
     """Return what `found` says, in times of `zone`; `last` is the record of the last of its runs."""
     fire = f"{_stamp(found.at, zone)}的触发"
-    late = "" if found.late is None else spell(found.late)
+    late = "" if found.late is None else _spell(found.late)
     match found.verdict:
         case "ran":
             text = _ran(found, zone, last, fire)
@@ -81,25 +82,17 @@ def mark(change: ClockMark, at: datetime | None = None) -> str:
     return f"{clocks}：{wall} 出现两次{fires}{which}。"
 
 
-def spell(seconds: float) -> str:
-    """Return a duration in its two largest units, or in fractions of a few seconds."""
-    if seconds < 10 and seconds != int(seconds):
-        return f"{max(seconds, 0.001):.3g} 秒"
-    left, parts = round(seconds), list[str]()
-    for unit, size in _UNITS:
-        number, left = divmod(left, size)
-        if number or (size == 1 and not parts):
-            parts.append(f"{number} {unit}")
-    return " ".join(parts[:2])
+def _spell(seconds: float) -> str:
+    return spell(seconds, lambda number, unit: f"{number} {_UNITS[unit]}")
 
 
 def _ran(found: Explanation, zone: tzinfo, last: RunRecord | None, fire: str) -> str:
-    late = f"，晚了 {spell(found.late)}" if found.late and found.late >= 0.1 else "，准时开始"
+    late = f"，晚了 {_spell(found.late)}" if found.late and found.late >= 0.1 else "，准时开始"
     beside = last is not None and last.cause != "schedule" and last.attempt == 1
     what = "作业在计划之外运行了" if beside else f"{fire}运行了{late}"
     where = f"，进程 {last.worker}" if last is not None and last.worker else ""
     tries = f"，共 {len(found.run_ids)} 次尝试" if len(found.run_ids) > 1 else ""
-    took = "" if last is None or last.duration is None else f"，耗时 {spell(last.duration)}"
+    took = "" if last is None or last.duration is None else f"，耗时 {_spell(last.duration)}"
     end = f"，{_ENDS.get(found.outcome or '', found.outcome or '')}"
     return f"{what}{where}{_because(found, zone)}{tries}{took}{end}{_error(last)}。"
 

@@ -11,6 +11,7 @@ _WHOLE = (
     (r"is missing; expected the time of the first fire, in ISO 8601", "缺失；应为第一次触发的时间"),
     (r'is missing; expected a crontab expression such as "(.*)"', r"缺失；应为 crontab 表达式，例如 \1"),
     (r"is missing; expected at least one of years, months, weeks and days", "缺失；年、月、周、天至少填一项"),
+    (r"has no fire left; .*", "不会再触发；应为仍会触发的触发器"),
     (r"makes an interval of nothing; expected .*", "间隔为零；至少填一项"),
     (r"makes an interval of (.*); expected one between (.*) and (.*) days", r"间隔为 \1；应在 \2 与 \3 天之间"),
     (r"is (.*), which is no cron expression: (.*)", r"为 \1，不是 cron 表达式：\2"),
@@ -31,6 +32,10 @@ _WHOLE = (
     (
         r"Job (.*) is already running \((.*)\) and its max_instances forbids another",
         r"作业 \1 已在运行（\2），max_instances 不允许再启动一次",
+    ),
+    (
+        r"Job (.*) is declared, but not in the store yet: .*",
+        r"作业 \1 在代码中声明，但尚未写入存储：下一个启动的进程会将其加入",
     ),
     (
         r"Job (.*) is declared in the code and would come back; .*",

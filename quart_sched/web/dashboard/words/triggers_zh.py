@@ -11,8 +11,9 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 
 from ....model.crontab import ALIASES
-from ....model.triggers import CalendarInterval, Combined, Cron, Crontab, Date, Interval, spec_of, zone_name
+from ....model.triggers import CalendarInterval, Combined, Cron, Crontab, Date, Interval, spec_of
 from ....model.unrestorable import as_stored
+from ....model.zones import zone_name
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
