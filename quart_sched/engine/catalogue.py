@@ -38,6 +38,8 @@ _OF_FIRES = _MENDING | {"next_run_time"}
 
 Check = Callable[[Job], None]
 Switched = Switch | None
+Tell = Callable[[], None]
+"""Tells of a change: when the transaction is over that made it, which may be repeated, or come to nothing."""
 
 
 class Catalogue:
@@ -174,21 +176,30 @@ class Catalogue:
             check(entry.job)
             return self._redeclare(entry, changes)
         for slot in self._slots(alias):
-            job = slot.perform(partial(self._modify, slot, job_id, changes, check))
-            if job is not None:
+            done = slot.perform(partial(self._modify, slot, job_id, changes, check))
+            if done is not None:
+                job, tell = done
+                tell()
                 return job
         raise JobNotFound(job_id)
 
-    def _modify(self, slot: Slot, job_id: str, changes: JobChanges, check: Check, store: Any) -> Job | None:
+    def _modify(
+        self, slot: Slot, job_id: str, changes: JobChanges, check: Check, store: Any
+    ) -> tuple[Job, Tell] | None:
         """Change a job within a transaction of its store; None where the store has no such job."""
         job: Job | None = store.lookup_job(job_id)
         if job is None:
             return None
         job._jobstore_alias = slot.alias
         check(job)
+        return self._change(slot, job, changes, store)
+
+    def _change(self, slot: Slot, job: Job, changes: JobChanges, store: Any) -> tuple[Job, Tell]:
+        """Change a job that was found within this transaction of its store."""
+        job_id = job.id
         fields = differences(self._scheduler, slot, job, changes)
         if not fields:
-            return job
+            return job, _tell_nothing
         before = job.next_run_time
         if not _MENDING.isdisjoint(fields) or fields.get("next_run_time"):
             slot.broken.pop(job_id, None)
@@ -204,8 +215,7 @@ class Catalogue:
             keys = ", ".join(key for key in fields if key != "next_run_time")
             self._scheduler.changes.note_update(job, before, keys or None)
         wake = slot.shared or not _OF_FIRES.isdisjoint(fields)
-        self._changed(aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched, wake=wake)
-        return job
+        return job, partial(self._changed, aps.EVENT_JOB_MODIFIED, job_id, slot.alias, switched, wake=wake)
 
     def pause(self, job_id: str, alias: str | None = None) -> Job:
         """Keep the job from firing until it is resumed."""
@@ -225,25 +235,28 @@ class Catalogue:
         if (found := self._find(job_id, alias)) is None:
             raise JobNotFound(job_id)
         slot, _ = found
-        job = slot.perform(partial(self._resume, slot, job_id))
-        if job is None:
-            self.remove(job_id, slot.alias)
+        job, tell = slot.perform(partial(self._resume, slot, job_id))
+        tell()
         return job
 
-    def _resume(self, slot: Slot, job_id: str, store: Any) -> Job | None:
+    def _resume(self, slot: Slot, job_id: str, store: Any) -> tuple[Job | None, Tell]:
         """Resume a job within a transaction of its store; None where its schedule is over. Raises JobNotFound."""
         job: Job | None = store.lookup_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
         refuse_unrestorable(job)
+        job._jobstore_alias = slot.alias
         if job.next_run_time is not None and job_id not in slot.broken:
             # From now on would be behind fires that are due and not claimed yet.
-            job._jobstore_alias = slot.alias
-            return job
+            return job, _tell_nothing
         fire = next_fire(self._scheduler, job.trigger, last_claimed(slot, job))
         if fire is None:
-            return None
-        return self._modify(slot, job_id, JobChanges(fields={"next_run_time": fire}), lambda job: None, store)
+            if slot.shared:
+                store.end_job(job_id)
+                return None, partial(self._changed, aps.EVENT_JOB_REMOVED, job_id, slot.alias)
+            store.remove_job(job_id)
+            return None, partial(self._removed, slot, job_id)
+        return self._change(slot, job, JobChanges(fields={"next_run_time": fire}), store)
 
     def remove(self, job_id: str, alias: str | None = None, *, check: Check = lambda job: None) -> None:
         """Remove the job. Raises JobNotFound; `check` raises where the job, as it is found, is to stay."""
@@ -259,12 +272,7 @@ class Catalogue:
                 slot.perform(partial(self._remove, slot, job_id, check))
             except JobLookupError:
                 continue
-            slot.forget(job_id)
-            if not slot.shared:
-                self._scheduler.changes.note("remove", job_id)
-            self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
-            # Nothing is due the sooner for it.
-            self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
+            self._removed(slot, job_id)
             return
         raise JobNotFound(job_id)
 
@@ -274,6 +282,15 @@ class Catalogue:
             job._jobstore_alias = slot.alias
             check(job)
         store.remove_job(job_id)
+
+    def _removed(self, slot: Slot, job_id: str) -> None:
+        """Let nothing follow of a job that was removed, and tell of it."""
+        slot.forget(job_id)
+        if not slot.shared:
+            self._scheduler.changes.note("remove", job_id)
+        self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
+        # Nothing is due the sooner for it.
+        self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
 
     def remove_all(self, alias: str | None = None) -> None:
         """Remove every job, of one store or of all."""
@@ -400,3 +417,7 @@ class Catalogue:
         self._scheduler.stream.emit(JobChanged(code, job_id, alias, switched))
         if wake:
             self._scheduler.wakeup()
+
+
+def _tell_nothing() -> None:
+    """Tell of nothing, where nothing was changed."""

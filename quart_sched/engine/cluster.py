@@ -32,6 +32,7 @@ from .progress import Progress
 from .pulse import Pulse
 from .pump import LONGEST_WAIT
 from .rounds import Rounds
+from .runner import REMOVED
 from .threads import DaemonPool
 
 if TYPE_CHECKING:
@@ -312,8 +313,12 @@ class ClusterPump:
             self._look_at = now + self._scheduler.settings.poll_interval
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
-                for run_id in await self._call(partial(self._store.to_cancel, self.slot.session)):
-                    self._scheduler.runner.cancel(run_id, "it was asked to stop")
+                stopping = await self._call(partial(self._store.to_cancel, self.slot.session))
+                for run_id, unless_begun in stopping.items():
+                    if unless_begun:
+                        self._scheduler.runner.cancel_unbegun(run_id, REMOVED)
+                    else:
+                        self._scheduler.runner.cancel(run_id, "it was asked to stop")
             self._rounds.next_due, self._rounds.waiting_due = poll.earliest, poll.due_us
             self._scheduler.hear_pause(self.slot.alias, poll.paused)
             followed = await self._call(self._store.events.followed) if poll.following else {}
@@ -373,6 +378,8 @@ class ClusterPump:
             log.warning("Run %s was claimed here and never begun, as the claim's answer was lost: given back", run_id)
         for worker, stood in self._watch.overdue(beat.others, clock.monotonic(), scheduler.settings.lease):
             records = await self._call(partial(self._store.reap, worker, stood, self.slot.session))
+            if records is None:
+                continue
             log.warning("Process %s is dead: %d of its runs are lost or run again", worker, len(records))
             for record in records:
                 scheduler.runner.accounts.tell(record, self.slot.alias)
@@ -391,10 +398,14 @@ class ClusterPump:
 
     async def _mend(self) -> None:
         self._mend_at = self._scheduler.clock.monotonic()
-        marked = await self._call(partial(self._store.mending.mend, starting=self._fresh))
+        marked, given_up = await self._call(partial(self._store.mending.mend, starting=self._fresh))
         self._fresh = False
         for job_id, reason in marked:
             log.error('Job "%s" is broken and does not run: %s', job_id, reason)
+        for record in given_up:
+            fields = {"job_id": record.job_id, "run_id": record.run_id}
+            log.error('A run of job "%s" is given up. %s', record.job_id, record.error_message, extra=fields)
+            self._scheduler.runner.accounts.tell(record, self.slot.alias)
 
     async def _report_unclaimed(self) -> None:
         """Say once for each reason why jobs that are due do not run here, where no other process took them either."""

@@ -366,9 +366,14 @@ class Runner:
                 if not batch.current.cancelled:
                     self._cancel_current(batch, why)
                 return True
+        return self.cancel_unbegun(run_id, UNBEGUN)
+
+    def cancel_unbegun(self, run_id: str, why: str) -> bool:
+        """End a run whose turn in its batch has not come; tell whether there is such a one."""
+        for batch in self.under_way.all():
             for run in [run for run in batch.runs if run.run_id == run_id]:
                 batch.runs.remove(run)
-                self.accounts.end(run, batch.jobstore, "cancelled", error=RunCancelled(UNBEGUN))
+                self.accounts.end(run, batch.jobstore, "cancelled", error=RunCancelled(why))
                 return True
         return False
 

@@ -16,10 +16,11 @@ from quart_sched.errors import RunCancelled, RunNotFound, RunOver
 from quart_sched.model.runs import Run
 from tests.conftest import eventually
 from tests.stores.cluster import Cluster
-from tests.stores.peers import at
+from tests.stores.peers import at, outage
 
 seen: list[str] = []
 gate = threading.Event()
+turns: list[asyncio.Event] = []
 EVERY = {"trigger": "interval", "seconds": 10, "start_date": at(10)}
 
 
@@ -28,6 +29,7 @@ def _afresh() -> Iterator[None]:
     global gate
     seen.clear()
     gate = threading.Event()
+    turns[:] = [asyncio.Event() for _ in range(6)]
     yield
     gate.set()
 
@@ -43,6 +45,11 @@ def looks() -> str:
         if gate.wait(0.002):
             return "was not asked"
     return "returned early"
+
+
+async def in_turn() -> None:
+    seen.append(current_run.run_id)
+    await turns[len(seen) - 1].wait()
 
 
 async def fails() -> None:
@@ -263,6 +270,60 @@ async def test_a_run_in_another_process_is_cancelled_within_a_poll(cluster: Clus
     status, answer = await second.rest("POST", f"/runs/{run_id}/cancel")
     assert (status, answer["error_message"]) == (409, f"Run {run_id} is over: cancelled")
     await cluster.stop(first)
+
+
+CATCH_UP = {**EVERY, "coalesce": False, "misfire_grace_time": None}
+
+
+@pytest.mark.parametrize("verb", ["remove_job", "remove_all_jobs"])
+async def test_of_a_removed_job_no_process_begins_what_it_has_claimed(cluster: Cluster, verb: str):
+    first, second = await cluster.start(), await cluster.start(paused=True)
+    for job_id in ("job", "other"):
+        await first.aio.add_job(job_id, in_turn, **CATCH_UP)
+    await cluster.jump(30)
+    assert len(seen) == 2
+    await getattr(second.aio, verb)(*(["job"] if verb == "remove_job" else []))
+    await cluster.poll()
+    for turn in turns:
+        turn.set()
+    await cluster.advance(1)
+    records = await first.records("job")
+    assert [(record.outcome, record.error_message) for record in records] == [
+        ("succeeded", None), ("cancelled", "the job was removed"), ("cancelled", "the job was removed"),
+    ]  # fmt: skip
+    rest = ["succeeded"] * 2 if verb == "remove_job" else ["cancelled"] * 2
+    assert await outcomes(first, "other") == ["succeeded", *rest]
+    assert cluster.query("SELECT run_id FROM {p}live") == []
+
+
+async def test_what_has_begun_of_a_removed_job_goes_on_also_where_the_store_did_not_know(cluster: Cluster):
+    first, second = await cluster.start(), await cluster.start(paused=True)
+    await first.aio.add_job("job", in_turn, **CATCH_UP)
+    await cluster.jump(30)
+    with outage(first.slot.store.database):
+        turns[0].set()
+        await cluster.rest()
+        assert len(seen) == 2
+        await second.aio.remove_job("job")
+    await cluster.advance(10)
+    for turn in turns:
+        turn.set()
+    await cluster.advance(1)
+    assert await outcomes(first) == ["succeeded", "succeeded", "cancelled"]
+
+
+async def test_a_run_of_a_removed_job_that_goes_on_can_still_be_cancelled(cluster: Cluster):
+    first, second = await cluster.start(), await cluster.start(paused=True)
+    await first.aio.add_job("job", in_turn, **CATCH_UP)
+    await cluster.jump(30)
+    with outage(first.slot.store.database):
+        turns[0].set()
+        await cluster.rest()
+        await second.aio.remove_job("job")
+    await cluster.advance(10)
+    await second.aio.cancel_run(seen[1])
+    await cluster.advance(2)
+    assert await outcomes(first) == ["succeeded", "cancelled", "cancelled"]
 
 
 async def test_a_retry_that_waits_in_the_database_is_ended_by_any_process(cluster: Cluster):

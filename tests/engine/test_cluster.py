@@ -271,6 +271,22 @@ async def test_a_process_that_stands_still_is_dead_after_the_lease_and_its_runs_
         assert ended == []
 
 
+async def test_a_process_that_shows_itself_at_the_last_moment_is_not_said_to_be_dead(cluster, caplog, monkeypatch):
+    still, other = await cluster.start(), await cluster.start()
+    reap, tried = other.slot.store.reap, []
+
+    def reap_late(worker, beat, me):
+        still.slot.store.beat(still.slot.session)
+        tried.append(worker)
+        return reap(worker, beat, me)
+
+    monkeypatch.setattr(other.slot.store, "reap", reap_late)
+    with stands_still(cluster, still):
+        await cluster.advance(30)
+        assert tried == [still.slot.session.id]
+        assert "is dead" not in caplog.text
+
+
 async def test_a_process_that_comes_back_too_late_gives_its_runs_up_and_goes_on(cluster, caplog):
     still = await cluster.start(declares(job={**ONCE, "func": waits}))
     await cluster.advance(5)

@@ -223,6 +223,81 @@ async def test_a_broken_job_can_be_paused_and_stays_so_when_it_is_whole_again(cl
     assert len(ran) > 0
 
 
+# What waits of a job whose function is gone
+
+
+RETRIED = {"retry": {"attempts": 5, "delay": 60}}
+DAY = 86_400
+
+
+@pytest.fixture
+def failing(deployed: types.ModuleType) -> types.ModuleType:
+    """The same module, whose function fails."""
+    exec("async def report():\n    raise ValueError('not yet')", vars(deployed))
+    return deployed
+
+
+async def test_a_job_of_which_only_a_retry_is_due_is_marked_too_and_comes_back(cluster, failing, caplog):
+    one = await cluster.start()
+    await add_report(one, seconds=3600, start_date=at(cluster.clock, 10), **RETRIED)
+    await cluster.advance(11)
+    await one.aio.pause_job("report")
+    del failing.report
+    one = await cluster.restart(one)
+    await cluster.advance(70)
+    assert "is due, and this process cannot run it: " + REASON in caplog.text
+    assert stored(cluster) == (False, False)
+    await cluster.advance(120)
+    assert stored(cluster) == (True, False)
+    redeploy(failing)
+    await cluster.advance(40)
+    assert (await one.outcomes("report"), stored(cluster)) == (["failed", "succeeded"], (False, False))
+    assert (await one.aio.resume_job("report")).next_run_time == at(cluster.clock, 3610)
+
+
+async def test_what_waits_of_a_job_that_is_over_is_said_so_and_comes_back(cluster, failing, caplog):
+    one = await cluster.start()
+    await one.aio.add_job("report", "deployed:report", trigger="date", run_date=at(cluster.clock, 10), **RETRIED)
+    await cluster.advance(11)
+    del failing.report
+    one = await cluster.restart(one)
+    await cluster.advance(70)
+    await cluster.jump(3600)
+    await cluster.advance(100)
+    assert caplog.text.count("is due, and this process cannot run it: " + REASON) == 1
+    redeploy(failing)
+    await cluster.advance(40)
+    assert await one.outcomes("report") == ["failed", "succeeded"]
+
+
+@pytest.mark.parametrize("over", ["ended", "pruned"])
+async def test_what_has_waited_for_a_day_of_a_job_that_is_over_is_given_up(cluster, failing, caplog, over):
+    trigger = {"trigger": "date", "run_date": at(cluster.clock, 10)}
+    if over == "pruned":
+        trigger = {"trigger": "interval", "hours": 1, "start_date": at(cluster.clock, 10)}
+    job = {"id": "report", "func": "deployed:report", **trigger, **RETRIED}
+    one = await cluster.start((lambda scheduler: scheduler.add_job(**job)) if over == "pruned" else None)
+    if over == "ended":
+        await one.aio.add_job(**job)
+    await cluster.advance(11)
+    del failing.report
+    one = await cluster.restart(one)
+    await cluster.advance(100)
+    await cluster.jump(DAY - 100)
+    assert await one.outcomes("report") == ["failed", "retry_wait"]
+    heard = []
+    one.scheduler.add_listener(heard.append)
+    await cluster.advance(200)
+    _, last = await one.records("report")
+    told = f"Its job could not be run: {REASON}"
+    assert (last.outcome, last.final, last.error_type, last.error_message) == ("cancelled", True, "JobBroken", told)
+    assert f'A run of job "report" is given up. {told}' in caplog.text
+    await cluster.jump(DAY)
+    await cluster.advance(100)
+    assert cluster.query("SELECT id FROM {p}jobs") == ([] if over == "ended" else [("report",)])
+    assert cluster.query("SELECT run_id FROM {p}live") == []
+
+
 @pytest.mark.parametrize("seconds", [15, 120], ids=["here", "for-all"])
 async def test_a_broken_job_can_be_removed_and_not_resumed_run_or_changed(cluster, deployed, seconds):
     one = await cluster.start()

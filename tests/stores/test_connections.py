@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from tests.stores.cluster import KINDS, reachable
 pytestmark = pytest.mark.integration  # there is a database in each
 
 
-def database(url: str, prefix: str) -> Database:
-    return Database("KEY", url, prefix, create_tables=True, engine_options={})
+def database(url: str, prefix: str, **connect_args: Any) -> Database:
+    return Database("KEY", url, prefix, create_tables=True, engine_options={"connect_args": connect_args})
 
 
 def closed_by(database: Database) -> list[Any]:
@@ -99,6 +100,24 @@ def test_a_server_that_does_not_answer_any_more_is_not_waited_for_without_end(tm
     with pytest.raises(DatabaseFailure, match="Lost connection"):
         own.query("SELECT SLEEP(2)")
     assert own.query("SELECT 1 AS n") == [(1,)]
+    own.dispose()
+
+
+def test_a_server_that_is_gone_while_something_is_sent_to_it_is_not_waited_for_without_end(tmp_path):
+    own = database(reachable("postgresql", tmp_path), "t_")
+    with socket.socket(fileno=own.transact(lambda tx: driver_connection(tx).fileno())) as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000
+        connection.detach()
+    own.dispose()
+
+
+def test_the_isolation_of_transactions_is_ours_whatever_the_server_has_been_set_to(tmp_path):
+    options = "-c default_transaction_isolation=serializable"
+    own = database(reachable("postgresql", tmp_path), "t_", options=options, autocommit=True)
+    asked = "SELECT current_setting('transaction_isolation'), txid_current()"
+    first, second = own.transact(lambda tx: [driver_connection(tx).execute(asked).fetchone() for _ in range(2)])
+    assert first[0] == "read committed"
+    assert first == second, "one transaction, and none for each statement"
     own.dispose()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import nullcontext, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,9 +14,19 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.events import EVENT_JOB_MODIFIED
 
 from quart_sched import current_run
-from quart_sched.errors import DuplicateJob, InvalidDefinition, JobNotFound, OverlapForbidden, RunOver
+from quart_sched.errors import (
+    DuplicateJob,
+    InvalidDefinition,
+    JobNotFound,
+    OverlapForbidden,
+    RunOver,
+    StoreUnavailable,
+)
+from quart_sched.model.instants import micros
+from quart_sched.stores.sql.failures import DatabaseFailure
 from tests.stores.cluster import KINDS, Cluster, Tables
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -820,6 +831,70 @@ async def test_a_change_through_one_process_holds_for_the_fires_of_the_other(clu
     await cluster.advance(20)
     assert ran == [(1,), (2,), (2,), (2,)]
     assert {record.worker for record in await one.records("id")} == {one.scheduler.scheduler.runner.worker}
+
+
+@pytest.mark.parametrize("verb", ["modify_job", "resume_job"])
+async def test_the_pump_is_woken_for_a_change_once_that_can_be_seen(cluster, clock, monkeypatch, verb):
+    one = await cluster.start()
+    soon = at(clock, 10)
+    await one.aio.add_job("id", job, trigger="date", run_date=soon, next_run_time=None)
+    seen = []
+    monkeypatch.setattr(
+        one.scheduler.scheduler, "wakeup", lambda: seen.extend(cluster.query("SELECT next_us FROM {p}jobs"))
+    )
+    await getattr(one.aio, verb)("id", **({"next_run_time": soon} if verb == "modify_job" else {}))
+    assert seen == [(micros(soon),)]
+
+
+class Undone(Exception):
+    """Ends a transaction."""
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["repeated", "failed"])
+async def test_a_change_is_told_as_often_as_it_was_made(cluster, monkeypatch, fails):
+    one = await cluster.start()
+    await one.aio.add_job("id", job, trigger="interval", hours=1)
+    heard = []
+    one.scheduler.add_listener(heard.append, EVENT_JOB_MODIFIED)
+    database = one.slot.store.database
+    transact = database.transact
+
+    def interrupted(op, *, write=True):
+        def undone(tx):
+            op(tx)
+            raise Undone
+
+        if write and "perform" in op.__qualname__:
+            with suppress(Undone):
+                transact(undone)
+            if fails:
+                raise DatabaseFailure("the disk is full")
+        return transact(op, write=write)
+
+    monkeypatch.setattr(database, "transact", interrupted)
+    with pytest.raises(StoreUnavailable) if fails else nullcontext():
+        await one.aio.modify_job("id", name="New")
+    monkeypatch.undo()
+    await cluster.rest()
+    assert (len(heard), (await one.job("id"))["name"]) == ((0, "id") if fails else (1, "New"))
+
+
+async def test_a_job_that_gets_another_schedule_while_it_is_resumed_stays(cluster, clock, monkeypatch):
+    one, two = await cluster.start(), await cluster.start()
+    await one.aio.add_job("id", job, trigger="interval", seconds=10, end_date=at(clock, 15), next_run_time=None)
+    await cluster.advance(20)
+    perform, changed = one.slot.perform, []
+
+    def then_changed(op, *, write=True):
+        done = perform(op, write=write)
+        if write:
+            with suppress(JobNotFound):
+                changed.append(two.scheduler.scheduler.modify_job("id", trigger="interval", seconds=5))
+        return done
+
+    monkeypatch.setattr(one.slot, "perform", then_changed)
+    await one.aio.resume_job("id")
+    assert await two.ids() == [job.id for job in changed]
 
 
 async def test_each_fire_is_claimed_by_one_of_the_processes(cluster):

@@ -101,7 +101,7 @@ def test_the_death_of_a_process_ends_its_run_or_keeps_the_lane_for_the_next_atte
     one.round(one.end(busy, "timed_out", busy=True), limit=0)
     [run] = one.claim()
     [(beat,)] = one.query("SELECT beat FROM {p}workers WHERE id = :id", id=one.me.id)
-    [record] = other.store.reap(one.me.id, beat, other.me)
+    [record] = other.store.reap(one.me.id, beat, other.me) or []
     assert (record.run_id, record.outcome, record.final) == (run.run_id, "lost", on_crash == "lost")
     assert due(other) == ([-2] if on_crash == "rerun" else [-1])
     [following] = other.claim()

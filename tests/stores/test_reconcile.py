@@ -341,6 +341,20 @@ async def test_the_pause_and_resume_of_a_declared_job_do_not_modify_it(cluster):
     assert (await one.rest("POST", "/jobs/a/resume"))[1]["modified"] is False
 
 
+async def test_a_declared_job_that_is_resumed_when_its_schedule_is_over_is_over(cluster, clock):
+    a = {"seconds": 10, "end_date": at(clock, 15)}
+    one = await cluster.start(declares(a=a))
+    await one.aio.pause_job("a")
+    await cluster.advance(20)
+    status, shown = await one.rest("POST", "/jobs/a/resume")
+    assert (status, shown["state"], await one.ids()) == (200, "ended", [])
+    assert [(change.action, change.detail) for change in (await one.aio.changes("a")).items] == [
+        ("resume", "its schedule is over"), ("pause", None), ("add", None),
+    ]  # fmt: skip
+    one = await cluster.restart(one, declares(a=a))
+    assert await one.ids() == []
+
+
 async def test_a_declared_job_cannot_be_deleted_and_an_orphaned_one_can(cluster):
     one = await cluster.start(declares(a={}))
     status, answer = await one.rest("DELETE", "/jobs/a")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...model.instants import moment
@@ -12,6 +12,8 @@ from .rows import LEAVING, OUTPUT_COLUMNS, RUN_COLUMNS, output_rows, run_row
 from .transaction import Transaction
 from .workers import Session
 
+UNLESS_BEGUN = 0
+"""The `cancel_us` of runs that are not to begin any more: what the store does not know of has begun, and goes on."""
 JOB_REMOVED = ("JobRemoved", "The job was removed before it ran")
 
 
@@ -27,7 +29,8 @@ def cancel(tx: Transaction, run_id: str, worker: str) -> bool | RunRecord:
     if row.owner is None:
         error = ("RunCancelled", "It was cancelled before it began")
         return cancel_waiting(tx, [row], worker, None, error)[0]
-    statement = f"UPDATE {tx.prefix}live SET cancel_us = :now WHERE run_id = :id AND cancel_us IS NULL"
+    unasked = f"COALESCE(cancel_us, {UNLESS_BEGUN}) = {UNLESS_BEGUN}"
+    statement = f"UPDATE {tx.prefix}live SET cancel_us = :now WHERE run_id = :id AND {unasked}"
     if tx.execute(statement, now=tx.now, id=run_id):
         tx.notify()
     return True
@@ -53,6 +56,19 @@ def cancel_waiting(
         tx.insert("runs", RUN_COLUMNS, books)
         tx.insert("run_output", OUTPUT_COLUMNS, output_rows(records))
     return records
+
+
+def cancel_unbegun(tx: Transaction, job_ids: Iterable[str]) -> None:
+    """Let the processes that have claimed fires of these jobs begin no more of them."""
+    order = "ORDER BY sched_us, run_id"
+    begun: set[str] = set()
+    unbegun = []
+    for row in tx.among("live", "job_id", job_ids, "run_id, batch_id, cancel_us", f"owner IS NOT NULL {order}"):
+        # The fires of a batch come one after the other.
+        if row.batch_id in begun and row.cancel_us is None:
+            unbegun.append((row.run_id, UNLESS_BEGUN))
+        begun.add(row.batch_id)
+    tx.update("live", "run_id", ("cancel_us",), sorted(unbegun))
 
 
 def cancel_removed(tx: Transaction, me: Session, waiting: Sequence[Any]) -> tuple[list[RunRecord], list[Any]]:

@@ -17,7 +17,7 @@ from ...model.ids import new_id
 from ...model.instants import micros, moment
 from ...model.jobs import ScheduledJob
 from ...model.planning import first_fire
-from .cancellations import JOB_REMOVED, cancel_waiting
+from .cancellations import JOB_REMOVED, cancel_unbegun, cancel_waiting
 from .loader import JOB_COLUMNS, JobLoader
 from .rows import clean
 from .transaction import Transaction
@@ -26,6 +26,8 @@ NEW_JOB = (
     "id", "incarnation", "next_us", "func", "definition", "version", "held_us", "paused_us", "paused_by", "source",
     "trig_hash", "decl_hash", "ended_us",
 )  # fmt: skip
+_HOLDS = ("paused_us", "paused_by", "held_us", "broken_us", "broken_reason")
+"""What keeps a job from firing, and the fire that it keeps."""
 _CHANGE = ("at_us", "actor", "action", "job_id", "version", "definition", "detail")
 
 
@@ -162,7 +164,7 @@ class Changes:
                 )
             if row.next_us is None:
                 action = "resume"
-            values |= dict.fromkeys(("paused_us", "paused_by", "held_us", "broken_us", "broken_reason"))
+            values |= dict.fromkeys(_HOLDS)
         self._loader.bad_jobs.pop(job.id, None)
         self._set(job.id, **values)
         entries = []
@@ -183,8 +185,16 @@ class Changes:
             self._set(job_id, next_us=None, held_us=held, paused_us=self.tx.now, paused_by=self.actor)
             self.log([Entry("pause", job_id, row.version + 1)])
 
+    def end_job(self, job_id: str) -> None:
+        """End a job that is resumed when its schedule is over; what waits of it goes on. Raises JobLookupError."""
+        row = self._row(job_id)
+        if row is None or row.ended_us is not None:
+            raise JobLookupError(job_id)
+        self._set(job_id, next_us=None, ended_us=self.tx.now, **dict.fromkeys(_HOLDS))
+        self.log([Entry("resume", job_id, row.version + 1, None, "its schedule is over")])
+
     def remove_job(self, job_id: str) -> None:
-        """Remove the job; what waits of it is cancelled. Raises JobLookupError, or DeclaredJob."""
+        """Remove the job; what has not begun of it is cancelled. Raises JobLookupError, or DeclaredJob."""
         row = self._row(job_id)
         if row is None or row.ended_us is not None:
             raise JobLookupError(job_id)
@@ -201,11 +211,12 @@ class Changes:
         self.log([Entry("remove", job_id, None) for job_id in ids])
 
     def discard(self, ids: Sequence[str]) -> None:
-        """Delete jobs, and cancel their runs that wait."""
+        """Delete jobs, and cancel their runs that wait or have been claimed and not begun."""
         if not ids:
             return
         waiting = self.tx.among("live", "job_id", ids, "*", f"owner IS NULL{self.tx.dialect.lock}")
         cancel_waiting(self.tx, waiting, "", None, JOB_REMOVED)
+        cancel_unbegun(self.tx, ids)
         self.tx.delete("jobs", "id", ids)
 
 

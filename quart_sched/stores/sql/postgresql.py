@@ -23,7 +23,10 @@ class PostgreSQL(Dialect):
 
     def engine_options(self) -> dict[str, Any]:
         keepalives = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-        return super().engine_options() | {"connect_args": {"connect_timeout": CONNECT_TIMEOUT, **keepalives}}
+        # While something is on its way no keepalives are sent: the same time for that, in milliseconds.
+        connect_args = {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": 25_000, **keepalives}
+        # Also where the server, or the account, was given another default.
+        return super().engine_options() | {"connect_args": connect_args, "isolation_level": "READ COMMITTED"}
 
     def set_up(self, connection: Any, idle_limit: float) -> None:
         cursor = connection.cursor()

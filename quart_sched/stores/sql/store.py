@@ -18,7 +18,7 @@ from ...model.overrides import NO_OVERRIDES, Overrides
 from ...model.runs import Cause, Run, RunRecord
 from . import workers
 from .audit import Audit
-from .cancellations import cancel
+from .cancellations import UNLESS_BEGUN, cancel
 from .changes import Changes, Entry, write_down
 from .database import Database
 from .endings import give_back_strays
@@ -200,8 +200,8 @@ class SqlStore(BaseJobStore):
 
         return self.database.transact(beat)
 
-    def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord]:
-        """Declare another process dead; return the records of the runs that it lost."""
+    def reap(self, worker: str, beat: int, me: Session) -> list[RunRecord] | None:
+        """Declare another process dead; return the records of the runs that it lost, None where it cannot be."""
         return self.database.transact(lambda tx: workers.reap(tx, worker, beat, me))
 
     def sign_off(self, me: Session) -> list[RunRecord]:
@@ -323,10 +323,10 @@ class SqlStore(BaseJobStore):
             raise InvalidDefinition("job", f"{job_id!r} is broken: {job.broken}")
         return row, job
 
-    def to_cancel(self, me: Session) -> list[str]:
-        """Return this process's runs that are to stop."""
-        query = f"SELECT run_id FROM {self._p}live WHERE owner = :me AND cancel_us IS NOT NULL"
-        return [row.run_id for row in self.database.query(query, me=me.id)]
+    def to_cancel(self, me: Session) -> dict[str, bool]:
+        """Return this process's runs that are to stop, each with whether it is to stop only if it has not begun."""
+        query = f"SELECT run_id, cancel_us FROM {self._p}live WHERE owner = :me AND cancel_us IS NOT NULL"
+        return {row.run_id: row.cancel_us == UNLESS_BEGUN for row in self.database.query(query, me=me.id)}
 
     def cancel(self, run_id: str, worker: str) -> bool | RunRecord:
         """Ask the process that has the run to stop it; end one that waits, and return its record.

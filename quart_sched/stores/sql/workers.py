@@ -125,13 +125,16 @@ def living(tx: Transaction) -> list[Worker]:
     ]
 
 
-def reap(tx: Transaction, worker: str, beat: int, me: Session) -> list[RunRecord]:
-    """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs."""
+def reap(tx: Transaction, worker: str, beat: int, me: Session) -> list[RunRecord] | None:
+    """Declare a worker dead whose heartbeat still stands at `beat`; return the records of its lost runs.
+
+    None where it is not, or was declared dead before, or is being so by another process.
+    """
     query = (
         f"SELECT host, pid FROM {tx.prefix}workers WHERE id = :id AND beat = :beat AND gone_us IS NULL{tx.dialect.skip}"
     )
     row = tx.first(query, id=worker, beat=beat)
-    return [] if row is None else _bury(tx, worker, f"{row.host}:{row.pid}", "lost", me)
+    return None if row is None else _bury(tx, worker, f"{row.host}:{row.pid}", "lost", me)
 
 
 def sign_off(tx: Transaction, me: Session) -> list[RunRecord]:
