@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from ..engine import deployment
 from ..engine.history_ring import HistoryRing
 from ..engine.pauses import ALL_PAUSED
-from ..errors import JobNotFound, RunNotFound, RunOver, SchedulerError
+from ..errors import JobNotFound, NotStored, RunNotFound, RunOver, SchedulerError
 from ..model import overdue
 from ..model.actor import current_actor
 from ..model.events import RunEnded
@@ -168,14 +168,14 @@ class Local:
         return shown(self._front, job)
 
     async def _check_stored(self, job_id: str) -> None:
-        """Raise NotHere where a change of the job would be one in this process alone, or to a store of another's."""
+        """Raise NotHere or NotStored where a change of the job would be one in this process alone, or of another's."""
         job = await self._find(job_id)
         waiting = self._scheduler.catalogue.declarations.get(job_id)
         slot = self._slots[job._jobstore_alias if waiting is None else waiting.definition.jobstore]
         if not slot.shared:
             raise NotHere(_elsewhere(slot))
         if waiting is not None:
-            raise NotHere(f"Job {job_id} is declared, but not in the store yet: the next process that starts adds it")
+            raise NotStored(job_id)
 
     def _warn(self) -> None:
         """Say it where this process cannot see the jobs that run."""

@@ -38,6 +38,9 @@ def on_terminal(folder: Folder, *args: str, **environ: str) -> tuple[int, str]:
 
 
 def test_on_a_terminal_something_turns_and_leaves_nothing_behind(folder):
+    worker = folder.worker(LONG="0.5")  # It brings the jobs in.
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
     status, shown = on_terminal(folder, "run", "long", LONG="0.5")
     assert status == 0, shown
     turning, _, rest = shown.rpartition("\r\x1b[K")
