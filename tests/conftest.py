@@ -11,12 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from quart import Quart
 
 from quart_sched import APScheduler, Scheduler
 from quart_sched.testing import VirtualClock, VirtualEventLoop, virtual_time
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+# How long an example takes depends on the machine and on what else it does.
+settings.register_profile("unhurried", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and every process that the tests start
 # would inherit that (POSIX, execve).

@@ -11,7 +11,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched import Scheduler
@@ -205,7 +205,6 @@ def test_without_room_nothing_is_claimed_and_nothing_lost() -> None:
     assert not claim(stored(), [], NOW, 100, {"default"}, 0).more
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.integers(1, 30)), min_size=1, max_size=8),
     st.sampled_from([0.0, float("inf")]),

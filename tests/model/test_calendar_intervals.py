@@ -12,7 +12,7 @@ from apscheduler.job import Job
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.date import DateTrigger
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched import Scheduler
@@ -56,7 +56,6 @@ TRIGGERS = st.builds(
 MOMENTS = st.datetimes(datetime(2017, 12, 1), datetime(2025, 12, 31))
 
 
-@settings(deadline=None)
 @given(TRIGGERS, MOMENTS)
 def test_the_first_fire_is_that_of_the_walk_from_the_start(trigger: CalendarIntervalTrigger, at: datetime) -> None:
     assert first_fire(trigger, at.replace(tzinfo=UTC)) == walked(trigger, at.replace(tzinfo=UTC))
@@ -173,7 +172,6 @@ def test_jitter_past_midnight_neither_shifts_the_schedule_nor_repeats_a_day(
         fire, grid = fire_after(trigger, fire, fire), fire_after(plain, grid, grid)
 
 
-@settings(deadline=None)
 @given(TRIGGERS, MOMENTS)
 def test_the_fires_around_a_moment_are_those_of_the_walk_from_the_start(
     trigger: CalendarIntervalTrigger, at: datetime

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from apscheduler.job import Job
 from apscheduler.triggers.cron import CronTrigger
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched import Scheduler
@@ -169,7 +169,6 @@ def test_where_either_day_will_do_an_impossible_day_of_the_month_does_no_harm() 
     assert shown(crontab("0 0 31 2 mon"), 1, NOW + 300 * DAY) == ["2027-02-01T00:00:00+00:00"]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40) | st.text("0123456789*,-/L#W@monjan ", max_size=40))
 def test_any_text_is_an_expression_or_refused_as_one(text: str) -> None:
     try:
@@ -567,7 +566,6 @@ def test_a_daily_crontab_is_counted_over_a_hundred_days(days: int, count: int | 
     assert planned.lapses == (Lapse("coalesced", first, now - DAY, count),)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["*/7 * * * *", "30 */2 * * *", "30 2 * * *", "15,45 1-3 * * *", "*/20 1,2 * * *"]),
     st.sampled_from(ZONES),

@@ -11,7 +11,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
@@ -218,7 +218,6 @@ weekdays = st.sampled_from(["*", "0", "7", "mon-fri", "5L", "1#2,3#1", "*/2", "0
 expressions = st.tuples(numbers, numbers, hours, days, months, weekdays).map(" ".join)
 
 
-@settings(deadline=None)
 @given(expressions)
 def test_every_crontab_has_a_description(expression: str) -> None:
     try:
@@ -234,7 +233,6 @@ cron_days = st.sampled_from(["*", "1", "last", "*/2", "1,15,last", "2nd mon", "l
 cron_weekdays = st.sampled_from(["*", "0", "mon-fri", "*/2", "sat,sun", "1-3/2"])
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},

@@ -63,7 +63,7 @@ def refusal(parse: Any, *given: Any) -> str | None:
 
 @pytest.mark.parametrize("name", ALL)
 @given(st.data())
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 def test_what_the_schema_admits_the_parser_takes(name: str, data: st.DataObject) -> None:
     field = ALL[name]
     value = data.draw(values(field.schema))
@@ -82,7 +82,7 @@ odd = st.one_of(
 
 @pytest.mark.parametrize("name", ALL)
 @given(odd)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_what_the_schema_refuses_the_parser_refuses(name: str, value: Any) -> None:
     field, key = ALL[name], name.split()[1]
     if isinstance(value, str) and (key in LOOSER or value.isdigit()):
@@ -144,7 +144,7 @@ def test_schemas_of_several_values() -> None:
 
 
 @given(values(arguments.ARGUMENT))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_arguments_that_the_schema_admits_are_decoded(value: Any) -> None:
     assert is_valid(arguments.ARGUMENT, value)
     assert refusal(arguments.decode, value) is None
@@ -171,7 +171,7 @@ def test_what_a_tag_cannot_hold_both_refuse(wire: Any) -> None:
 
 @pytest.mark.parametrize("kind", TRIGGER_FIELDS)
 @given(st.data())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 def test_triggers_that_the_schema_admits_are_parsed(kind: str, data: st.DataObject) -> None:
     schema = trigger_fields.trigger_schema(kind)
     value = data.draw(values(schema))
@@ -187,7 +187,7 @@ def job(*args: Any, **kwargs: Any) -> None: ...
 
 @pytest.mark.parametrize("form", range(len(NEW_JOB["oneOf"])), ids=lambda n: NEW_JOB["oneOf"][n]["title"])
 @given(st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 def test_jobs_that_the_schema_admits_are_parsed(form: int, data: st.DataObject) -> None:
     schema = NEW_JOB["oneOf"][form]
     schema = schema | {"properties": {k: v for k, v in schema["properties"].items() if k not in jobs.READ_ONLY}}
@@ -199,7 +199,7 @@ def test_jobs_that_the_schema_admits_are_parsed(form: int, data: st.DataObject) 
 
 @pytest.mark.parametrize("form", range(len(JOB_CHANGES["oneOf"])), ids=lambda n: JOB_CHANGES["oneOf"][n]["title"])
 @given(st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 def test_changes_that_the_schema_admits_are_parsed(form: int, data: st.DataObject) -> None:
     schema = JOB_CHANGES["oneOf"][form]
     fixed = {*jobs.READ_ONLY, "id", "jobstore"}

@@ -17,7 +17,7 @@ from apscheduler.triggers.combining import AndTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quart_sched.errors import InvalidDefinition
@@ -212,7 +212,6 @@ triggers = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # how long a walk takes depends on the machine
 @given(triggers, st.sampled_from([SPRING, AUTUMN, NOW]), st.integers(0, 2 * 86_400), st.integers(1, 40))
 def test_the_fires_are_those_that_the_trigger_gives_one_after_the_other(
     trigger: BaseTrigger, begin: datetime, later: int, count: int

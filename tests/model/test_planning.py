@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.cron.fields import WeekField
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from quart_sched import Scheduler
@@ -181,7 +181,6 @@ def test_a_trigger_that_hardly_advances_costs_a_bounded_walk() -> None:
     assert trigger.calls < 3 * WALK_LIMIT
 
 
-@settings(deadline=None)
 @given(
     st.floats(0.5, 5000).map(lambda seconds: round(seconds, 3)),
     st.floats(0, 200_000).map(lambda seconds: round(seconds, 3)),
@@ -644,7 +643,6 @@ triggers = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # how long a walk takes depends on the machine
 @given(triggers, st.integers(0, 4 * 86_400), st.none() | st.integers(1, 200_000), st.booleans(), st.integers(1, 50))
 def test_what_is_planned_is_the_schedule_as_it_is_walked_fire_by_fire(
     trigger: BaseTrigger, late: int, grace: int | None, coalesce: bool, bound: int
@@ -683,7 +681,6 @@ dense = st.sampled_from(
 
 
 # With a short walk, so that most of it is found by looking back.
-@settings(deadline=None)
 @given(
     dense,
     st.integers(-30, 3),
@@ -714,7 +711,6 @@ def test_behind_the_walk_too_what_runs_is_the_latest_and_what_lapses_is_the_rest
     )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 600), st.integers(0, 300_000), st.none() | st.integers(1, 900), st.booleans())
 def test_a_plain_interval_is_covered_without_gap_or_overlap(
     interval: int, late: int, grace: int | None, coalesce: bool

@@ -25,7 +25,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import AndTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quart_sched import Scheduler
@@ -39,7 +39,7 @@ from tests.names import shown
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 SCHEDULER = Scheduler(timezone="UTC")
-unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fewer = settings(max_examples=60)
 DEFAULTS = {"misfire_grace_time": 1, "coalesce": True, "max_instances": 1}
 
 
@@ -224,7 +224,7 @@ triggers = st.recursive(
 )
 
 
-@unhurried
+@fewer
 @given(
     st.lists(values, max_size=4).map(tuple),
     st.dictionaries(texts, values, max_size=3),
@@ -257,7 +257,7 @@ def test_what_is_dumped_loads_as_an_equal_job(
     assert text.isprintable()
 
 
-@unhurried
+@fewer
 @given(simple, zones)
 def test_a_loaded_trigger_fires_when_the_dumped_one_does(data: dict[str, Any], zone: tzinfo) -> None:
     job = make(trigger=parse_trigger(data).build(zone, NOW))
@@ -587,7 +587,7 @@ json_values = st.recursive(
 keys = st.sampled_from([*json.loads(state.dump(make()))])
 
 
-@unhurried
+@fewer
 @given(st.dictionaries(keys, json_values | simple.map(lambda data: json.loads(json.dumps(data, default=str)))))
 def test_whatever_stands_in_the_store_loads_or_says_why_and_can_be_shown(data: dict[str, Any]) -> None:
     text = changed(**data)

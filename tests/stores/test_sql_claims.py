@@ -183,7 +183,7 @@ class Story:
         self.check()
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
     steps=STEPS,
     coalesce=st.booleans(),

@@ -327,7 +327,7 @@ def filled(request: pytest.FixtureRequest, connect: Callable[[str], Database]) -
     return history, records + live
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(QUERIES, st.none() | st.integers(0, 62))
 def test_a_database_selects_what_the_query_itself_would(filled, given_, place):
     history, records = filled

@@ -668,7 +668,7 @@ good = st.fixed_dictionaries(
 
 
 @given(st.builds(lambda some, odd: some | odd, good, st.dictionaries(keys, json_values, max_size=4)))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_that_a_client_sends_makes_a_500(data: dict[str, Any]) -> None:
     async def exchange() -> list[int]:
         app = Quart("fuzzed")
