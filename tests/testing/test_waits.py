@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +14,9 @@ import pytest
 
 from quart_sched.engine.clock import Clock
 from quart_sched.testing.waits import Wait, codes, is_awaited, look, place
+
+over = threading.Event()
+"""Ends the calls in threads, however long a machine takes to come to look at them."""
 
 
 async def sleep() -> None:
@@ -91,11 +94,11 @@ async def lock_with_anyio() -> None:
 
 
 async def in_thread() -> None:
-    await asyncio.to_thread(time.sleep, 0.1)
+    await asyncio.to_thread(over.wait, 60)
 
 
 async def in_anyio_thread() -> None:
-    await anyio.to_thread.run_sync(time.sleep, 0.1)
+    await anyio.to_thread.run_sync(over.wait, 60)
 
 
 async def bare_future() -> None:
@@ -103,7 +106,7 @@ async def bare_future() -> None:
 
 
 def thread_call() -> asyncio.Future[None]:
-    return asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)
+    return asyncio.get_running_loop().run_in_executor(None, over.wait, 60)
 
 
 async def gather_calls() -> None:
@@ -163,6 +166,7 @@ async def tasks_as_completed() -> None:
     ],
 )
 async def test_what_a_task_waits_for(coroutine: Callable[[], Coroutine[Any, Any, None]], wait: Wait) -> None:
+    over.clear()
     task = asyncio.create_task(coroutine())
     assert look(task, codes(task), files=False, virtual_sleep=True) is Wait.NOTHING
     await asyncio.sleep(0.02)
@@ -172,6 +176,7 @@ async def test_what_a_task_waits_for(coroutine: Callable[[], Coroutine[Any, Any,
     assert real is (Wait.WORLD if wait is Wait.TIME else wait)
     # Whoever waits for another task may be called by the reader of a file; a sleeper is not.
     assert look(task, codes(task), files=True, virtual_sleep=True) is (Wait.TIME if wait is Wait.TIME else Wait.WORLD)
+    over.set()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
