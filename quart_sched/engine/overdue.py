@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import Context, copy_context
@@ -26,7 +25,7 @@ from ..model.runs import Run
 from ..stores.memory import MemoryStore
 from ..stores.slot import Slot
 from .expectations import Expectation, Expectations
-from .pump import SLICE
+from .slices import Slices
 from .threads import DaemonPool
 
 if TYPE_CHECKING:
@@ -259,11 +258,9 @@ class OverdueWatch:
         found: dict[str, Overdue] = {}
         nexts: list[datetime] = []
         self._look_at_runs(slot.alias)
-        slice_end = time.perf_counter() + SLICE
+        slices = Slices()
         for entry in self._here.unmet(slot.alias):
-            if time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = time.perf_counter() + SLICE
+            await slices.give_way()
             overdue, at = await self._judge(slot, entry, grace, now)
             if overdue is not None:
                 found[entry.job_id] = overdue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import closing
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from .claims import Round, claim
 from .executors import JobExecutor
 from .failures import Failures
 from .progress import Progress
+from .slices import SLICE, Slices
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -30,8 +30,6 @@ log = logging.getLogger("quart_sched")
 
 BATCH = 100
 """Jobs that are claimed at once. A batch is lost if the process dies before it is submitted, so it is small."""
-SLICE = 0.002
-"""Seconds that claiming on the loop, and submitting, may hold it before others get their turn."""
 LONGEST_WAIT = 60.0
 """Seconds after which the pump looks again in any case: a stepped clock or a suspended machine shows no other way."""
 _CATCH_UP, _CATCH_UPS = 0.001, 5
@@ -233,11 +231,9 @@ class Pump:
 
     async def _submit(self, round_: Round) -> None:
         """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
-        slice_end = time.perf_counter() + SLICE
+        slices = Slices()
         for job, plan in round_.claims:
-            if time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = time.perf_counter() + SLICE
+            await slices.give_way()
             self._submit_fires(job, plan)
         self._tell(round_)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,9 @@ from ..model.planning import plan
 from ..stores.slot import Slot
 from ..stores.sql.rounds import Round, Work
 from .own_runs import TOGETHER, OwnRuns
-from .pump import BATCH, SLICE
+from .pump import BATCH
 from .runner import REPLACED
+from .slices import Slices
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -126,11 +126,9 @@ class Rounds:
     async def submit(self, done: Round) -> None:
         """Hand the claimed fires to the runner, in slices that leave the loop free in between."""
         runner = self._scheduler.runner
-        slice_end = time.perf_counter() + SLICE
+        slices = Slices()
         for claim in done.claimed:
-            if time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = time.perf_counter() + SLICE
+            await slices.give_way()
             try:
                 if runner.draining:
                     self._own.returned |= {run.run_id for run in claim.runs}

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from quart import Response
 
+from ..engine.slices import SLICE
 from ..model.texts import is_unicode
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
-_SLICE = 0.002
-"""Seconds that a long list may hold the loop before others get their turn."""
 _CHUNK = 64 * 1024
 """Bytes of a list that go out at once, about."""
 
@@ -93,7 +92,7 @@ async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[b
             size = 0
         if over:
             await asyncio.sleep(0)
-            slice_end = time.perf_counter() + _SLICE
+            slice_end = time.perf_counter() + SLICE
     if chunk:
         close()
     if not chunks:

@@ -340,7 +340,7 @@ async def test_one_that_is_added_again_is_judged_anew(scheduler, app, serve, clo
 
 
 async def test_a_look_at_very_many_jobs_leaves_the_loop_to_others(scheduler, app, serve, clock, monkeypatch):
-    monkeypatch.setattr("quart_sched.engine.overdue.SLICE", 0)
+    monkeypatch.setattr("quart_sched.engine.slices.SLICE", 0)
     async with serve(scheduler, app):
         engine = scheduler.scheduler
         for number in range(20):

@@ -115,6 +115,7 @@ async def test_a_date_job_runs_once_and_is_gone(scheduler, app, serve, clock, ra
 
 async def test_a_long_claim_lets_the_loop_go_on_in_between(monkeypatch, scheduler, app, serve, clock, ran, job):
     monkeypatch.setattr(pump, "SLICE", 0.0)
+    monkeypatch.setattr("quart_sched.engine.slices.SLICE", 0.0)
     async with serve(scheduler, app):
         scheduler.pause()
         for name in "abc":

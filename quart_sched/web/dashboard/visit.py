@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +18,7 @@ from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
 
+from ...engine.slices import Slices
 from ...errors import InvalidDefinition
 from ...model.clock_marks import ClockMark
 from .. import session
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 THEMES = ("auto", "light", "dark")
 _LANGUAGE, _THEME, _FLASH = "quart_sched_language", "quart_sched_theme", "quart_sched_flash"
-_SLICE = 0.002
-"""Seconds that a long page may hold the loop before others get their turn."""
 _YEAR = 366 * 86_400
 _PACKAGE = "quart_sched.web.dashboard"
 
@@ -180,12 +177,10 @@ class Visit:
             "theme": self.theme, "languages": words.NAMES, **context,
         }  # fmt: skip
         parts = []
-        slice_end = time.perf_counter() + _SLICE
+        slices = Slices()
         for part in _environment().get_template(template).generate(given):
             parts.append(part)
-            if time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
-                slice_end = time.perf_counter() + _SLICE
+            await slices.give_way()
         return sendable("".join(parts))
 
     async def page(self, template: str, code: int = 200, /, **context: Any) -> Response:
