@@ -296,7 +296,9 @@ async def test_of_a_removed_job_no_process_begins_what_it_has_claimed(cluster: C
     assert cluster.query("SELECT run_id FROM {p}live") == []
 
 
-async def test_what_has_begun_of_a_removed_job_goes_on_also_where_the_store_did_not_know(cluster: Cluster):
+async def removed_unseen(cluster: Cluster) -> tuple[Any, Any]:
+    """Return two processes, the first at the second run of a job that the other has removed, which knows of the first
+    run alone."""
     first, second = await cluster.start(), await cluster.start(paused=True)
     await first.aio.add_job("job", in_turn, **CATCH_UP)
     await cluster.jump(30)
@@ -306,6 +308,11 @@ async def test_what_has_begun_of_a_removed_job_goes_on_also_where_the_store_did_
         assert len(seen) == 2
         await second.aio.remove_job("job")
     await cluster.advance(10)
+    return first, second
+
+
+async def test_what_has_begun_of_a_removed_job_goes_on_also_where_the_store_did_not_know(cluster: Cluster):
+    first, _ = await removed_unseen(cluster)
     for turn in turns:
         turn.set()
     await cluster.advance(1)
@@ -313,14 +320,7 @@ async def test_what_has_begun_of_a_removed_job_goes_on_also_where_the_store_did_
 
 
 async def test_a_run_of_a_removed_job_that_goes_on_can_still_be_cancelled(cluster: Cluster):
-    first, second = await cluster.start(), await cluster.start(paused=True)
-    await first.aio.add_job("job", in_turn, **CATCH_UP)
-    await cluster.jump(30)
-    with outage(first.slot.store.database):
-        turns[0].set()
-        await cluster.rest()
-        await second.aio.remove_job("job")
-    await cluster.advance(10)
+    first, second = await removed_unseen(cluster)
     await second.aio.cancel_run(seen[1])
     await cluster.advance(2)
     assert await outcomes(first) == ["succeeded", "cancelled", "cancelled"]
