@@ -166,11 +166,12 @@ def test_the_time_line_has_a_lane_for_each_job_and_can_be_zoomed(site: Site, vis
 def test_charts_have_a_table_beside_them(site: Site, visitor: Visitor) -> None:
     page = visitor.page
     visitor.open(site.ui + "/")
-    assert page.locator(".chart canvas").count() == 2
+    page.wait_for_function("document.querySelectorAll('.chart canvas').length === 2")
     page.get_by_text("Show as a table").click()
     assert page.locator("#charts tbody tr").count() > 10
     visitor.open(f"{site.ui}/job?id=sync")
-    assert page.locator(".chart canvas").count() == 1
+    # A part that is fetched anew has its chart a moment later.
+    page.wait_for_function("document.querySelectorAll('.chart canvas').length === 1")
 
 
 def test_times_are_shown_in_the_jobs_zone_and_in_the_viewers(site: Site, visitor: Visitor) -> None:
