@@ -34,6 +34,11 @@ class Slots(dict[str, Slot]):
         slot = self.get(alias or "")
         return slot is None or not slot.shared
 
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is the matter with stores that are not available, by their alias."""
+        return {alias: trouble for alias, slot in self.items() if (trouble := slot.trouble)}
+
     def opened_shared(self) -> Iterator[Slot]:
         """Open the shared stores, one after the other as they are asked for."""
         for slot in self.shared:

@@ -58,8 +58,8 @@ async def get_metrics(front: APScheduler) -> Response:
 def degraded(front: APScheduler) -> list[str]:
     """Say what does not work as it should, though the process does what it can."""
     scheduler = front.scheduler
-    troubles = ((alias, slot.trouble) for alias, slot in scheduler.catalogue.slots.items())
-    reasons = [f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles if trouble]
+    troubles = scheduler.catalogue.slots.troubles
+    reasons = [f'Job store "{alias}" is not available: {trouble}' for alias, trouble in troubles.items()]
     if scheduler.history_writer is not None and scheduler.history_writer.away:
         reasons.append(f"The run history is not written: {len(scheduler.history_writer)} records wait for its database")
     return reasons + overdue.told(scheduler.watch.overdue)

@@ -16,7 +16,7 @@ from . import health
 if TYPE_CHECKING:
     from ..extension import APScheduler
 
-_STATES = {STATE_STOPPED: "stopped", STATE_RUNNING: "running", STATE_PAUSED: "paused"}
+STATES = {STATE_STOPPED: "stopped", STATE_RUNNING: "running", STATE_PAUSED: "paused"}
 _TEXT: Schema = {"type": "string"}
 _RUNNING: Schema = {"type": "object", "additionalProperties": _TEXT, "description": "Job ids by run id."}
 
@@ -31,7 +31,7 @@ async def get_scheduler_info(front: APScheduler) -> dict[str, Any]:
         "current_host": front.host_name,
         "allowed_hosts": front.allowed_hosts,
         "running": front.running,
-        "state": _STATES[front.state],
+        "state": STATES[front.state],
         "scope": "cluster" if slots.shared else "process",
         "worker": scheduler.runner.worker,
         "timezone": zone_name(scheduler.timezone),
@@ -63,7 +63,7 @@ INFO: Schema = record(
         "current_host": _TEXT,
         "allowed_hosts": listing(_TEXT),
         "running": {"type": "boolean"},
-        "state": {"enum": [*_STATES.values()]},
+        "state": {"enum": [*STATES.values()]},
         "scope": {"enum": ["process", "cluster"], "description": "Who shares the jobs."},
         "worker": _TEXT | {"description": "The process that answers, as host:pid."},
         "timezone": _TEXT,

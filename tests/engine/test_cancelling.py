@@ -297,8 +297,7 @@ async def test_of_a_removed_job_no_process_begins_what_it_has_claimed(cluster: C
 
 
 async def removed_unseen(cluster: Cluster) -> tuple[Any, Any]:
-    """Return two processes, the first at the second run of a job that the other has removed, which knows of the first
-    run alone."""
+    """Return two processes: the first is at a run of a job that the second has removed, unknown to their store."""
     first, second = await cluster.start(), await cluster.start(paused=True)
     await first.aio.add_job("job", in_turn, **CATCH_UP)
     await cluster.jump(30)

@@ -13,7 +13,6 @@ from importlib.resources import files
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from apscheduler.triggers.base import BaseTrigger
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request, url_for
@@ -23,6 +22,7 @@ from ...errors import InvalidDefinition
 from ...model.clock_marks import ClockMark
 from .. import session
 from ..answers import sendable
+from ..scheduler import STATES
 from ..security import Right
 from . import shown, words
 
@@ -118,15 +118,9 @@ class Visit:
         return session.COOKIE in request.cookies and self.front.auth is not None
 
     @property
-    def troubles(self) -> dict[str, str]:
-        """What is the matter with job stores, by their alias."""
-        slots = self.front.scheduler.catalogue.slots
-        return {alias: trouble for alias, slot in slots.items() if (trouble := slot.trouble)}
-
-    @property
     def scheduler_state(self) -> str:
         """Whether the scheduler runs in this process, as one of the states that the words know."""
-        return {STATE_RUNNING: "running", STATE_PAUSED: "paused"}.get(self.front.state, "stopped")
+        return STATES[self.front.state]
 
     @property
     def known(self) -> dict[str, str]:
