@@ -375,6 +375,33 @@ def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -
     page.wait_for_function("id => document.activeElement.value === id", arg=job_id)
 
 
+def test_a_button_of_a_row_works_as_often_as_it_is_pressed(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"pressed-{visitor.view}")
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    listening(visitor)
+    row = visitor.page.locator(f"tr[data-job='{job_id}']")
+    for _ in range(3):
+        row.get_by_role("button", name="Pause").click()
+        row.get_by_role("button", name="Resume").click()
+    row.get_by_role("button", name="Pause").wait_for()
+
+
+def test_a_list_that_was_read_before_a_change_and_comes_after_it_is_made_good(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"overtaken-{visitor.view}")
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    held: list[Any] = []
+    page.route("**/jobs?*part=list*", lambda route: held.append(route))
+    page.evaluate("htmx.trigger('#list', 'refresh')")
+    while not held:
+        page.wait_for_timeout(20)
+    as_it_was = held[0].fetch()
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    page.wait_for_timeout(2000)  # until the event is there, and the row would have been fetched
+    held[0].fulfill(response=as_it_was)
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Resume").wait_for()
+
+
 def test_a_table_that_was_opened_stays_open(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"table-{visitor.view}")
     visitor.open(site.ui + "/")

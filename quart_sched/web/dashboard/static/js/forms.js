@@ -3,14 +3,16 @@
 // What is asked for twice before there is an answer is asked for once.
 const sent = new Set();
 
-// The form itself may be fetched anew meanwhile.
 function content(form) {
   return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form))}`;
 }
 
 window.addEventListener("pageshow", () => sent.clear());
-document.body.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
-  if (elt instanceof HTMLFormElement) sent.delete(content(elt));
+// By its request: the form itself is mostly gone by the time of the answer, and what happens to it is not heard here.
+document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, xhr } }) => {
+  if (!(elt instanceof HTMLFormElement)) return;
+  const what = content(elt);
+  xhr.addEventListener("loadend", () => sent.delete(what));
 });
 window.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;

@@ -64,7 +64,7 @@ const unseen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     unseen.unobserve(target);
-    refreshRow(target, target.dataset.job);
+    refreshRow(target.dataset.job);
   }
 });
 
@@ -134,7 +134,7 @@ document.body.addEventListener("htmx:afterSettle", () => {
 // Fetches what follows the events once more; tells whether it does.
 function again(part, least) {
   if (part.dataset.live) refresh(part, least);
-  else if (part.dataset.job) refreshRow(part, part.dataset.job, least);
+  else if (part.dataset.job) refreshRow(part.dataset.job, least);
   else return false;
   return true;
 }
@@ -179,8 +179,7 @@ function hear(kind, text) {
     update(element);
   }
   if (kind === "run" || kind === "job") {
-    const row = rowOf(about.job_id);
-    if (row) refreshRow(row, about.job_id);
+    if (rowOf(about.job_id)) refreshRow(about.job_id);
     else if (about.action === "added" && document.getElementById("rows")) offer();
   }
 }
@@ -205,12 +204,16 @@ function rowOf(job) {
   return [...document.querySelectorAll("#rows tr[data-job]")].find((one) => one.dataset.job === job);
 }
 
-// A list keeps its place and its choices: only the row of the job in question is fetched.
-function refreshRow(row, job, least = 1000) {
-  if (planned.has(row)) return;
-  planned.set(row, setTimeout(() => {
-    planned.delete(row);
-    if (!row.isConnected || document.hidden) return;
+// A list keeps its place and its choices: only the row of the job in question is fetched, the one that is there by then.
+function refreshRow(job, least = 1000) {
+  const key = `row ${job}`;
+  if (planned.has(key)) return;
+  planned.set(key, setTimeout(() => {
+    planned.delete(key);
+    const row = rowOf(job);
+    if (!row || document.hidden) return;
+    // A list that is on its way was perhaps read before this change, and would undo the row.
+    if (document.querySelector(".htmx-request:is(#list, .filters)")) return refreshRow(job);
     const chosen = row.querySelector("input[type=checkbox]")?.checked;
     htmx.ajax("GET", row.dataset.address, { target: row, swap: "outerHTML" }).then(() => {
       const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
