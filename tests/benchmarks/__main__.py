@@ -13,7 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
-from .harness import Options, draw, load, machine
+from .harness import Options, Report, draw, load, machine
 
 BENCHMARKS = (
     "dispatch", "threads", "sql", "latency", "scale", "startup", "soak", "claims_at_scale", "fleet", "dashboard",
@@ -36,13 +36,14 @@ def run(names: list[str], options: Options) -> list[str]:
             module = importlib.import_module(f"tests.benchmarks.{name}")
             begin = time.perf_counter()
             show(f"## {name}\n\n{(module.__doc__ or '').strip()}")
+            report = Report()
             try:
-                report = module.run(options)
-            except Exception:
-                # The others are worth having all the same.
+                module.run(options, report)
+            except Exception as error:
+                # What was found before, and the other benchmarks, are worth having all the same.
                 traceback.print_exc()
                 failed.append(name)
-                continue
+                report.notes.append(f"**Failed**: {type(error).__name__}: {error}")
             show(report.markdown())
             for plot in report.plots:
                 show(f"![{plot.name}]({draw(plot, options.out).name})")

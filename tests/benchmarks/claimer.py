@@ -48,7 +48,4 @@ async def work(url: str) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    # The job is found by name, in the module and not in the script that runs it.
-    from tests.benchmarks import claimer
-
-    asyncio.run(claimer.work(sys.argv[1]))
+    asyncio.run(work(sys.argv[1]))

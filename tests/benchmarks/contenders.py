@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
 
+import sqlalchemy as sa
+from apscheduler import events
 from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor as APSThreadPool
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
@@ -32,6 +34,9 @@ SLICE = 0.002
 """Seconds after which sliced raw asyncio lets others have their turn."""
 
 
+OF_RUNS = events.EVENT_JOB_SUBMITTED | events.EVENT_JOB_EXECUTED | events.EVENT_JOB_ERROR | events.EVENT_JOB_MISSED
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all contenders are given alike."""
@@ -44,6 +49,8 @@ class Plan:
     """The database; None is memory."""
     history: bool = True
     """Whether quart_sched keeps what became of the runs, as it does by default."""
+    events: bool = True
+    """Whether somebody listens to what APScheduler tells of each run."""
 
 
 def moment(at: float) -> datetime:
@@ -56,6 +63,8 @@ class Contender:
 
     bodies: ClassVar[dict[str, Callable[[int], Any]]] = {}
     drifts: ClassVar[bool] = False
+    keeps_records = False
+    """Whether it writes down in a database what became of each run."""
 
     def __init__(self, plan: Plan) -> None:
         """Set up, in a running loop."""
@@ -95,6 +104,13 @@ class Contender:
     async def stop(self) -> None:
         """Stop what has been started."""
 
+    async def recorded(self, runs: int) -> None:
+        """Return when what became of so many runs has been written down, where it is."""
+
+
+def hear(event: Any) -> None:
+    """Listen, and do nothing."""
+
 
 class Nothing(Contender):
     """The app without any scheduler."""
@@ -118,6 +134,9 @@ class Ours(Contender):
         if self.plan.url is not None:
             config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": self.plan.url}}
         self.scheduler = APScheduler(app=self.app)
+        self.keeps_records = self.plan.url is not None and self.plan.history
+        if self.plan.events:
+            self.scheduler.add_listener(hear, OF_RUNS)
         self._jobs = 0
 
     def interval(self, number: int, first: float, every: float) -> None:
@@ -138,6 +157,10 @@ class Ours(Contender):
         while self.plan.url is not None and len(await self.scheduler.aio.get_jobs()) < self._jobs:
             await asyncio.sleep(0.1)
 
+    async def recorded(self, runs: int) -> None:
+        if self.keeps_records:
+            await asyncio.to_thread(_wait_for_records, str(self.plan.url), runs)
+
 
 def no_history() -> dict[str, Any]:
     """The settings with which nothing is kept of runs."""
@@ -157,6 +180,8 @@ class APSchedulerAsync(Contender):
             "job_defaults": {} if self.plan.grace else {"misfire_grace_time": None},
         }
         self.scheduler = AsyncIOScheduler(timezone="UTC", **options)
+        if self.plan.events:
+            self.scheduler.add_listener(hear, OF_RUNS)
 
     def interval(self, number: int, first: float, every: float) -> None:
         self._add(number, "interval", seconds=every, start_date=moment(first))
@@ -198,6 +223,8 @@ class FlaskAPScheduler(APSchedulerAsync):
             flask_app.config["SCHEDULER_JOBSTORES"] = {"default": SQLAlchemyJobStore(self.plan.url)}
         self.flask_app = flask_app
         self.scheduler = Extension(app=flask_app)
+        if self.plan.events:
+            self.scheduler.add_listener(hear, OF_RUNS)
 
     def _add(self, number: int, trigger: str, **fields: Any) -> None:
         self.scheduler.add_job(str(number), self.body, trigger=trigger, args=(number,), **fields)
@@ -337,3 +364,14 @@ async def serving(contender: Contender) -> AsyncIterator[None]:
             yield
         finally:
             await contender.stop()
+
+
+def _wait_for_records(url: str, runs: int) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    deadline = time.monotonic() + 60
+    with engine.connect() as connection:
+        while (found := connection.scalar(sa.text("SELECT count(*) FROM quart_sched_runs"))) != runs:
+            if found > runs or time.monotonic() > deadline:
+                raise RuntimeError(f"{runs} jobs ran, and {found} runs are on record")
+            time.sleep(0.005)
+    engine.dispose()

@@ -24,7 +24,7 @@ from quart_sched.model.runs import RunRecord
 from tests.dashboard.site import Site
 from tests.servers.databases import DATABASES
 
-from .harness import Options, Report, Table, short
+from .harness import Options, Report, Table, installed, short
 
 PAGES = {
     "overview, 24 hours": "/",
@@ -100,11 +100,10 @@ def measure(site: Site, times: int, title: str) -> Table:
     return Table(title, ("page", "median, ms", "longest, ms", "CPU, ms", "kB"), rows)
 
 
-def run(options: Options) -> Report:
+def run(options: Options, report: Report) -> None:
     """Fill, serve and measure, on SQLite and PostgreSQL."""
     jobs, runs = options.size(10_000, 50), options.size(100_000, 100)
-    report = Report()
-    for kind in ("sqlite",) if options.quick else ("sqlite", "postgresql"):
+    for kind in installed(report, "sqlite", *([] if options.quick else ["postgresql"])):
         with DATABASES[kind]() as database, tempfile.TemporaryDirectory() as folder:
             database.settle_in()
             url = database.create("dashboard")
@@ -114,4 +113,3 @@ def run(options: Options) -> Report:
                 report.tables.append(measure(site, options.size(10, 1), f"{jobs:,} jobs, {runs:,} runs, {kind}"))
             finally:
                 site.close()
-    return report

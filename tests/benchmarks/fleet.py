@@ -27,37 +27,39 @@ from tests.faults.trials import FAULTS, attempt
 from tests.servers.databases import DATABASES, PostgreSQL
 from tests.servers.proxy import Proxy
 
-from .harness import Options, Report, Table, medians, percentile, short, table
+from .harness import Options, Report, Table, installed, medians, percentile, short, table
 from .requests import request_for_a_while
 
 KINDS = [kind for kind, cls in DATABASES.items() if cls.missing() is None]
 LATE = 0.2
 """Seconds by which the database answers late."""
+JOBS = 20
+"""Jobs that the process with the slow database has, each due once a second."""
 PACE = 0.01
 """Seconds from one request to the next."""
 INTERVALS = 20
 """Poll intervals for which an idle process is watched."""
 
 
-def start(options: Options) -> Report:
+def start(options: Options, report: Report) -> None:
     """Measure the lateness in a fleet."""
-    rows, notes = [], []
+    rows = []
     processes, jobs = options.size(4, 1), options.size(200, 10)
     size = Size(seconds=options.size(15, 1), processes=processes, jobs=jobs, heartbeat=5, lease=20)
     for kind in KINDS[: 1 if options.quick else None]:
-        reports = []
+        trials = []
         for _ in range(options.rounds):
             with DATABASES[kind]() as database, tempfile.TemporaryDirectory() as folder:
                 database.settle_in()
-                reports.append(asyncio.run(attempt(FAULTS[0], database, size, Path(folder))))
-        lags = (1000 * statistics.median(getattr(report, name) for report in reports) for name in ("p50", "p99"))
-        rows.append((DATABASES[kind].label, str(sum(report.started for report in reports)), *map(short, lags)))
-        notes += [f"Wrong: {problem}" for report in reports for problem in report.problems]
+                trials.append(asyncio.run(attempt(FAULTS[0], database, size, Path(folder))))
+        lags = (1000 * statistics.median(getattr(trial, name) for trial in trials) for name in ("p50", "p99"))
+        rows.append((DATABASES[kind].label, str(sum(trial.started for trial in trials)), *map(short, lags)))
+        report.notes += [f"Wrong: {problem}" for trial in trials for problem in trial.problems]
     title = f"{processes} processes, {jobs} jobs a second"
-    return Report([Table(title, ("database", "runs", "start p50, ms", "start p99, ms"), rows)], notes=notes)
+    report.tables.append(Table(title, ("database", "runs", "start p50, ms", "start p99, ms"), rows))
 
 
-def http(options: Options) -> Report:
+def http(options: Options, report: Report) -> None:
     """Measure how long a hello route takes beside a scheduler whose database is slow."""
     count = options.size(2000, 20)
     found: dict[str, list[list[float]]] = {"no scheduler": [], "database 200 ms late": []}
@@ -72,26 +74,34 @@ def http(options: Options) -> Report:
         for name, all_lags in found.items()
     }
     columns = {"HTTP p99, ms": "p99", "p50, ms": "p50", "longest, ms": "p100"}
-    title = f"{count} requests, 20 jobs a second, a slow database"
-    return Report([table(title, results, columns, against="no scheduler")])
+    title = f"{count} requests, {JOBS} jobs a second, a slow database"
+    report.tables.append(table(title, results, columns, against="no scheduler"))
 
 
 async def _measure_http(folder: Path, url: str, count: int) -> list[list[float]]:
     """Return the seconds that each request took, without and with a scheduler."""
     folder.mkdir()
     async with _server(folder / "without", None) as without, _server(folder / "with", url) as with_:
-        begin = time.perf_counter()
+        begin, ran = time.perf_counter(), _starts(with_)
         asked = (
             request_for_a_while(server.port, begin + half, PACE, count)
             for server, half in ((without, 0), (with_, PACE / 2))
         )
-        return list(await asyncio.gather(*asked))
+        lags = list(await asyncio.gather(*asked))
+        ran, due = _starts(with_) - ran, JOBS * (time.perf_counter() - begin)
+        if ran < 0.9 * due:
+            raise RuntimeError(f"of {due:.0f} fires beside the requests {ran} ran")
+        return lags
+
+
+def _starts(process: Process) -> int:
+    return process.notes.read_text().count("start ")
 
 
 @asynccontextmanager
 async def _server(folder: Path, url: str | None) -> AsyncIterator[Process]:
     folder.mkdir()
-    plan: dict[str, Any] = {"url": url, "jobs": 20, "seconds": 3600, "grace": 60, "on_crash": "lost", "settings": {}}
+    plan: dict[str, Any] = {"url": url, "jobs": JOBS, "seconds": 3600, "grace": 60, "on_crash": "lost", "settings": {}}
     process = Process(folder, "server", plan)
     try:
         if url is not None:
@@ -104,9 +114,9 @@ async def _server(folder: Path, url: str | None) -> AsyncIterator[Process]:
         process.kill()
 
 
-def idle(options: Options) -> Report:
+def idle(options: Options, report: Report) -> None:
     """See what one process with nothing to do asks of its database."""
-    report, intervals = Report(), options.size(INTERVALS, 1)
+    intervals = options.size(INTERVALS, 1)
     for kind in KINDS[: 1 if options.quick else None]:
         with DATABASES[kind]() as database:
             seen = asyncio.run(_watch(database.create("idle"), intervals))
@@ -117,7 +127,6 @@ def idle(options: Options) -> Report:
         rows.append(("all", short(sum(map(len, seen.values())) / intervals), ""))
         title = f"Idle: statements of one process, {DATABASES[kind].label}"
         report.tables.append(Table(title, ("statement", "per poll interval", "mean, ms"), rows))
-    return report
 
 
 async def tick() -> None:
@@ -152,11 +161,9 @@ async def _watch(url: str, intervals: int) -> dict[str, list[float]]:
         sa.event.remove(sa.Engine, "after_cursor_execute", after)
 
 
-def run(options: Options) -> Report:
+def run(options: Options, report: Report) -> None:
     """Measure all three."""
-    parts = [start(options), *([] if options.quick else [http(options)]), idle(options)]
-    whole = Report()
-    for part in parts:
-        whole.tables += part.tables
-        whole.notes += part.notes
-    return whole
+    start(options, report)
+    if not options.quick and installed(report, "postgresql"):
+        http(options, report)
+    idle(options, report)

@@ -1,8 +1,9 @@
 """Contenders in turn, each in a fresh process of its own, and their medians, ratios and targets as Markdown.
 
-A benchmark is a module with `run(options) -> Report`, and a `measure` that is called in the process of one contender:
-`compete` starts ``python -m tests.benchmarks.child module contender parameters`` for each contender in turn
-(A B A B ...) and reads the figures, a flat JSON object of numbers, from the last line that it prints.
+A benchmark is a module with `run(options, report)`, which fills the report as it goes on, so that nothing that was
+found is lost where something fails later, and a `measure` that is called in the process of one contender. `compete`
+starts ``python -m tests.benchmarks.child module contender parameters`` for each contender in turn (A B A B ...) and
+reads the figures, a flat JSON object of numbers, from the last line that it prints.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import importlib
 import inspect
 import json
+import math
 import os
 import platform
 import statistics
@@ -22,10 +24,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tests.servers.databases import DATABASES
+
 ROOT = Path(__file__).parents[2]
 OURS = "quart_sched"
 TOO_SLOW = 75
 """The exit code of a child whose jobs were due before all were set up: it is tried again with more time."""
+_PATIENCE = 7200.0
+"""Seconds after which a child is taken to hang."""
 _LIBRARIES = (
     "quart", "hypercorn", "apscheduler", "flask-apscheduler", "quart-tasks", "aiocron", "sqlalchemy", "psycopg",
 )  # fmt: skip
@@ -75,13 +81,19 @@ class Target:
 
     what: str
     value: float
+    """NaN, which is never enough, where the work was not done."""
     limit: float
     at_least: bool = False
+    asked: bool = True
+    """Whether it is asked of a machine like this."""
 
     @property
-    def reached(self) -> bool:
-        """Whether it is."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+    def verdict(self) -> str:
+        """Whether it is reached."""
+        if not self.asked:
+            return "not asked here"
+        reached = self.value >= self.limit if self.at_least else self.value <= self.limit
+        return "reached" if reached else "**missed**"
 
 
 @dataclass
@@ -113,12 +125,19 @@ class Report:
                     target.what,
                     short(target.value),
                     f"{'≥' if target.at_least else '≤'} {short(target.limit)}",
-                    "reached" if target.reached else "**missed**",
+                    target.verdict,
                 )
                 for target in self.targets
             ]
             parts.append(Table("To reach", ("target", "measured", "limit", ""), rows).markdown())
         return "\n\n".join(parts)
+
+
+def installed(report: Report, *kinds: str) -> list[str]:
+    """Return the databases that are there, and note in the report which are not."""
+    missing = {kind: reason for kind in kinds if (reason := DATABASES[kind].missing())}
+    report.notes += missing.values()
+    return [kind for kind in kinds if kind not in missing]
 
 
 # Measuring
@@ -163,11 +182,15 @@ def take_turn(
 
 def _evaluate_apart(module: str, contender: str, params: dict[str, Any]) -> Any:
     command = [sys.executable, "-m", "tests.benchmarks.child", module, contender, json.dumps(params)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     if done.returncode == TOO_SLOW:
         raise TooSlow
+    what = f"{contender} in {module} {params}"
     if done.returncode:
-        raise RuntimeError(f"{contender} in {module} {params} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"{what} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    if done.stderr:
+        # A scheduler that complains has perhaps not done what was asked for.
+        print(f"{what} said:\n{done.stderr[-4000:]}", file=sys.stderr, flush=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -179,8 +202,14 @@ def evaluate(module: str, contender: str, params: dict[str, Any]) -> Any:
 
 
 def medians(figures: Sequence[Figures]) -> Figures:
-    """Return the median of each figure."""
-    return {key: statistics.median(one[key] for one in figures) for key in figures[0]}
+    """Return the median of each figure; NaN where one of them is, and of what `ran` the least."""
+    return {key: _middle(key, [one.get(key, math.nan) for one in figures]) for key in figures[0]}
+
+
+def _middle(key: str, values: Sequence[float]) -> float:
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    return min(values) if key == "ran" else statistics.median(values)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -208,10 +237,10 @@ def table(title: str, results: Results, figures: Mapping[str, str], *, against: 
     columns = ["contender", *figures, *([f"ratio to {compared}"] if compared else [])]
     rows = []
     for name, found in results.items():
-        row = [name, *(short(found.get(key, float("nan"))) for key in figures.values())]
+        row = [name, *(short(found.get(key, math.nan)) for key in figures.values())]
         if compared:
             key = next(iter(figures.values()))
-            row.append(short(found[key] / results[compared][key]) if results[compared][key] else "-")
+            row.append(short(found.get(key, math.nan) / results[compared].get(key, math.nan)))
         rows.append(row)
     return Table(title, columns, rows)
 
@@ -219,9 +248,8 @@ def table(title: str, results: Results, figures: Mapping[str, str], *, against: 
 def bars(name: str, unit: str, by_label: Mapping[str, Results], key: str) -> Plot:
     """Return a plot of one figure: a group of bars for each label, a bar for each contender."""
     contenders = dict.fromkeys(name for results in by_label.values() for name in results)
-    nothing = float("nan")
     series = {
-        contender: [results.get(contender, {}).get(key, nothing) for results in by_label.values()]
+        contender: [results.get(contender, {}).get(key, math.nan) for results in by_label.values()]
         for contender in contenders
     }
     return Plot(name, unit, list(by_label), series)

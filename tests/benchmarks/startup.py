@@ -42,7 +42,9 @@ def imports(rounds: int) -> dict[str, Figures]:
         for number in range(rounds + 1):
             for name, modules in IMPORTS.items():
                 command = [sys.executable, "-c", _TIMED.format(*modules)]
-                output = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+                output = subprocess.run(
+                    command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True
+                ).stdout
                 ms, count = output.split()
                 if number:
                     found[name].append({"ms": float(ms), "modules": float(count)})
@@ -65,14 +67,16 @@ async def measure(name: str, jobs: int, url: str, patience: float) -> Figures:
         # Not by the contender's own `start`, which lists all jobs until they are there.
         contender.scheduler.start()
         await asyncio.wait_for(work.done.wait(), 120)
-        return {"declare": (declared - begin) * 1000, "start": (work.last - declared) * 1000}
+        figures = {"declare": (declared - begin) * 1000, "start": (work.last - declared) * 1000}
+        assert len(await contender.scheduler.aio.get_jobs()) == jobs + 1
+        return figures
 
 
-def run(options: Options) -> Report:
+def run(options: Options, report: Report) -> None:
     """Measure imports and reconciling."""
     found = imports(options.size(11, 1))
     rows = [(name, IMPORTS[name][0], short(one["ms"]), short(one["modules"])) for name, one in found.items()]
-    report = Report([Table("Importing", ("contender", "on top of", "ms", "modules"), rows)])
+    report.tables.append(Table("Importing", ("contender", "on top of", "ms", "modules"), rows))
     report.targets.append(Target("import quart_sched, ms", found[OURS]["ms"], 60.0))
     report.plots.append(bars("importing", "ms on top of the framework", {"import": found}, "ms"))
     jobs, times = options.size(10_000, 20), []
@@ -86,4 +90,3 @@ def run(options: Options) -> Report:
         rows.append((what, short(declare), short(start)))
         report.targets.append(Target(f"reconciling {jobs:,} jobs with {what}, ms", start, 2000.0))
     report.tables.append(Table(f"{jobs:,} declared jobs and SQLite", ("with", "declaring, ms", "starting, ms"), rows))
-    return report

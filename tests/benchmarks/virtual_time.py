@@ -68,7 +68,7 @@ async def live_a_day() -> tuple[float, list[tuple[Any, ...]]]:
     ]
 
 
-def run(options: Options) -> Report:
+def run(options: Options, report: Report) -> None:
     """Live the day over and over."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # of failures, which are meant here
@@ -85,4 +85,4 @@ def run(options: Options) -> Report:
     row = (str(rounds), short(statistics.median(times)), short(max(times)), str(same))
     title = f"{len(days[0]):,} fires: {', '.join(f'{count} {outcome}' for outcome, count in sorted(outcomes.items()))}"
     columns = ("rounds", "median, s", "longest, s", "with the sequence of the first")
-    return Report([Table(title, columns, [row])])
+    report.tables.append(Table(title, columns, [row]))
