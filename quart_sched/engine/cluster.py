@@ -311,6 +311,7 @@ class ClusterPump:
         now = self._scheduler.clock.monotonic()
         if self._look_at - now < _TICK or (claimed is not None and claimed.next_us is None):
             self._look_at = now + self._scheduler.settings.poll_interval
+            switches = self._scheduler.switches
             poll = await self._call(partial(self._store.poll, self.slot.session))
             if poll.cancels:
                 stopping = await self._call(partial(self._store.to_cancel, self.slot.session))
@@ -320,7 +321,7 @@ class ClusterPump:
                     else:
                         self._scheduler.runner.cancel(run_id, "it was asked to stop")
             self._rounds.next_due, self._rounds.waiting_due = poll.earliest, poll.due_us
-            self._scheduler.hear_pause(self.slot.alias, poll.paused)
+            self._scheduler.hear_pause(self.slot.alias, poll.paused, switches)
             followed = await self._call(self._store.events.followed) if poll.following else {}
             self._scheduler.live.hear_store(self.slot.alias, listening=poll.listening, followed=followed)
             if self._members != poll.members:

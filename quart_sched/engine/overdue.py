@@ -126,7 +126,12 @@ class OverdueWatch:
         alias = event.jobstore or "default"
         if (opened := self._here.hear_ended(event, alias)) is not None:
             self._note_opened(opened)
-        elif self._known and event.record.job_id in self._known.get(alias, ()):
+        elif (
+            self._known
+            and (job_id := event.record.job_id) in self._known.get(alias, ())
+            # One failure more changes nothing, and while what the jobs need is away there may be very many.
+            and (event.record.outcome == "succeeded" or not self._here.is_open(job_id, alias))
+        ):
             self._wake.set()
 
     def _hear_changed(self, event: JobChanged | SchedulerChanged) -> None:
@@ -245,8 +250,10 @@ class OverdueWatch:
             # The pump says so. What is known to be overdue goes on being so.
             self._told.setdefault(slot.alias, set()).update(told)
             return
-        self._take(slot.alias, findings.overdue)
+        await self._take(slot.alias, findings.overdue)
+        slices = Slices()
         for job_id in findings.to_tell:
+            await slices.give_way()
             if job_id in findings.overdue:
                 self._call_hooks(findings.overdue[job_id], shared=True)
 
@@ -266,6 +273,7 @@ class OverdueWatch:
                 found[entry.job_id] = overdue
             if at is not None:
                 nexts.append(at)
+        await slices.give_way()
         # Some may have succeeded meanwhile.
         found = {job_id: one for job_id, one in found.items() if self._here.is_open(job_id, slot.alias)}
         for job in self._unclaimed(slot, now):
@@ -274,7 +282,8 @@ class OverdueWatch:
                 found[job.id] = overdue
             elif overdue is not None:
                 nexts.append(overdue.since)
-        for overdue in self._take(slot.alias, found):
+        for overdue in await self._take(slot.alias, found):
+            await slices.give_way()
             self._call_hooks(overdue, shared=False)
         return min(nexts, default=None)
 
@@ -329,21 +338,27 @@ class OverdueWatch:
 
     # The alarm
 
-    def _take(self, alias: str, found: dict[str, Overdue]) -> list[Overdue]:
+    async def _take(self, alias: str, found: dict[str, Overdue]) -> list[Overdue]:
         """Tell of what is new; return it."""
         before = self._known.get(alias, {})
         self._known[alias] = found
         new = [one for job_id, one in found.items() if job_id not in before or _other_period(before[job_id], one)]
+        slices = Slices()
         for overdue in new:
+            await slices.give_way()
             log.warning("%s", overdue, extra={"job_id": overdue.job_id})
             self._scheduler.stream.emit(JobOverdue(overdue))
         for job_id in before.keys() - found.keys():
+            await slices.give_way()
             log.info('Job "%s" is not overdue any more', job_id, extra={"job_id": job_id})
         return new
 
     def _call_hooks(self, overdue: Overdue, *, shared: bool) -> None:
         if shared:
             self._telling.setdefault(overdue.jobstore, set()).add(overdue.job_id)
+        if not self.hooks:
+            self._note_called(overdue, shared)
+            return
         task = asyncio.get_running_loop().create_task(self._call(overdue, shared), context=Context())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -364,6 +379,9 @@ class OverdueWatch:
             except (Exception, SystemExit):
                 # An exit in a task would end the event loop.
                 log.exception("The hook %r of on_overdue failed", hook, extra={"job_id": overdue.job_id})
+        self._note_called(overdue, shared)
+
+    def _note_called(self, overdue: Overdue, shared: bool) -> None:
         if shared:
             self._telling[overdue.jobstore].discard(overdue.job_id)
             self._told.setdefault(overdue.jobstore, set()).add(overdue.job_id)

@@ -117,6 +117,8 @@ class Scheduler(SetUp):
         self._store_thread = DaemonPool("quart-sched-store")
         self._shared_threads = DaemonPool("quart-sched-verbs", 4)
         self._pauses = Pauses()
+        self.switches = 0
+        """Counts the pauses and resumes through this process."""
         self._capture = LogCapture()
         self._ending: set[asyncio.Task[None]] = set()
         """Shutdowns under way, other than the one that is to free everything."""
@@ -411,6 +413,7 @@ class Scheduler(SetUp):
 
     def _switch(self, paused: bool, changed: bool) -> None:
         """Take note that it was paused or resumed through this process; safe from any thread."""
+        self.switches += 1
         self._pauses.switch(paused, shared=[slot.alias for slot in self.catalogue.slots.shared], changed=changed)
         self._show_state()
 
@@ -424,9 +427,12 @@ class Scheduler(SetUp):
         """Whether this process alone fires nothing, as it was started so, of a store that others may work on."""
         return self._pauses.only_own and self.state == STATE_PAUSED and bool(self.catalogue.slots.shared)
 
-    def hear_pause(self, alias: str, paused: bool) -> None:
-        """Take note of what a shared store says: a pause there holds here too, and ends when it ends there."""
-        if self._pauses.hear(alias, paused):
+    def hear_pause(self, alias: str, paused: bool, switches: int) -> None:
+        """Take note of what a shared store says: a pause there holds here too, and ends when it ends there.
+
+        It was asked when there had been so many `switches`: an answer from before the last of them is out of date.
+        """
+        if switches == self.switches and self._pauses.hear(alias, paused):
             self._show_state(elsewhere=True)
 
     def _show_state(self, *, elsewhere: bool = False) -> None:

@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from apscheduler.events import EVENT_SCHEDULER_PAUSED, EVENT_SCHEDULER_RESUMED
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING
 from quart import Quart, current_app
 
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.engine.housekeeping import HOUSE_INTERVAL
 from quart_sched.engine.pulse import Pulse
 from quart_sched.errors import NotStored
+from quart_sched.model.events import SchedulerChanged
 from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
 from quart_sched.stores.sql.store import SqlStore
@@ -592,6 +595,33 @@ async def test_a_pause_holds_for_all_within_the_poll_interval_and_so_does_its_en
     await cluster.advance(5)
     assert len(ran) == 1
     assert books(cluster) == [("job", 20, "missed", 1, 1), ("job", 30, "succeeded", 1, 1)]
+
+
+@pytest.mark.parametrize("pausing", [True, False])
+async def test_a_look_that_began_before_it_does_not_undo_a_pause_or_its_end(cluster, pausing):
+    process = await cluster.start(ONE)
+    if not pausing:
+        await process.aio.pause()
+        await cluster.rest()
+    store, engine = process.slot.store, process.scheduler.scheduler
+    poll, looked, go_on = store.poll, threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        answer = poll(*args)
+        looked.set()
+        go_on.wait(10)
+        return answer
+
+    changes: list[int] = []
+    engine.stream.subscribe(lambda event: changes.append(event.code), SchedulerChanged)
+    store.poll = slow
+    pump_of(process).wake()
+    await eventually(looked.is_set)
+    await (process.aio.pause() if pausing else process.aio.resume())
+    go_on.set()
+    await cluster.rest()
+    assert changes == [EVENT_SCHEDULER_PAUSED if pausing else EVENT_SCHEDULER_RESUMED]
+    assert engine.state == (STATE_PAUSED if pausing else STATE_RUNNING)
 
 
 async def test_a_paused_start_concerns_the_process_alone(cluster):

@@ -327,6 +327,21 @@ async def test_failed_one_shot_jobs_cost_the_others_nothing(scheduler, app, serv
         assert ids(scheduler) == ["job"]
 
 
+async def test_runs_that_fail_cost_the_others_nothing(scheduler, app, serve, clock, monkeypatch):
+    global works
+    works = False
+    every_10s(scheduler, trigger="interval", seconds=1, start_date=at(10))
+    async with serve(scheduler, app):
+        await clock.advance(seconds=80)
+        assert ids(scheduler) == ["job"]
+        looks = spied(monkeypatch, scheduler.scheduler.watch, "_look_here")
+        await clock.advance(seconds=60)
+        assert len(looks) <= 2
+        works = True
+        await clock.advance(seconds=1)
+        assert ids(scheduler) == []
+
+
 async def test_one_that_is_added_again_is_judged_anew(scheduler, app, serve, clock):
     global works
     works = False
@@ -351,6 +366,38 @@ async def test_a_look_at_very_many_jobs_leaves_the_loop_to_others(scheduler, app
             await asyncio.sleep(0)
             turns += 1
         assert turns >= 20
+
+
+async def test_very_many_alarms_at_once_leave_the_loop_to_others(scheduler, app, serve, clock, monkeypatch):
+    monkeypatch.setattr("quart_sched.engine.slices.SLICE", 0)
+    turns = 0
+    alarms: list[int] = []
+    calls: list[int] = []
+    async with serve(scheduler, app):
+        engine = scheduler.scheduler
+        engine.stream.subscribe(lambda event: alarms.append(turns), JobOverdue)
+        call_hooks = engine.watch._call_hooks
+        monkeypatch.setattr(
+            engine.watch, "_call_hooks", lambda *args, **rest: (calls.append(turns), call_hooks(*args, **rest))
+        )
+        for number in range(20):
+            engine.watch._here.expect(f"job {number}", "default", at(-3600)).ended = True
+        look = asyncio.create_task(engine.watch._look_here(engine.catalogue.slots["default"], 60.0))
+        while not look.done():
+            await asyncio.sleep(0)
+            turns += 1
+    assert len(set(alarms)) == len(set(calls)) == 20
+
+
+async def test_an_alarm_without_hooks_takes_no_task(scheduler, app, serve, clock, monkeypatch):
+    global works
+    works = False
+    every_10s(scheduler)
+    async with serve(scheduler, app):
+        tasks = spied(monkeypatch, scheduler.scheduler.watch, "_call")
+        await clock.advance(seconds=80)
+        assert ids(scheduler) == ["job"]
+        assert tasks == []
 
 
 class Breaks(BaseTrigger):
