@@ -288,7 +288,7 @@ class Catalogue:
         slot.forget(job_id)
         if not slot.shared:
             self._scheduler.changes.note("remove", job_id)
-        self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id))
+        self._scheduler.mailbox.post(partial(self._scheduler.runner.end_with, job_id, jobstore=slot.alias))
         # Nothing is due the sooner for it.
         self._changed(aps.EVENT_JOB_REMOVED, job_id, slot.alias, wake=slot.shared)
 
@@ -318,7 +318,11 @@ class Catalogue:
         if (entry := self._waiting(job_id, alias)) is not None:
             if on_books and self.slot(entry.definition.jobstore).shared:
                 raise NotStored(job_id)
-            return None, made(self._scheduler, entry.definition)
+            job = made(self._scheduler, entry.definition)
+            if on_books:
+                # After the start the job is in that store, and the run counts as one of its instances.
+                job._jobstore_alias = entry.definition.jobstore
+            return None, job
         if (found := self._find(job_id, alias)) is None:
             raise JobNotFound(job_id)
         slot, job = found

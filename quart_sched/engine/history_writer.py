@@ -66,6 +66,8 @@ class HistoryWriter:
         self.history = history
         self._days = days
         self._pruned_at = float("-inf")
+        self._prune_before: datetime | None = None
+        """Up to when records are being deleted; None where all that were too old are gone."""
         self._clock = clock
         self._keeps = keeps
         self.waiting = HistoryRing(size, under_way)
@@ -145,16 +147,19 @@ class HistoryWriter:
                 await self._prune()
 
     async def _prune(self) -> None:
-        """Delete old records, once an hour, a batch at a time."""
-        if self._closing or self._clock.monotonic() - self._pruned_at < _PRUNE_INTERVAL:
-            return
-        self._pruned_at = self._clock.monotonic()
-        before = self._clock.now() - timedelta(days=self._days)
+        """Delete old records, once an hour, a batch at a time; go on later once there is something to write."""
+        if self._clock.monotonic() - self._pruned_at >= _PRUNE_INTERVAL:
+            self._pruned_at = self._clock.monotonic()
+            self._prune_before = self._clock.now() - timedelta(days=self._days)
         try:
-            while await asyncio.wrap_future(self._thread.submit(partial(self.history.prune, before))):
-                if self._closing:
-                    break
+            while self._prune_before is not None and not self._closing:
+                if not await asyncio.wrap_future(self._thread.submit(partial(self.history.prune, self._prune_before))):
+                    self._prune_before = None
+                if len(self):
+                    # There is room for so many only, and deleting may take very long.
+                    return
         except Exception as error:
+            self._prune_before = None
             log.warning("Old records could not be deleted: %s", error)
 
     async def _pause(self, seconds: float) -> None:

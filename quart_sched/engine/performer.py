@@ -84,7 +84,11 @@ class Performer:
         Return False, and do nothing, for other runs.
         """
         job = run.job
-        if _on_loop(job.func) or self.before_run or self.after_run or self.span or policy_of(job).timeout is not None:
+        try:
+            on_loop = _on_loop(job.func)
+        except Exception:
+            return False  # A stored job may have a function that can be no job any more: its run fails with it.
+        if on_loop or self.before_run or self.after_run or self.span or policy_of(job).timeout is not None:
             return False
         if self.app is not None and not is_quiet(self.app):
             return False

@@ -104,7 +104,7 @@ class Runner:
 
         With `claimed`, a shared store has counted the instances of the job over all processes already.
         """
-        if not claimed and len(self.under_way.of(job.id)) >= job.max_instances:
+        if not claimed and len(self.under_way.of_job(job)) >= job.max_instances:
             self._overlap(job, runs)
             return
         self._begin(Batch(job, runs, self.executors[job.executor], self.generation, claimed=claimed))
@@ -112,7 +112,8 @@ class Runner:
     def _overlap(self, job: Job, runs: list[Run]) -> None:
         """Do with fires what their job wants where there is no place for them."""
         policy = policy_of(job)
-        queued = [run for run in self.waiting.runs(job.id) if run.cause == "schedule"]
+        waiting = [run for run in self.waiting.runs(job.id) if run.job._jobstore_alias == job._jobstore_alias]
+        queued = [run for run in waiting if run.cause == "schedule"]
         admitted: list[Run] = []
         if policy.overlap == "queue":
             admitted = runs[: max(0, policy.max_queue - len(queued))]
@@ -120,13 +121,13 @@ class Runner:
             admitted = runs[-1:]
             for run in queued:
                 self.waiting.cancel(run.run_id, REPLACED)
-            busy = [batch for batch in self.under_way.of(job.id) if not batch.current.cancelled]
+            busy = [batch for batch in self.under_way.of_job(job) if not batch.current.cancelled]
             for batch in busy[: max(0, len(busy) - job.max_instances + 1)]:
                 self.drop_rest(batch, REPLACED)  # They are older still.
                 self._cancel_current(batch, REPLACED)
         if left_out := [run for run in runs if run not in admitted]:
             self.warn_of_overlap(job)
-            under_way = [batch.current.run_id for batch in self.under_way.of(job.id)]
+            under_way = [batch.current.run_id for batch in self.under_way.of_job(job)]
             for run in left_out:
                 self.accounts.end(run, job._jobstore_alias, "skipped", why=overlap_error(under_way))
         for run in admitted:
@@ -145,7 +146,7 @@ class Runner:
     def start_now(self, job: Job, cause: Cause) -> RunHandle:
         """Run `job` once, now, beside its schedule. Raises OverlapForbidden or Draining."""
         self._refuse_while_draining(job)
-        active = self.under_way.of(job.id)
+        active = self.under_way.of_job(job)
         if len(active) >= job.max_instances:
             raise OverlapForbidden(job.id, [batch.current.run_id for batch in active])
         return self._start(
@@ -335,7 +336,7 @@ class Runner:
 
     def _begin_waiting(self, entry: Waiting) -> bool:
         job = entry.run.job
-        if self.held() or not self.under_way.room or len(self.under_way.of(job.id)) >= job.max_instances:
+        if self.held() or not self.under_way.room or len(self.under_way.of_job(job)) >= job.max_instances:
             return False
         self._begin(Batch(job, [entry.run], entry.executor, self.generation))
         return True

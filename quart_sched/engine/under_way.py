@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
+
+from apscheduler.job import Job
 
 from ..model.runs import Run
 from .batches import Batch
@@ -18,41 +21,48 @@ class UnderWay:
     def __init__(self) -> None:
         self.limit = 1000
         """Runs that this process takes at once."""
-        self._batches: dict[str, list[Batch]] = {}
+        self._batches: defaultdict[str | None, dict[str, list[Batch]]] = defaultdict(dict)
+        """By store and job: an id tells jobs apart within their store alone."""
         self._count = 0
         self._wanting_room: set[asyncio.Event] = set()
 
     def enter(self, batch: Batch) -> None:
         """Let the batch hold an instance of its job."""
-        if (batches := self._batches.get(batch.job.id)) is None:
-            self._batches[batch.job.id] = [batch]
+        jobs = self._batches[batch.jobstore]
+        if (batches := jobs.get(batch.job.id)) is None:
+            jobs[batch.job.id] = [batch]
         else:
             batches.append(batch)
         self._count += 1
 
     def leave(self, batch: Batch) -> None:
         """Free the batch's place."""
-        batches = self._batches[batch.job.id]
+        jobs = self._batches[batch.jobstore]
+        batches = jobs[batch.job.id]
         batches.remove(batch)
         if not batches:
-            del self._batches[batch.job.id]
+            del jobs[batch.job.id]
         self._count -= 1
         for wake in self._wanting_room:
             wake.set()
 
-    def of(self, job_id: str) -> Sequence[Batch]:
+    def of_job(self, job: Job) -> Sequence[Batch]:
         """Return the batches of a job, the oldest first, as they are from now on."""
-        return self._batches.get(job_id, ())
+        return self._batches[job._jobstore_alias].get(job.id, ())
+
+    def of(self, job_id: str) -> list[Batch]:
+        """Return the batches of the jobs that have this id, in whichever stores; safe from any thread."""
+        return [batch for jobs in list(self._batches.values()) for batch in list(jobs.get(job_id, ()))]
 
     def all(self) -> list[Batch]:
         """Return every batch there is now; safe from any thread."""
         # Copies: it may change meanwhile.
-        return [batch for batches in list(self._batches.values()) for batch in list(batches)]
+        stores = list(self._batches.values())
+        return [batch for jobs in stores for batches in list(jobs.values()) for batch in list(batches)]
 
     def runs(self, job_id: str | None = None) -> list[Run]:
-        """Return the current runs, of one job or of all; safe from any thread."""
-        batches = self.all() if job_id is None else list(self.of(job_id))
-        return [batch.current for batch in batches]
+        """Return the current runs, of all jobs or of those that have this id; safe from any thread."""
+        return [batch.current for batch in (self.all() if job_id is None else self.of(job_id))]
 
     def job_of(self, task: asyncio.Task[Any]) -> str | None:
         """Return the id of the job at which a task is, be it one that the job started; safe from any thread."""

@@ -1134,6 +1134,25 @@ async def test_what_is_declared_comes_into_the_store_when_the_first_attempt_brok
     assert ran == [("job", process.app.name)]
 
 
+def generates() -> Iterator[None]:
+    yield
+
+
+async def test_a_stored_job_whose_function_has_become_a_generator_fails_and_holds_no_place(cluster, monkeypatch):
+    first = await cluster.start()
+    await first.aio.add_job("job", f"{__name__}:notes", **ONCE)
+    await cluster.stop(first)
+    monkeypatch.setitem(globals(), "notes", contextmanager(generates))
+    second = await cluster.start()
+    await cluster.advance(10)
+    [record] = await second.records("job")
+    assert (record.outcome, record.error_type) == ("failed", "InvalidDefinition")
+    assert "generator" in record.error_message
+    under_way = second.scheduler.scheduler.runner.under_way
+    assert under_way.room == under_way.limit
+    assert live(cluster) == []
+
+
 @contextmanager
 def statements(process: Process) -> Iterator[list[str]]:
     """Yields what the process sends to the database."""

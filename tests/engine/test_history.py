@@ -575,3 +575,25 @@ async def test_a_writer_deletes_what_is_too_old_once_an_hour_and_frees_its_conne
     assert shelf.pruned[3] - shelf.pruned[0] >= timedelta(hours=1)
     await writer.close(5)
     assert await eventually(lambda: shelf.closed) == 1
+
+
+async def test_what_ends_while_very_many_old_records_are_deleted_is_written_meanwhile(clock) -> None:
+    loop = asyncio.get_running_loop()
+
+    class Crowded(Shelf):
+        """It has many batches of old records, and a run ends while each of them is deleted."""
+
+        def prune(self, before: datetime) -> int:
+            self.pruned.append(before)
+            loop.call_soon_threadsafe(over, writer, len(self.pruned))
+            return 500 if len(self.pruned) < 20 else 0
+
+    shelf = Crowded()
+    writer = HistoryWriter(shelf, size=5, clock=clock, keeps=lambda alias: True)
+    over(writer, 0)
+    await clock.advance(seconds=5)
+    await eventually(lambda: not len(writer))
+    assert shelf.written == [f"r{number}" for number in range(21)]
+    assert len(shelf.pruned) == 20
+    assert len(set(shelf.pruned)) == 1, "what grows old meanwhile is left to the next hour"
+    await writer.close(5)

@@ -94,6 +94,45 @@ async def test_of_several_instances_the_oldest_is_replaced(scheduler, app, serve
         assert await outcomes(scheduler) == [(10, "cancelled"), (20, "cancelled"), (30, "running"), (40, "running")]
 
 
+async def test_a_run_from_before_the_start_is_in_the_way_of_the_jobs_fires(scheduler, app, serve, clock):
+    scheduler.add_job("job", waits, **EVERY)
+    async with serve(scheduler, app, start=False, SCHEDULER_SHUTDOWN_TIMEOUT=0):
+        await scheduler.aio.run_job("job")
+        scheduler.start()
+        await clock.advance(seconds=11)
+        assert await outcomes(scheduler) == [(0, "running"), (10, "skipped")]
+
+
+OTHER = {"SCHEDULER_SHUTDOWN_TIMEOUT": 0, "SCHEDULER_JOBSTORES": {"other": {"type": "memory"}}}
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "replace"])
+async def test_a_run_is_not_in_the_way_of_the_job_that_has_its_id_in_another_store(
+    scheduler, app, serve, clock, overlap
+):
+    async def quick() -> None: ...
+
+    async with serve(scheduler, app, **OTHER):
+        scheduler.add_job("job", waits, trigger="date", run_date=at(5))
+        scheduler.add_job("job", quick, jobstore="other", overlap=overlap, **EVERY)
+        await clock.advance(seconds=31)
+        assert (await (await scheduler.aio.run_job("job", "other"))).outcome == "succeeded"
+        done = [(fire, "succeeded") for fire in (10, 20, 30, 31)]
+        assert await outcomes(scheduler) == [(5, "running"), *done]
+
+
+async def test_jobs_that_have_one_id_in_two_stores_have_a_queue_each(scheduler, app, serve, clock):
+    async with serve(scheduler, app, **OTHER):
+        scheduler.add_job("job", waits, overlap="queue", max_queue=1, **EVERY)
+        scheduler.add_job("job", waits, jobstore="other", overlap="queue", max_queue=1, **EVERY)
+        await clock.advance(seconds=31)
+        states = [(10, "running"), (20, "queued"), (30, "skipped")]
+        assert await outcomes(scheduler) == [state for state in states for _ in range(2)]
+        gates[0].set()
+        await clock.run_due()
+        assert begun == [10, 10, 20]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

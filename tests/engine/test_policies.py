@@ -312,6 +312,18 @@ async def test_a_retry_that_waits_is_given_up_when_its_job_is_removed(scheduler,
         assert len(starts) == 1
 
 
+async def test_a_retry_waits_on_when_the_job_that_has_its_id_in_another_store_is_removed(scheduler, app, serve, clock):
+    global failures
+    failures = 1
+    async with serve(scheduler, app, SCHEDULER_JOBSTORES={"other": {"type": "memory"}}):
+        scheduler.add_job("job", fails, retry={"attempts": 2, "delay": 5}, **EVERY)
+        scheduler.add_job("job", str, jobstore="other", trigger="interval", hours=1)
+        await clock.advance(seconds=11)
+        await scheduler.aio.remove_job("job", "other")
+        await clock.advance(seconds=5)
+        assert await outcomes(scheduler) == [("failed", 1, False, "schedule"), ("succeeded", 2, True, "retry")]
+
+
 async def test_no_retry_follows_where_a_listener_removes_the_job_that_failed(scheduler, app, serve, clock):
     global failures
     failures = 1

@@ -153,6 +153,22 @@ async def test_a_job_that_returns_a_generator_has_failed_since_nothing_ran(sched
             await (await scheduler.aio.run_job("job"))
 
 
+async def test_a_function_that_nothing_can_be_told_of_fails_its_runs_and_holds_no_place(scheduler, app, serve, clock):
+    class Unhashable:
+        def __call__(self) -> None:
+            seen.append("ran")
+
+        def __hash__(self) -> int:
+            raise LookupError("it has no hash yet")
+
+    async with serve(scheduler, app):
+        scheduler.add_job("job", Unhashable(), trigger="interval", seconds=1)
+        await clock.advance(seconds=2)
+        records = (await scheduler.aio.runs("job")).items
+        assert [(record.outcome, record.error_message) for record in records] == [("failed", "it has no hash yet")] * 2
+        assert scheduler.scheduler.runner.under_way.runs() == []
+
+
 # Context
 
 
