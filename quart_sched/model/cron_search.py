@@ -13,6 +13,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from .clock_changes import change_around
 from .cron_times import comes_once, is_fixed, next_match
+from .jitter import put_off
 
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)
@@ -33,11 +34,8 @@ def next_cron_fire(trigger: CronTrigger, after: datetime) -> datetime | None:
     fire = next_match(trigger, after)
     if fire is not None:
         return fire
-    fire = _searched(trigger, after)
-    if fire is None or not trigger.jitter:
-        return fire
-    jittered: datetime = trigger._apply_jitter(fire, trigger.jitter, after)
-    return jittered if trigger.end_date is None else min(jittered, trigger.end_date, key=datetime.timestamp)
+    fire = put_off(trigger, _searched(trigger, after), after)
+    return fire if fire is None or trigger.end_date is None else min(fire, trigger.end_date, key=datetime.timestamp)
 
 
 def _searched(trigger: CronTrigger, after: datetime) -> datetime | None:

@@ -21,6 +21,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
+from .jitter import put_off
 from .planning import first_fire
 from .unrestorable import Unrestorable
 from .zones import canonical_zone, localize, zone_name
@@ -62,8 +63,7 @@ class BoundedAndTrigger(AndTrigger):
                 return None
             at = max(fire.astimezone(UTC) for fire in fires)
             if at == min(fire.astimezone(UTC) for fire in fires):
-                agreed: datetime | None = self._apply_jitter(fires[0], self.jitter, now)
-                return agreed
+                return put_off(self, fires[0], now)
         raise ValueError(f"its triggers have no fire in common within {_AND_ROUNDS} rounds")
 
 
