@@ -108,7 +108,14 @@ class TriggerSpec(ABC):
             return False
         mine = self.resolve(timezone)
         derived = self.open_start if self.open_start and getattr(self, self.open_start) is None else None
-        return all(getattr(mine, f.name) == getattr(stored, f.name) for f in fields(self) if f.name != derived)
+        return all(_same(getattr(mine, f.name), getattr(stored, f.name)) for f in fields(self) if f.name != derived)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        # Within one zone they would be compared by the clock on the wall, where an hour comes twice.
+        return one.timestamp() == other.timestamp()
+    return bool(one == other)
 
 
 @dataclass(frozen=True, slots=True)
