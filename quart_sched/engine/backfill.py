@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,9 @@ async def _taken(scheduler: Scheduler, job: Job, fires: Sequence[datetime], *, r
     jitter = jitter_of(job.trigger)
     over = STATES if rerun else (*STATES, "succeeded")
     taken: list[datetime] = []
-    span = {"since": fires[0] - jitter, "until": fires[-1] + jitter + timedelta(microseconds=1)}
+    # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
+    first, last = fires[0].astimezone(UTC), fires[-1].astimezone(UTC)
+    span = {"since": first - jitter, "until": last + jitter + timedelta(microseconds=1)}
     cursor = None
     while True:
         given = {**span, "job_id": job.id, "limit": pages.LONGEST, "cursor": cursor}

@@ -48,7 +48,7 @@ def differences(scheduler: Scheduler, slot: Slot, job: Job, changes: JobChanges)
     if moment is not None:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=scheduler.timezone)
         consumed = last_claimed(slot, job)
-        if consumed is not None and moment <= consumed and "trigger" not in fields:
+        if consumed is not None and moment.timestamp() <= consumed.timestamp() and "trigger" not in fields:
             # A job that was read, and sent back after it fired meanwhile: that fire must not come again.
             del fields["next_run_time"]
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from apscheduler import events as aps
 
@@ -16,8 +16,8 @@ from ..model.runs import Run
 _COVERED = ("skipped", "coalesced")
 """Outcomes of fires that another one stands for."""
 
-_Success = tuple[datetime, datetime | None, datetime | None]
-"""The latest fire that led to a success, and when the last run to succeed began and ended.
+_Success = tuple[float, datetime | None, datetime | None]
+"""The latest fire that led to a success, as a timestamp, and when the last run to succeed began and ended.
 
 One is made for each run. It is a plain tuple because the garbage collector stops looking at these.
 """
@@ -67,10 +67,11 @@ class Expectations:
         if expected is None:
             return None
         if fire is not None:
-            expected = min(expected, fire)
+            expected = min(expected, fire, key=datetime.timestamp)
         _, began, ended = self._met[jobstore].get(job_id, (None, None, None))
         usual = None if began is None or ended is None else max(0.0, (ended - began).total_seconds())
-        return Overdue(job_id, expected, expected + allowance(policy, grace, usual), ended, jobstore)
+        since = expected.astimezone(UTC) + allowance(policy, grace, usual)
+        return Overdue(job_id, expected, since, ended, jobstore)
 
     def forget(self, job_id: str, jobstore: str) -> None:
         """Expect nothing more of a job."""
@@ -80,15 +81,17 @@ class Expectations:
     def expect(self, job_id: str, jobstore: str, fire: datetime, policy: Policy | None = None) -> Expectation | None:
         """Expect a success of the job after a fire; return the job if that is its earliest one without."""
         met = self._met[jobstore].get(job_id)
-        if met is not None and fire <= met[0]:
+        # By timestamps, as times on the wall come twice when clocks go back.
+        if met is not None and fire.timestamp() <= met[0]:
             return None
         entry = self._open.get((jobstore, job_id))
         if entry is None:
             first = True
             entry = self._open[jobstore, job_id] = Expectation(job_id, jobstore, fire)
         else:
-            first = fire < entry.earliest
-            entry.earliest, entry.latest = min(entry.earliest, fire), max(entry.latest, fire)
+            first = fire.timestamp() < entry.earliest.timestamp()
+            entry.earliest = min(entry.earliest, fire, key=datetime.timestamp)
+            entry.latest = max(entry.latest, fire, key=datetime.timestamp)
         entry.policy = policy or entry.policy
         return entry if first else None
 
@@ -114,15 +117,15 @@ class Expectations:
 
     def meet(self, job_id: str, jobstore: str, fire: datetime, began: datetime | None, ended: datetime | None) -> None:
         """Take note of a fire that led to a success."""
-        successes = self._met[jobstore]
+        successes, at = self._met[jobstore], fire.timestamp()
         before = successes.get(job_id)
-        successes[job_id] = (fire if before is None or before[0] < fire else before[0], began, ended)
+        successes[job_id] = (at if before is None or before[0] < at else before[0], began, ended)
         if self._open and (entry := self._open.get((jobstore, job_id))) is not None:
-            if entry.latest <= fire:
+            if entry.latest.timestamp() <= at:
                 del self._open[jobstore, job_id]
                 if entry.ended:
                     self.forget(job_id, jobstore)
-            elif entry.earliest <= fire:
+            elif entry.earliest.timestamp() <= at:
                 entry.earliest = entry.latest
 
     def hear_changed(self, event: JobChanged | SchedulerChanged) -> None:

@@ -107,7 +107,10 @@ class HistoryRing:
         last: dict[str, RunRecord] = {}
         for record in self.records():
             known = last.get(record.job_id)
-            if record.job_id in wanted and (known is None or known.scheduled_at <= record.scheduled_at):
+            # Not by the times on the wall, which come twice when clocks go back.
+            if record.job_id in wanted and (
+                known is None or known.scheduled_at.timestamp() <= record.scheduled_at.timestamp()
+            ):
                 last[record.job_id] = record
         return {job_id: record.outcome for job_id, record in last.items()}
 

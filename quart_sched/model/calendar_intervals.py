@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 
+from .jitter import put_off
+
 _LAST_YEAR = 9999
 _MOST_STEPS = 9
 """Steps from one fire to the next, at most: a 29 February comes again within eight, or as many years."""
@@ -24,14 +26,14 @@ def first_from(trigger: CalendarIntervalTrigger, at: datetime) -> datetime | Non
     fire = _step(plain, _date_before(plain, at))
     while fire is not None and fire.timestamp() < at.timestamp():
         fire = _step(plain, fire)
-    return _jittered(trigger, fire)
+    return put_off(trigger, fire, at)
 
 
 def fire_behind(trigger: CalendarIntervalTrigger, fire: datetime) -> datetime | None:
     """Return the first fire behind another moment; None where it might lie behind the end of the calendar."""
     local = fire.astimezone(UTC).astimezone(trigger.timezone)
     if local.time() == trigger._time.replace(tzinfo=None) and _is_step(trigger, local.date()):
-        return _jittered(trigger, _step(_plain(trigger), local))
+        return put_off(trigger, _step(_plain(trigger), local), local)
     return first_from(trigger, fire.astimezone(UTC) + _TICK)
 
 
@@ -55,11 +57,6 @@ def _plain(trigger: CalendarIntervalTrigger) -> CalendarIntervalTrigger:
     plain = copy.copy(trigger)
     plain.jitter = None
     return plain
-
-
-def _jittered(trigger: CalendarIntervalTrigger, fire: datetime | None) -> datetime | None:
-    jittered: datetime | None = trigger._apply_jitter(fire, trigger.jitter, fire)
-    return jittered
 
 
 def _step(plain: CalendarIntervalTrigger, last: date | None) -> datetime | None:

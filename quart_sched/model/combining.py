@@ -6,6 +6,8 @@ from datetime import datetime
 
 from apscheduler.triggers.combining import OrTrigger
 
+from .jitter import put_off
+
 
 class EarliestOrTrigger(OrTrigger):
     """An OrTrigger that loses no fire when clocks go back.
@@ -20,5 +22,4 @@ class EarliestOrTrigger(OrTrigger):
         """Return the earliest of the triggers' next fires; None where all have ended."""
         found = (trigger.get_next_fire_time(previous_fire_time, now) for trigger in self.triggers)
         earliest = min((fire for fire in found if fire is not None), key=datetime.timestamp, default=None)
-        jittered: datetime | None = self._apply_jitter(earliest, self.jitter, now)
-        return jittered
+        return put_off(self, earliest, now)

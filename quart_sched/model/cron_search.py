@@ -13,7 +13,10 @@ from apscheduler.triggers.cron import CronTrigger
 
 from .clock_changes import change_around
 from .cron_times import comes_once, is_fixed, next_match
+from .jitter import put_off
+from .zones import in_zone
 
+_DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)
 _HORIZON = timedelta(days=50 * 365)
@@ -33,27 +36,31 @@ def next_cron_fire(trigger: CronTrigger, after: datetime) -> datetime | None:
     fire = next_match(trigger, after)
     if fire is not None:
         return fire
-    fire = _searched(trigger, after)
-    if fire is None or not trigger.jitter:
-        return fire
-    jittered: datetime = trigger._apply_jitter(fire, trigger.jitter, after)
-    return jittered if trigger.end_date is None else min(jittered, trigger.end_date, key=datetime.timestamp)
+    fire, end = _searched(trigger, after), trigger.end_date
+    if fire is not None and end is not None and fire.timestamp() > end.timestamp():
+        return None
+    fire = put_off(trigger, fire, after)
+    return fire if fire is None or end is None else min(fire, end, key=datetime.timestamp)
 
 
 def _searched(trigger: CronTrigger, after: datetime) -> datetime | None:
-    """Return the first fire without its jitter."""
+    """Return the first fire without its jitter, which may lie behind the end."""
     zone, end = trigger.timezone, trigger.end_date
     after = after.astimezone(UTC)
     if after.year <= _LAST_BOUNDED and (end is None or end > after + _HORIZON):
         end = after + _HORIZON
+    # In UTC, as APScheduler compares times of one zone by the clock on the wall, where an hour comes twice.
+    end = None if end is None else in_zone(end, UTC)
     local = after.astimezone(zone)
     found: datetime | None
     if is_fixed(zone):
         found = _copy(trigger, end_date=end).get_next_fire_time(None, after + _TICK)
         return found
     # On a wall whose clock is never changed.
-    last = None if end is None else end.astimezone(zone).replace(tzinfo=UTC, fold=0)
-    on_wall = _copy(trigger, timezone=UTC, end_date=last)
+    last = None if end is None else end.astimezone(zone)
+    if last is not None and not comes_once(last):
+        last += _DAY  # what comes before it may show a later time
+    on_wall = _copy(trigger, timezone=UTC, end_date=None if last is None else last.replace(tzinfo=UTC, fold=0))
     wall = on_wall.get_next_fire_time(None, local.replace(tzinfo=UTC, fold=0, microsecond=0) + _SECOND)
     fire = None if wall is None else wall.replace(tzinfo=zone)
     if comes_once(local) and (fire is None or comes_once(fire)):

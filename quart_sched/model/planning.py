@@ -17,6 +17,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from .calendar_intervals import fire_behind, first_from
 from .combining import EarliestOrTrigger
 from .cron_search import next_cron_fire
+from .jitter import put_off
 
 if TYPE_CHECKING:
     from .runs import Outcome
@@ -123,8 +124,8 @@ def _interval_from(trigger: IntervalTrigger, at: datetime) -> datetime | None:
     end = trigger.end_date
     if end is not None and fire > end.astimezone(UTC):
         return None
-    jittered: datetime = trigger._apply_jitter(fire.astimezone(trigger.timezone), trigger.jitter, at)
-    return jittered if end is None else min(jittered, end, key=datetime.timestamp)
+    jittered = put_off(trigger, fire.astimezone(trigger.timezone), at)
+    return jittered if jittered is None or end is None else min(jittered, end, key=datetime.timestamp)
 
 
 def _fire_of_part(part: BaseTrigger, fire: datetime, now: datetime) -> datetime | None:
@@ -141,8 +142,7 @@ def _earliest(trigger: BaseTrigger, fires: Iterable[datetime | None], now: datet
     """Return what an or-trigger makes of the `fires` of its parts."""
     # Not by the times on the wall, as APScheduler's own, which loses fires in the hour that comes twice.
     earliest = min((fire for fire in fires if fire is not None), key=datetime.timestamp, default=None)
-    jittered: datetime | None = trigger._apply_jitter(earliest, trigger.jitter, now)
-    return jittered
+    return put_off(trigger, earliest, now)
 
 
 def plan(job: Job, now: datetime, max_catch_up: int) -> Plan:

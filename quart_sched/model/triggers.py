@@ -21,6 +21,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from .combining import EarliestOrTrigger
 from .crontab import CrontabTrigger
+from .jitter import put_off
 from .planning import first_fire
 from .unrestorable import Unrestorable
 from .zones import canonical_zone, localize, zone_name
@@ -62,8 +63,7 @@ class BoundedAndTrigger(AndTrigger):
                 return None
             at = max(fire.astimezone(UTC) for fire in fires)
             if at == min(fire.astimezone(UTC) for fire in fires):
-                agreed: datetime | None = self._apply_jitter(fires[0], self.jitter, now)
-                return agreed
+                return put_off(self, fires[0], now)
         raise ValueError(f"its triggers have no fire in common within {_AND_ROUNDS} rounds")
 
 
@@ -108,7 +108,14 @@ class TriggerSpec(ABC):
             return False
         mine = self.resolve(timezone)
         derived = self.open_start if self.open_start and getattr(self, self.open_start) is None else None
-        return all(getattr(mine, f.name) == getattr(stored, f.name) for f in fields(self) if f.name != derived)
+        return all(_same(getattr(mine, f.name), getattr(stored, f.name)) for f in fields(self) if f.name != derived)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        # Within one zone they would be compared by the clock on the wall, where an hour comes twice.
+        return one.timestamp() == other.timestamp()
+    return bool(one == other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ class VirtualClock(Clock):
     def runs(self) -> list[RunRecord]:
         """Every attempt that has ended since the block began, in the order of `fires`."""
         ended = sorted(
-            self._ended, key=lambda end: (end[0], end[1].scheduled_at, self._jobs[end[1].job_id], end[1].attempt)
+            self._ended,
+            key=lambda end: (end[0], end[1].scheduled_at.timestamp(), self._jobs[end[1].job_id], end[1].attempt),
         )
         return [record for _, record in ended]
 

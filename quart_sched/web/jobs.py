@@ -182,13 +182,12 @@ def store_of(front: APScheduler, job: Job) -> str | None:
 
 
 class _Kept(NamedTuple):
-    """A job's JSON text; what it depends on beside the job itself; and from where to where its next fire stands."""
+    """A job's JSON text; what it depends on beside the job itself; its next fire as JSON, and where it begins there."""
 
     text: str
     what: tuple[Any, ...]
-    fire: datetime | None
+    fire: str
     begin: int
-    end: int
 
 
 def _text(front: APScheduler, job: Job) -> str:
@@ -196,19 +195,20 @@ def _text(front: APScheduler, job: Job) -> str:
     if job.pending or not isinstance(job, ScheduledJob):
         return as_text(front, shown(front, job))
     broken = front.scheduler.catalogue.broken_reason(job)
-    fire = job.next_run_time
-    what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
+    # As text, since of two times of one zone those of the hour that comes twice are equal.
+    fire = _moment(job.next_run_time)
+    what = (job.next_run_time is None, broken, job._jobstore_alias, front.settings.pretty_json)
     kept: _Kept | None = job.text
     if kept is None or kept.what != what:
-        text, value = as_text(front, to_wire(job, broken=broken)), _moment(fire)
+        text = as_text(front, to_wire(job, broken=broken))
         # Behind it there are texts, within which the quotes are escaped, and keys of ours.
         begin = text.rfind(_FIRE) + len(_FIRE)
     elif kept.fire == fire:
         return kept.text
     else:
-        value, begin = _moment(fire), kept.begin
-        text = kept.text[:begin] + value + kept.text[kept.end :]
-    job.text = _Kept(text, what, fire, begin, begin + len(value))
+        begin = kept.begin
+        text = kept.text[:begin] + fire + kept.text[begin + len(kept.fire) :]
+    job.text = _Kept(text, what, fire, begin)
     return text
 
 

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import html
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from quart import Quart, request
@@ -488,6 +490,22 @@ async def test_each_mistake_in_a_new_job_is_shown_in_its_place(scheduler, serve,
         assert response.status_code == 400
         problem = (await text(response)).partition(place)[2].partition("</p>")[0]
         assert words in problem
+
+
+async def test_a_fire_in_the_hour_that_comes_twice_is_the_one_that_is_run_after_all(client, scheduler):
+    scheduler.add_job("twice", site.send_invoices, trigger="cron", minute=50, timezone="Europe/Berlin")
+    fire = datetime(2025, 10, 26, 1, 50, tzinfo=UTC)
+    at = fire.astimezone(ZoneInfo("Europe/Berlin"))
+    scheduler.scheduler.history.add(RunRecord("run", "run", "twice", at, "missed", "schedule", "h:1", finished_at=fire))
+    page = html.unescape(
+        await text(await client.get(f"{UI}/job", query_string={"id": "twice", "at": fire.isoformat()}))
+    )
+    [link] = re.findall(r'href="([^"]*/job/backfill\?[^"]*start=[^"]*)"', page)
+    assert parse_qs(urlsplit(link).query) == {
+        "id": ["twice"],
+        "start": ["2025-10-26T01:50:00+00:00"],
+        "end": ["2025-10-26T01:50:00.001000+00:00"],
+    }
 
 
 CHINESE = {"Accept-Language": "zh-CN"}

@@ -159,6 +159,24 @@ async def test_left_out_is_what_succeeded_or_is_under_way(scheduler, app, serve,
         assert (fires(found), found.left_out) == ([-250, -190, -70, -10], 1)
 
 
+CLOCK_CHANGES = [
+    ({}, "2025-10-25T22:00Z", "2025-10-26T02:00Z"),  # the last fire lies in the hour that comes twice
+    ({"jitter": 600}, "2025-03-30T01:00Z", "2025-03-30T03:00Z"),  # the first fire lies right behind the one skipped
+]
+TEN = {"trigger": "cron", "minute": "5-55/10", "timezone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(("options", "start", "end"), CLOCK_CHANGES)
+async def test_at_a_clock_change_what_succeeded_is_left_out(scheduler, app, serve, clock, options, start, end):
+    async with serve(scheduler, app):
+        scheduler.add_job("job", tick, **TEN, **options)
+        found = await scheduler.aio.backfill("job", start, end)
+        await clock.advance(seconds=0)
+        assert len(begun) == len(found.items) > 0
+        again = await scheduler.aio.backfill("job", start, end, dry_run=True)
+        assert (again.items, again.left_out) == ((), len(begun))
+
+
 async def test_what_failed_or_was_missed_runs_again(scheduler, app, serve, clock):
     async with serve(scheduler, app):
         scheduler.add_job("job", fails, trigger="interval", seconds=10, start_date=at(10), misfire_grace_time=5)
@@ -501,6 +519,16 @@ async def test_a_dry_run_writes_nothing(cluster: Cluster):
     found = await process.aio.backfill("job", at(-130), dry_run=True)
     assert [(offset(fire), run_id) for fire, run_id in found.items] == [(-130, None), (-70, None), (-10, None)]
     assert cluster.contents("live", "runs", "jobs") == before
+
+
+@pytest.mark.parametrize(("options", "start", "end"), CLOCK_CHANGES)
+async def test_in_a_shared_store_what_succeeded_at_a_clock_change_is_left_out(cluster: Cluster, options, start, end):
+    process = await cluster.start(lambda scheduler: scheduler.add_job("job", tick, **TEN, **options))
+    found = await process.aio.backfill("job", start, end, concurrency=100)
+    await cluster.advance(5)
+    assert len(begun) == len(found.items) > 0
+    again = await process.aio.backfill("job", start, end, dry_run=True)
+    assert (again.items, again.left_out) == ((), len(begun))
 
 
 async def test_two_equal_ones_at_once_run_nothing_twice(cluster: Cluster):

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from apscheduler import events as aps
@@ -50,6 +51,13 @@ def test_records_of_one_job_can_be_asked_for() -> None:
     end(ring, 1, job="a")
     end(ring, 2, job="b")
     assert [record.run_id for record in ring.records("b")] == ["r2"]
+
+
+def test_the_last_outcome_in_the_hour_that_comes_twice_is_that_of_the_later_fire() -> None:
+    ring, first = HistoryRing(10), datetime(2026, 10, 25, 2, 50, tzinfo=ZoneInfo("Europe/Berlin"))
+    for fire, outcome in ((first, "succeeded"), (first.replace(minute=0, fold=1), "failed")):
+        ring.add(RunRecord(f"r{fire.fold}", "f", "job", fire, outcome, "schedule", "host:1"))
+    assert ring.last_outcomes(["job"]) == {"job": "failed"}
 
 
 def test_other_events_leave_no_record() -> None:

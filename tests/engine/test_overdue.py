@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
 import pytest
@@ -243,6 +244,39 @@ def test_a_run_whose_job_was_removed_meanwhile_says_nothing_of_a_namesake():
     overdue = here.overdue("job", "default", 60.0, Policy(), START + timedelta(hours=1))
     assert overdue is not None
     assert overdue.last_success is None
+
+
+def test_in_the_hour_that_comes_twice_a_later_fire_is_expected_and_has_its_time():
+    here = Expectations()
+    first = datetime(2026, 10, 25, 2, 50, tzinfo=ZoneInfo("Europe/Berlin"))
+    second, third = first.replace(minute=10, fold=1), first.replace(minute=40, fold=1)
+    here.meet("job", "default", first, None, None)
+    assert here.expect("job", "default", second) is not None
+    here.expect("job", "default", third)
+    overdue = here.overdue("job", "default", 60.0, Policy())
+    assert overdue is not None
+    assert (overdue.expected_at.isoformat(), overdue.since) == (
+        "2026-10-25T02:10:00+01:00",
+        second.astimezone(UTC) + timedelta(seconds=60),
+    )
+    here.meet("job", "default", first, None, None)
+    assert here.is_open("job", "default")
+    here.meet("job", "default", third, None, None)
+    assert not here.is_open("job", "default")
+
+
+@pytest.mark.filterwarnings("ignore:asyncio.sleep and asyncio.timeout are real")
+async def test_in_the_hour_that_comes_twice_the_alarm_comes_after_the_grace(app, serve):
+    global works
+    scheduler = APScheduler()
+    every_10s(scheduler, trigger="cron", minute=30, timezone="Europe/Berlin")
+    async with serve(scheduler, app, start=False), scheduler.virtual_time("2026-10-25T00:00:00") as clock:
+        await clock.advance(minutes=45)
+        works = False
+        await clock.advance(minutes=45, seconds=50)
+        assert ids(scheduler) == []
+        await clock.advance(seconds=20)
+        assert ids(scheduler) == ["job"]
 
 
 @pytest.mark.parametrize("everything", [False, True])

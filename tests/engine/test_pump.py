@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.triggers.base import BaseTrigger
 
+from quart_sched import APScheduler
 from quart_sched.engine import pump
 from quart_sched.engine.claims import claim
 from quart_sched.engine.failures import Failures
@@ -394,3 +396,18 @@ def test_the_default_store_is_ours(scheduler):
 def test_however_long_an_outage_lasts_there_is_another_attempt():
     failures = Failures(Slot("default", MemoryStore()))
     assert {failures.add(ConnectionError("away"), 1.0) for _ in range(5000)} == {1, 2, 4, 8, 16, 30}
+
+
+async def test_in_the_hour_that_comes_twice_the_next_fire_is_moved_to_any_time_behind_the_last(
+    virtual_loop, app, serve
+):
+    async def tick() -> None: ...
+
+    scheduler, berlin = APScheduler(), ZoneInfo("Europe/Berlin")
+    scheduler.add_job("job", tick, trigger="cron", minute=50, timezone=berlin)
+    async with serve(scheduler, app, start=False), scheduler.virtual_time("2026-10-25T00:45:00") as clock:
+        await clock.advance(minutes=10)
+        await scheduler.aio.modify_job("job", next_run_time=datetime(2026, 10, 25, 2, 10, fold=1, tzinfo=berlin))
+        await clock.advance(minutes=20)
+        fires = [record.scheduled_at.isoformat() for record in clock.fires]
+    assert fires == ["2026-10-25T02:50:00+02:00", "2026-10-25T02:10:00+01:00"]

@@ -121,6 +121,21 @@ def test_a_schedule_does_not_end_before_the_last_fire_that_clocks_going_forward_
     assert days(over, "2026-03-02", 9) == []
 
 
+@pytest.mark.parametrize("minutes", [15, 30, 75, 90, 130])
+def test_a_schedule_ends_at_the_one_time_of_the_hour_that_comes_twice_that_is_meant(minutes: int) -> None:
+    autumn = datetime(2026, 10, 25, tzinfo=UTC)  # 02:00 in summer time
+    end = (autumn + timedelta(minutes=minutes)).astimezone(BERLIN)
+    for trigger, each in (
+        (CronTrigger(minute="*/20", end_date=end, timezone=BERLIN), range(0, minutes + 1, 20)),
+        (CronTrigger(minute=40, end_date=end, timezone=BERLIN), range(40, minutes + 1, 60)),
+    ):
+        fires, fire = [], fire_after(trigger, autumn - timedelta(minutes=20), autumn)
+        while fire is not None:
+            fires.append((fire.astimezone(UTC) - autumn) // timedelta(minutes=1))
+            fire = fire_after(trigger, fire, fire.astimezone(UTC) + TICK)
+        assert fires == list(each)
+
+
 @pytest.mark.parametrize("zone", [BERLIN, ZoneInfo("America/New_York"), UTC])
 def test_an_end_that_is_that_of_the_calendar_is_no_matter(zone: tzinfo) -> None:
     for end in (datetime(9999, 12, 31, 23, 59, 59, tzinfo=zone), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)):

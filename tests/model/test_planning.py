@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import combinations
@@ -532,6 +533,43 @@ def test_over_a_clock_change_each_moment_is_a_fire_of_its_own(
     assert [fire.astimezone(UTC) for fire in planned.fires] == expected
     assert planned.lapses == ()
     assert planned.next == begin + timedelta(minutes=190)
+
+
+@pytest.mark.parametrize("seconds", [5, 900])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        CronTrigger(minute="*/30", timezone=BERLIN),
+        IntervalTrigger(minutes=30, start_date=datetime(2026, 1, 1, tzinfo=BERLIN), timezone=BERLIN),
+        EarliestOrTrigger([CronTrigger(minute="*/30", timezone=BERLIN)]),
+        BoundedAndTrigger([CronTrigger(minute="*/30", timezone=BERLIN)]),
+    ],
+    ids=["cron", "interval", "or", "and"],
+)
+def test_jitter_puts_off_by_real_time_in_the_hour_that_comes_twice(
+    kind: BaseTrigger, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    trigger = copy.copy(kind)
+    trigger.jitter = seconds
+    fires = [AUTUMN.astimezone(BERLIN)]
+    while fires[-1].timestamp() < (AUTUMN + 3 * HOUR).timestamp():
+        following = fire_after(trigger, fires[-1], fires[-1])
+        assert following is not None
+        fires.append(following)
+    expected = [AUTUMN + timedelta(minutes=30 * step, seconds=seconds) for step in range(1, 7)]
+    assert [fire.astimezone(UTC) for fire in fires[1:]] == expected
+    assert {fire.tzinfo for fire in fires} == {BERLIN}
+
+
+def test_jitter_puts_off_by_real_time_a_day_of_the_calendar_in_the_hour_that_comes_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    trigger = CalendarIntervalTrigger(days=1, hour=2, minute=50, start_date="2026-10-20", timezone=BERLIN, jitter=900)
+    fire = first_fire(trigger, AUTUMN - HOUR)
+    assert fire is not None
+    assert fire.astimezone(UTC) == AUTUMN + timedelta(minutes=65)
 
 
 @pytest.mark.parametrize("zone", [UTC, BERLIN], ids=["utc", "berlin"])

@@ -237,6 +237,26 @@ def test_another_schedule_is_not_described() -> None:
     assert not parse_trigger({"trigger": "interval", "hours": 1}).describes(stored, BERLIN)
 
 
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        ("run_date", {"trigger": "date"}),
+        ("end_date", {"trigger": "interval", "hours": 1, "start_date": "2026-10-20"}),
+        ("start_date", {"trigger": "cron", "minute": 30}),
+        ("end_date", {"trigger": "crontab", "expression": "30 * * * *"}),
+    ],
+)
+def test_a_schedule_with_a_date_an_hour_later_on_the_same_wall_is_another(key: str, fields: dict[str, Any]) -> None:
+    first, second = (
+        parse_trigger({**fields, "timezone": "Europe/Berlin", key: f"2026-10-25T02:30:00{offset}"})
+        for offset in ("+02:00", "+01:00")
+    )
+    assert first.describes(spec_of(first.build(UTC, NOW)), UTC)
+    assert second.describes(spec_of(second.build(UTC, NOW)), UTC)
+    assert not first.describes(spec_of(second.build(UTC, NOW)), UTC)
+    assert not second.describes(spec_of(first.build(UTC, NOW)), UTC)
+
+
 class EveryLeapSecond(BaseTrigger):
     def get_next_fire_time(self, previous_fire_time: Any, now: Any) -> None: ...
 

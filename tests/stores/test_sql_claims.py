@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -571,6 +572,21 @@ def test_a_fire_that_waits_holds_its_place_while_another_process_has_it_locked(p
         conn.rollback()
     assert [record.outcome for record in round_.result().records] == [outcome]
     assert len([row for row in a.live() if row.owner is None]) == 1
+
+
+@pytest.mark.parametrize(("overlap", "skipped"), [("queue", "01:30"), ("replace", "00:30")])
+def test_in_the_hour_that_comes_twice_a_fire_without_a_place_is_accounted_for(peer, overlap, skipped):
+    a = peer()
+    a.add(
+        "job", stoppable, overlap=overlap, max_queue=1, coalesce=False, misfire_grace_time=None, trigger="cron",
+        minute=30, timezone="Europe/Berlin", next_run_time="2025-10-26T00:30Z", end_date="2025-10-26T02:00Z",
+    )  # fmt: skip
+    a.store.start_now(a.me, "job", new_id(), "api")
+    records = a.round().records
+    assert [(record.outcome, record.scheduled_at.astimezone(UTC).strftime("%H:%M")) for record in records] == [
+        ("skipped", skipped)
+    ]
+    assert len([row for row in a.live() if row.cause == "schedule"]) == 1
 
 
 # Runs by hand

@@ -202,6 +202,24 @@ async def test_a_plain_function_is_waited_for_without_time_moving(scheduler):
     assert told(clock.fires) == [("job", at, at, at, "succeeded") for at in (10, 20, 30)]
 
 
+async def test_at_one_moment_the_order_is_that_of_due_times_in_the_hour_that_comes_twice_too(scheduler):
+    scheduler.add_job(
+        "job",
+        nothing,
+        trigger="cron",
+        minute="10,50",
+        timezone="Europe/Berlin",
+        coalesce=False,
+        misfire_grace_time=None,
+    )
+    async with scheduler.virtual_time(start="2026-10-25T00:00:00") as clock:
+        clock.suspend(hours=2)
+        await clock.advance(minutes=1)
+    assert [record.scheduled_at.astimezone(UTC).strftime("%H:%M") for record in clock.fires] == [
+        "00:10", "00:50", "01:10", "01:50",
+    ]  # fmt: skip
+
+
 async def test_at_one_moment_the_order_is_the_jobs_however_fast_their_threads_are(scheduler):
     def slow() -> None:
         time.sleep(0.03)

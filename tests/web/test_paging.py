@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from quart import Quart
 
+from quart_sched import APScheduler
+
 
 async def tick() -> None: ...
 
@@ -79,3 +81,17 @@ async def test_without_any_of_its_parameters_a_query_is_left_aside(client):
     assert (status, len(everything)) == (200, len(IDS))
     response = await client.post("/scheduler/jobs/a/run?page=2")
     assert response.status_code == 200
+
+
+async def test_in_the_hour_that_comes_twice_a_list_shows_the_next_fire_and_not_the_last(virtual_loop, serve):
+    scheduler = APScheduler()
+    scheduler.add_job("job", tick, trigger="cron", minute=30, timezone="Europe/Berlin")
+    async with (
+        serve(scheduler, Quart("paging"), start=False, SCHEDULER_API_ENABLED=True) as client,
+        scheduler.virtual_time("2026-10-24T23:50:00") as clock,
+    ):
+        [before] = (await get(client))[1]
+        await clock.advance(minutes=45)
+        [after] = (await get(client))[1]
+    fires = [job["next_run_time"] for job in (before, after)]
+    assert fires == ["2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"]

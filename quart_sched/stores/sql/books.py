@@ -73,8 +73,10 @@ class Books:
             places, replaces = overlap.places, job.policy.overlap == "replace"
             fires = plan.fires[-places:] if replaces and places else plan.fires[:places]
             why = overlap_error(overlap.running)
+            # By timestamps, as times on the wall come twice when clocks go back.
+            placed = {fire.timestamp() for fire in fires}
             for fire in plan.fires:
-                if fire not in fires:
+                if fire.timestamp() not in placed:
                     self._account(row, "skipped", None, fire, 1, why)
         runs = [Run(for_run(job), fire, "schedule") for fire in fires]
         for run in runs:

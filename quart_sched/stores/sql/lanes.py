@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ...model.backfill import remaining
@@ -57,7 +57,8 @@ def enter_backfill(
     if not fires:
         return []
     jitter = jitter_of(job.trigger)
-    first, last = micros(fires[0] - jitter), micros(fires[-1] + jitter)
+    # In UTC, as a moment less on the wall may be an hour less, or more, where clocks change.
+    first, last = micros(fires[0].astimezone(UTC) - jitter), micros(fires[-1].astimezone(UTC) + jitter)
     taken = _taken(tx, job.id, first, last, rerun=rerun)
     free = remaining(fires, taken, jitter=jitter, upcoming=job.next_run_time)
     if dry_run or not free:

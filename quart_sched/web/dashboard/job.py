@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from apscheduler.job import Job
@@ -134,4 +134,5 @@ def _not_run(found: Explanation) -> tuple[datetime, datetime] | None:
     unsuccessful = found.verdict == "ran" and found.outcome in _UNSUCCESSFUL
     if found.verdict not in _NOT_RUN and not unsuccessful:
         return None
-    return found.first or found.at, (found.last or found.at) + timedelta(milliseconds=1)
+    last = (found.last or found.at).astimezone(UTC)
+    return found.first or found.at, last + timedelta(milliseconds=1)
