@@ -182,12 +182,13 @@ def store_of(front: APScheduler, job: Job) -> str | None:
 
 
 class _Kept(NamedTuple):
-    """A job's JSON text; what it depends on beside the job itself; its next fire as JSON, and where it begins there."""
+    """A job's JSON text; what it depends on beside the job itself; and from where to where its next fire stands."""
 
     text: str
     what: tuple[Any, ...]
-    fire: str
+    fire: datetime | None
     begin: int
+    end: int
 
 
 def _text(front: APScheduler, job: Job) -> str:
@@ -195,20 +196,20 @@ def _text(front: APScheduler, job: Job) -> str:
     if job.pending or not isinstance(job, ScheduledJob):
         return as_text(front, shown(front, job))
     broken = front.scheduler.catalogue.broken_reason(job)
-    # As text, since of two times of one zone those of the hour that comes twice are equal.
-    fire = _moment(job.next_run_time)
-    what = (job.next_run_time is None, broken, job._jobstore_alias, front.settings.pretty_json)
+    fire = job.next_run_time
+    what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
     kept: _Kept | None = job.text
     if kept is None or kept.what != what:
-        text = as_text(front, to_wire(job, broken=broken))
+        text, value = as_text(front, to_wire(job, broken=broken)), _moment(fire)
         # Behind it there are texts, within which the quotes are escaped, and keys of ours.
         begin = text.rfind(_FIRE) + len(_FIRE)
-    elif kept.fire == fire:
+    elif kept.fire is fire:
+        # The same object: in the hour that comes twice other times are equal to it too.
         return kept.text
     else:
-        begin = kept.begin
-        text = kept.text[:begin] + fire + kept.text[begin + len(kept.fire) :]
-    job.text = _Kept(text, what, fire, begin)
+        value, begin = _moment(fire), kept.begin
+        text = kept.text[:begin] + value + kept.text[kept.end :]
+    job.text = _Kept(text, what, fire, begin, begin + len(value))
     return text
 
 
