@@ -307,6 +307,7 @@ class APScheduler:
     def add_job(self, id: str, func: Any, **options: Any) -> Job:
         """Add a job, or declare it before the start.
 
+        With an SQL store it is added, too, while the app serves without a start: other processes run it.
         `func` is a callable or ``"module:name"``; the options are `trigger` with its fields, args, kwargs, name,
         misfire_grace_time (seconds), coalesce, max_instances, next_run_time, timeout (seconds), retry (a Retry, or its
         fields in a dict), overlap ("skip", "queue" with max_queue, or "replace"), run_on_start, on_crash ("lost", or

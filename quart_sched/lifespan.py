@@ -152,6 +152,7 @@ class Lifespan:
         scheduler.ending_in = None
         scheduler.attach(loop)
         self.serving = app
+        scheduler.catalogue.serving = True
         closing = loop.create_task(self._close_at_shutdown(app), name="quart-sched-shutdown")
         guard = Guard(loop, cast(asyncio.Event, app.shutdown_event), scheduler.hold, closing)
         if self._front.settings.guard_workers:
@@ -167,6 +168,7 @@ class Lifespan:
             finally:
                 guard.remove()
                 self.serving = None
+                scheduler.catalogue.serving = False
                 if generator is not None:
                     app.while_serving_gens.remove(generator)
                 # It is to be the last of the functions that are called at the app's end.

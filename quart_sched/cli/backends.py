@@ -33,8 +33,12 @@ class Backend(Protocol):
     def running(self, job_id: str, arguments: Wire) -> AbstractAsyncContextManager[str]:
         """Run a job now: yields the run's id. A run in this process is cancelled when the block is left before.
 
-        `arguments` may have `args` and `kwargs`, as JSON, which take the place of the job's own.
+        So is a retry, whichever process is to make it. `arguments` may have `args` and `kwargs`, as JSON, which take
+        the place of the job's own.
         """
+
+    async def is_stranded(self, record: Wire) -> bool:
+        """Tell whether it is a retry that others are to make, while no process is there that does."""
 
     def filling(self, job_id: str, request: Wire) -> AbstractAsyncContextManager[Wire]:
         """Run past fires: yields them. Those that run in this process end with the block.

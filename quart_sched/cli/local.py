@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _RECORDS = 100_000
 """Records that are kept of what this process itself runs."""
+_LOOK = 0.05
+"""Seconds between looks at a run that is to be cancelled."""
 
 
 class NotHere(SchedulerError):
@@ -93,16 +96,35 @@ class Local:
             try:
                 yield handle.run_id
             finally:
-                with suppress(RunOver, RunNotFound):
-                    await self._aio.cancel_run(handle.run_id)
+                with suppress(RunNotFound):
+                    await self._end(handle.run_id)
+
+    async def _end(self, run_id: str) -> None:
+        """Cancel a run or, where it is over, the attempt that follows it. Raises RunNotFound."""
+        while True:
+            with suppress(RunOver):
+                await self._aio.cancel_run(run_id)
+                return
+            record = await self.record(run_id)
+            if record["final"]:
+                return
+            if record["attempts"][-1] == run_id:
+                await asyncio.sleep(_LOOK)  # the next attempt is on its way into the store
+            run_id = record["attempts"][-1]
+
+    async def is_stranded(self, record: Wire) -> bool:
+        if record["outcome"] != "retry_wait" or not self._slots.shared:
+            return False
+        job = await self._aio.get_job(record["job_id"])
+        return (job is None or self._is_shared(job)) and await self._nobody_runs()
 
     @asynccontextmanager
     async def filling(self, job_id: str, request: Wire) -> AsyncIterator[Wire]:
         job = await self._find(job_id)
         start, options = request["start"], {key: value for key, value in request.items() if key != "start"}
-        stored = not job.pending and self._slots[job._jobstore_alias].shared
+        stored = self._is_shared(job)
         async with nullcontext() if stored else self._front.lifespan.without_server(start=False):
-            if stored and not options.get("dry_run") and (await self.health())["status"] == "failing":
+            if stored and not options.get("dry_run") and await self._nobody_runs():
                 note("No process runs the jobs: what is to run waits in the store until one does.")
             found = await self._aio.backfill(job_id, start, **options)
             yield found.to_wire()
@@ -157,6 +179,14 @@ class Local:
         ring = HistoryRing(_RECORDS, keeps=self._slots.is_own)
         self._scheduler.stream.subscribe(ring, RunEnded, first=True)
         self._scheduler.histories.sources = [*self._scheduler.histories.sources, ring]
+
+    def _is_shared(self, job: Job) -> bool:
+        """Tell whether the job is in a store that processes share."""
+        return not job.pending and self._slots[job._jobstore_alias].shared
+
+    async def _nobody_runs(self) -> bool:
+        """Tell whether no process is there that runs the jobs of the stores that processes share."""
+        return bool((await self.health())["status"] == "failing")
 
     async def _find(self, job_id: str) -> Job:
         job = await self._aio.get_job(job_id)

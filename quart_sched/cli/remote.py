@@ -87,6 +87,9 @@ class Remote:
         started = await self._ask("POST", f"/jobs/{_part(job_id)}/run", arguments or None, wait=0)
         yield self._with(("run_id",), started)["run_id"]
 
+    async def is_stranded(self, record: Wire) -> bool:
+        return False  # the server that has begun it goes on with it
+
     @asynccontextmanager
     async def filling(self, job_id: str, request: Wire) -> AsyncIterator[Wire]:
         yield self._with(_BACKFILL, await self._ask("POST", f"/jobs/{_part(job_id)}/backfill", request))

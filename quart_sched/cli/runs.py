@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,8 @@ async def run(
 
     With --url the server runs it, and goes on when this command does not wait for its end, or not any more. Without, it
     runs in this process, within the app's start-up and shutdown; this waits for its end, and after --wait seconds, or
-    at Ctrl-C or SIGTERM, the run is cancelled.
+    at Ctrl-C or SIGTERM, the run is cancelled. With an SQL store its retries are made by the processes that serve;
+    where none does, a retry is cancelled.
 
     Exits with 0 where the run succeeded, or was not waited for, with 3 where it has not ended, or how it ended is not
     on record, else with 1.
@@ -78,7 +79,7 @@ async def run(
             tables.echo_json(started) if as_json else tables.echo(line(f"Run {run_id} of job {job_id} started"))
             return
         with _spinner(f"{job_id} runs") as turn:
-            record = await follow(backend, run_id, wait, turn)
+            record = await follow(backend, run_id, wait, turn, given_up=backend.is_stranded)
     if record is None:
         gone = {"run_id": run_id, "job_id": job_id, "outcome": None}
         text = f"Run {run_id} of job {job_id} is not on record (any more), so that it is not known how it ended"
@@ -86,12 +87,17 @@ async def run(
         raise click.exceptions.Exit(UNFINISHED)
     ended_in_time = record["final"]
     if not ended_in_time and backend.ends_runs:
-        record = await backend.record(record["run_id"])  # it was cancelled meanwhile
+        # It was cancelled meanwhile, or its next attempt was.
+        last = (await backend.record(record["run_id"]))["attempts"][-1]
+        record = await backend.record(last)
     if as_json:
         tables.echo_json(record)
     else:
-        late = "as" if record["outcome"] == "cancelled" else "and"
-        ended = record["outcome"] if ended_in_time else f"{record['outcome']}, {late} it had not ended after {wait:g} s"
+        ended = record["outcome"]
+        if not ended_in_time:
+            late = "as" if ended == "cancelled" else "and"
+            nobody = "no process runs the jobs that could make this attempt"
+            ended += f", {late} {nobody if wait is None else f'it had not ended after {wait:g} s'}"
         took = f" in {tables.duration(record['duration'])}" if record["duration"] is not None else ""
         tables.echo(line(f"Run {record['run_id']} of job {job_id}: {ended}{took}"))
         if error := _error(record):
@@ -101,11 +107,17 @@ async def run(
 
 
 async def follow(
-    backend: Backend, run_id: str, wait: float | None = None, turn: Iterator[None] | None = None
+    backend: Backend,
+    run_id: str,
+    wait: float | None = None,
+    turn: Iterator[None] | None = None,
+    *,
+    given_up: Callable[[Wire], Awaitable[bool]] | None = None,
 ) -> Wire | None:
     """Return the run's record when its fire is over, retries included, or as it stands after `wait` seconds.
 
-    None: it is not on record, as with a server that keeps few records, or none.
+    Without `wait`, also as it stands when it is `given_up`. None: it is not on record, as with a server that keeps few
+    records, or none.
     """
     loop = asyncio.get_running_loop()
     deadline = None if wait is None else loop.time() + wait
@@ -121,6 +133,8 @@ async def follow(
         if record["attempts"][-1] != run_id and record["outcome"] not in STATES:
             run_id = record["attempts"][-1]
             continue
+        if deadline is None and given_up is not None and await given_up(record):
+            return record
         if turn is not None:
             next(turn)
         await asyncio.sleep(min(pause, left))

@@ -54,6 +54,8 @@ class Catalogue:
         self.slots = Slots(scheduler, {})
         self.bound = False
         """Whether the stores and executors are known, since an app was given."""
+        self.serving = False
+        """Whether the app serves: what its code adds from then on is not declared by its start-up."""
         self.started = False
         self.declarations = Declarations(scheduler)
 
@@ -69,11 +71,12 @@ class Catalogue:
             self.add(replace(definition, replace_existing=True), origin="config")
 
     def add(self, definition: JobDefinition, *, origin: Origin = "app") -> Job:
-        """Add a job, or declare it where the scheduler has not started yet. Raises DuplicateJob."""
-        if self.started:
+        """Add a job, or declare it for the start. Raises DuplicateJob."""
+        if self.started or self._adds_at_once(definition, origin):
             slot = self.slot(definition.jobstore)
             slot.open(self._scheduler)
-            self.apply(slot)
+            if self.started:
+                self.apply(slot)
             job = made(self._scheduler, definition)
             # A store that outlives the process has the job of a task whose code is there only now.
             late = origin == "task" and slot.blocking and not self.declarations.is_declared(definition.id)
@@ -95,6 +98,18 @@ class Catalogue:
                 self.apply(self.slot(definition.jobstore))
         self.declarations.remember(definition, origin, started=self.started)
         return job
+
+    def adds_to(self, alias: str) -> bool:
+        """Tell whether code that adds a job now brings it into this store at once, and does not declare it.
+
+        So it is after the start and, as other processes run the job, while the app serves without one.
+        """
+        slot = self.slots.get(alias)
+        return self.started or (self.serving and slot is not None and slot.shared)
+
+    def _adds_at_once(self, definition: JobDefinition, origin: Origin) -> bool:
+        """Tell whether that goes for this job: not for a task, nor where one with its id waits for the start."""
+        return origin == "app" and self.adds_to(definition.jobstore) and self._waiting(definition.id, None) is None
 
     def apply(self, slot: Slot) -> None:
         """Bring the declared jobs of this store into it: add new ones, update changed ones, leave equal ones alone.

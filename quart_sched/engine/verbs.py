@@ -92,8 +92,8 @@ class Verbs(AsyncIOScheduler):
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
         """Add a job, as APScheduler's method of this name does. Raises InvalidDefinition or DuplicateJob.
 
-        Without an `id` it gets a random one after the start; before, one that is the same in each process:
-        ``module:qualname``, with ``-2`` and so on behind it for more jobs of the function.
+        Without an `id` it gets a random one after the start, and with an SQL store while the app serves; before, one
+        that is the same in each process: ``module:qualname``, with ``-2`` and so on for more jobs of the function.
         """
         return self._add(func, trigger, args, options, "app")
 
@@ -103,7 +103,8 @@ class Verbs(AsyncIOScheduler):
         if given.get("id") is None:
             name = default_id(func) if callable(func) else str(func)
             if origin != "task":
-                name = uuid4().hex if self.catalogue.started else self.catalogue.declarations.free_id(name)
+                added = self.catalogue.adds_to(str(given.get("jobstore", "default")))
+                name = uuid4().hex if added else self.catalogue.declarations.free_id(name)
             given["id"] = name
         definition = JobDefinition.parse({**given, "func": func, "trigger": trigger}, named_after="func")
         return self.call_sync(partial(self.catalogue.add, definition, origin=origin))

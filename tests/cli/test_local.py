@@ -19,6 +19,7 @@ from quart import Quart, current_app
 from quart_sched import APScheduler
 from quart_sched.aio import AioVerbs
 from quart_sched.cli import messages
+from quart_sched.cli.local import Local
 from tests.cli.commands import build, deploy, invoke, sql
 
 pytestmark = pytest.mark.integration  # there is a database in each
@@ -334,6 +335,63 @@ def test_a_run_is_followed_through_its_retries(kept):
     assert result.exit_code == 1
     record = json.loads(result.stdout)
     assert (record["attempt"], record["final"], len(record["attempts"])) == (3, True, 3)
+
+
+def retrying_late(scheduler: APScheduler) -> None:
+    scheduler.add_job("again", fails, trigger="cron", hour=3, retry={"attempts": 3, "delay": 3600})
+
+
+def waiting_in(store: dict[str, Any]) -> int:
+    with closing(sqlite3.connect(store["url"].removeprefix("sqlite:///"))) as connection:
+        count: int = connection.execute("SELECT COUNT(*) FROM qs_live").fetchone()[0]
+    return count
+
+
+def test_a_retry_that_is_not_waited_for_any_longer_is_cancelled(tmp_path):
+    store = sql(tmp_path / "jobs.db")
+    deploy(store, retrying_late)
+    result = invoke(build(store, retrying_late)[0], "run", "again", "--wait", "0.5", "--json")
+    assert result.exit_code == 3
+    record = json.loads(result.stdout)
+    assert (record["attempt"], record["outcome"], record["final"]) == (2, "cancelled", True)
+    assert waiting_in(store) == 0
+
+
+def test_a_retry_that_no_process_would_make_is_cancelled(tmp_path):
+    store = sql(tmp_path / "jobs.db")
+    deploy(store, retrying_late)
+    result = invoke(build(store, retrying_late)[0], "run", "again")
+    assert result.exit_code == 3
+    assert "of job again: cancelled, as no process runs the jobs that could make this attempt\n" in result.stdout
+    assert waiting_in(store) == 0
+
+
+def test_a_retry_that_a_process_would_make_is_waited_for(tmp_path, monkeypatch):
+    store = sql(tmp_path / "jobs.db")
+    looked: list[str] = []
+    health = Local.health
+
+    async def looks(self: Local) -> Any:
+        found = await health(self)
+        looked.append(found["status"])
+        if len(looked) == 2:
+            [retry] = (await self._aio.runs(outcome="retry_wait")).items
+            await self._aio.cancel_run(retry.run_id)
+        return found
+
+    monkeypatch.setattr(Local, "health", looks)
+    app, scheduler = build(store, retrying_late)
+    scheduler.start()
+
+    async def serve() -> Result:
+        async with app.test_app():
+            await scheduler.aio.get_jobs()
+            return await asyncio.to_thread(invoke, build(store, retrying_late)[0], "run", "again", "--json")
+
+    result = asyncio.run(serve())
+    assert looked == ["ok", "ok"]
+    record = json.loads(result.stdout)
+    assert (result.exit_code, record["attempt"], record["outcome"]) == (1, 2, "cancelled")
 
 
 def test_arguments_take_the_place_of_the_jobs_own(store, monkeypatch):

@@ -22,7 +22,7 @@ from quart import Quart, current_app
 from quart_sched import APScheduler, Scheduler, current_run
 from quart_sched.engine.housekeeping import HOUSE_INTERVAL
 from quart_sched.engine.pulse import Pulse
-from quart_sched.errors import NotStored
+from quart_sched.errors import DuplicateJob, NotStored
 from quart_sched.model.events import SchedulerChanged
 from quart_sched.stores.sql.failures import DatabaseFailure
 from quart_sched.stores.sql.mending import Mending
@@ -869,6 +869,61 @@ async def test_the_verbs_of_a_process_that_may_not_start_work_on_what_is_in_the_
     gate.set()
     await cluster.rest()
     assert [process for _, process in ran] == [works.app.name]
+
+
+async def test_a_job_that_is_added_in_a_process_that_may_not_start_is_in_the_store_and_run_by_the_others(cluster):
+    works = await cluster.start(ONE)
+    other = await cluster.start(ONE, **NOT_ALLOWED)
+    new = {"id": "new", "func": f"{__name__}:notes", "trigger": "interval", "seconds": 5}
+    status, shown = await other.rest("POST", "/jobs", json=new)
+    assert (status, shown["state"]) == (200, "scheduled")
+    assert await works.job("new") == await other.job("new") == shown
+    assert cluster.query("SELECT source FROM {p}jobs WHERE id = 'new'") == [("added",)]
+    await works.rest("POST", "/jobs", json=new | {"id": "theirs"})
+    assert (await other.rest("POST", "/jobs", json=new | {"id": "theirs", "seconds": 9}))[0] == 409
+    again = new | {"id": "theirs", "seconds": 9, "replace_existing": True}
+    assert (await other.rest("POST", "/jobs", json=again))[0] == 200
+    assert (await works.job("theirs"))["seconds"] == 9
+    await cluster.advance(6)
+    assert ran == [("new", works.app.name)]
+    assert (await other.rest("DELETE", "/jobs/new"))[0] == 204
+    assert sorted(await works.ids()) == ["job", "theirs"]
+
+
+async def test_code_that_adds_a_job_in_a_process_that_serves_without_a_start_puts_it_into_the_store(cluster):
+    await cluster.start(ONE)
+    other = await cluster.start(declares(job={}, waits={}), **NOT_ALLOWED)
+    daily = {"trigger": "cron", "hour": 3}
+    await other.aio.add_job("by_coroutine", notes, **daily)
+    await asyncio.to_thread(other.scheduler.add_job, "by_thread", notes, **daily)
+    unnamed = [await asyncio.to_thread(other.scheduler.scheduler.add_job, notes, "cron", hour=3) for _ in "12"]
+    added = {"by_coroutine", "by_thread", *(job.id for job in unnamed)}
+    assert {job_id for (job_id,) in cluster.query("SELECT id FROM {p}jobs WHERE source = 'added'")} == added
+    other.scheduler.task("cron", id="of_a_task", hour=3)(notes)
+    with pytest.raises(DuplicateJob, match="declared as"):
+        await other.aio.add_job("waits", notes, **daily)
+    assert {job_id: (await other.job(job_id))["state"] for job_id in ("waits", "of_a_task")} == {
+        "waits": "pending",
+        "of_a_task": "pending",
+    }
+    other.scheduler.allowed_hosts = ["*"]
+    await other.aio.start()
+    await cluster.rest()
+    assert {job_id for (job_id,) in cluster.query("SELECT id FROM {p}jobs WHERE source = 'added'")} == added
+
+
+async def test_what_the_apps_start_up_adds_is_declared_though_the_scheduler_does_not_start(cluster):
+    await cluster.start(ONE)
+
+    def declare(scheduler: APScheduler) -> None:
+        @scheduler.app.before_serving
+        async def before() -> None:
+            await scheduler.aio.run_job("job")
+            await scheduler.aio.add_job("of_start_up", notes, trigger="cron", hour=3)
+
+    other = await cluster.start(declare, **NOT_ALLOWED)
+    assert (await other.job("of_start_up"))["state"] == "pending"
+    assert cluster.query("SELECT id FROM {p}jobs") == [("job",)]
 
 
 async def test_a_declared_job_that_is_not_in_the_store_is_not_run_by_a_process_that_has_not_started(cluster):
