@@ -8,6 +8,7 @@ import html
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from quart import Quart, request
@@ -366,10 +367,49 @@ async def test_preferences_never_lead_to_an_address_that_takes_forms_alone(clien
         assert (await client.get(back)).status_code == 200
 
 
-async def test_a_script_without_login_is_sent_to_the_login(bearer):
-    response = await bearer.get(f"{UI}/?part=now", headers={"HX-Request": "true"})
+@pytest.mark.parametrize(
+    ("page", "goal"),
+    [
+        (f"http://localhost{UI}/job?id=job#runs", f"{UI}/job?id=job"),
+        (f"http://localhost{UI}/jobs/bulk", f"{UI}/"),
+        ("http://localhost/elsewhere", f"{UI}/"),
+        ("http://[", f"{UI}/"),
+        ("", f"{UI}/"),
+    ],
+)
+async def test_a_script_without_login_leads_back_to_its_page(bearer, page, goal):
+    script = {"HX-Request": "true", "HX-Current-URL": page}
+    login = f"{UI}/login?next={quote(goal, safe='/?')}"
+    response = await bearer.get(f"{UI}/?part=now", headers=script)
+    assert (response.status_code, response.headers["HX-Reswap"]) == (401, "none")
+    assert "HX-Redirect" not in response.headers
+    told = await text(response)
+    assert "Your login has ended." in told
+    assert html.unescape(re.findall(r'id="log-in" href="([^"]*)"', told)[0]) == login
+    response = await bearer.post(f"{UI}/job/pause", form={"id": "job"}, headers=script)
+    assert (response.status_code, response.headers["HX-Redirect"]) == (401, login)
+
+
+async def test_a_form_is_kept_when_the_login_has_ended(bearer, scheduler):
+    form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+    form |= {"description": 'two\r\nlines <"&', "o.overlap": "skip", "o.max_instances": "1", "o.max_queue": "1"}
+    form |= {"o.on_crash": "lost"}
+    response = await bearer.post(f"{UI}/add", form=form)
     assert response.status_code == 401
-    assert response.headers["HX-Redirect"].startswith(f"{UI}/login")
+    page = (await text(response)).partition("<main")[2].partition("</main>")[0]
+    assert re.findall(r'id="log-in" href="([^"]*)"', page) == [f"{UI}/login?next={quote(f'{UI}/add', safe='/')}"]
+    assert re.findall(r'<form method="post" action="([^"]*)"', page) == [f"{UI}/add"]
+    kept = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page)
+    assert {name: html.unescape(value) for name, value in kept} == form
+    await bearer.post(f"{UI}/login", form={"token": "boss"})
+    assert (await bearer.post(f"{UI}/add", form=form)).status_code == 303
+    assert await scheduler.aio.get_job("new") is not None
+
+
+async def test_what_another_site_sends_without_login_is_not_kept(bearer):
+    response = await bearer.post(f"{UI}/job/remove", form={"id": "job"}, headers={"Origin": "https://evil.example"})
+    assert response.status_code == 403
+    assert 'value="job"' not in await text(response)
 
 
 async def test_the_login_opens_the_api_too_with_no_more_than_the_token(scheduler, serve, app):

@@ -415,6 +415,8 @@ WORDS: dict[str, str] = {
     "login.hint": "A bearer token of this scheduler's API. It is kept in a cookie of this browser for 12 hours at most.",
     "login.in": "Log in",
     "login.out": "Log out",
+    "login.ended": "Your login has ended.",
+    "login.elsewhere": "Log in (in a new tab), and go on here.",
     "login.refused": "is not accepted",
     "login.no_key": "Nobody can log in here, since this app has no key to sign the login with: set",
 }

@@ -415,6 +415,8 @@ WORDS: dict[str, str] = {
     "login.hint": "此调度器 API 的 bearer 令牌。最多在此浏览器的 cookie 中保存 12 小时。",
     "login.in": "登录",
     "login.out": "退出登录",
+    "login.ended": "您的登录已失效。",
+    "login.elsewhere": "请登录（在新标签页中），然后在此继续。",
     "login.refused": "未被接受",
     "login.no_key": "无法登录，因为此应用没有用于签名的密钥：请设置",
 }
