@@ -619,6 +619,23 @@ async def test_the_list_of_older_runs_stays_as_it_is_while_the_job_runs(client, 
             await scheduler.aio.remove_job("job")  # its runs are still there
 
 
+@pytest.mark.parametrize("ran", [True, False])
+async def test_the_parts_of_an_open_page_say_that_its_job_is_gone(client, scheduler, ran):
+    if ran:
+        await (await scheduler.aio.run_job("job")).wait()
+    await scheduler.aio.remove_job("job")
+    parts = {}
+    for name in ("head", "coming", "durations", "runs"):
+        response = await client.get(f"{UI}/job?id=job&part={name}", headers={"HX-Request": "true"})
+        assert response.status_code == 200, name
+        parts[name] = await text(response)
+        assert f'hx-get="{UI}/job?id=job&amp;part={name}"' in parts[name], "it may be added again"
+    assert "There is no such job any more." in parts["head"]
+    assert "<button" not in parts["head"]
+    assert "There are none." in parts["coming"]
+    assert ("no runs yet" in parts["durations"], "No runs." in parts["runs"]) == (not ran, not ran)
+
+
 async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_alone(client):
     script = {"HX-Request": "true"}
     row = await text(await client.post(f"{UI}/job/pause", form={"id": "job"}, headers=script))
