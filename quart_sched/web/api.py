@@ -69,7 +69,7 @@ def _guarded(front: APScheduler, operation: Operation) -> View:
             return answer if isinstance(answer, Response) else as_json(front, answer)
         except ANSWERED as error:
             response = as_error(front, *status_and_message(error))
-            if isinstance(error, AuthenticationRequired) and (header := front.auth.get_authenticate_header()):
+            if isinstance(error, AuthenticationRequired) and (header := security.challenge_of(front.auth)):
                 response.headers["WWW-Authenticate"] = header
             return response
 

@@ -243,6 +243,19 @@ async def test_basic_asks_the_browser(client, scheduler):
     assert "text/html" in response.headers["Content-Type"]
 
 
+async def test_a_scheme_without_a_challenge_gives_a_page(client, scheduler):
+    class Key:
+        def get_authorization(self) -> None:
+            return None
+
+    scheduler.auth = Key()
+    scheduler.authenticate(judge)
+    response = await client.get(f"{UI}/")
+    assert response.status_code == 401
+    assert "WWW-Authenticate" not in response.headers
+    assert "Please log in" in await text(response)
+
+
 @pytest.fixture
 def bearer(client, scheduler):
     scheduler.auth = HTTPBearerAuth()

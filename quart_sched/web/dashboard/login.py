@@ -24,11 +24,10 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 async def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
     """Answer a request without credentials: with the login page where a token is wanted, else as the scheme asks."""
-    header = visit.front.auth.get_authenticate_header() if visit.front.auth is not None else None
     if _takes_tokens(visit):
         return await _lead_to_login(visit, error)
     response = await visit.page("error.html", 401, title="error.login", message=str(error), status=401)
-    if header:
+    if header := security.challenge_of(visit.front.auth):
         response.headers["WWW-Authenticate"] = header
     return response
 
@@ -60,7 +59,7 @@ def _page_of_script(visit: Visit) -> str:
 
 def _takes_tokens(visit: Visit) -> bool:
     auth = visit.front.auth
-    return isinstance(auth, HTTPBearerAuth) or str(auth.get_authenticate_header() or "").lower().startswith("bearer")
+    return isinstance(auth, HTTPBearerAuth) or security.challenge_of(auth).lower().startswith("bearer")
 
 
 async def log_in(visit: Visit) -> Response:
