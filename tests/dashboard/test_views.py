@@ -82,9 +82,13 @@ async def test_the_address_follows_the_prefix(scheduler, serve, app):
 
 
 async def test_an_app_with_such_an_endpoint_is_told(scheduler, app):
+    app.config["SCHEDULER_API_ENABLED"] = True
     app.add_url_rule("/mine", "scheduler.dashboard_jobs", lambda: "mine")
+    before = [*app.url_map.iter_rules()]
     with pytest.raises(ConfigError, match="SCHEDULER_ENDPOINT_PREFIX"):
         scheduler.init_app(app)
+    assert scheduler.app is None
+    assert [*app.url_map.iter_rules()] == before
 
 
 async def test_other_templates_and_delimiters_of_the_app_change_nothing(scheduler, serve):
