@@ -14,6 +14,7 @@ import pytest
 from quart import Quart, request
 
 from quart_sched import APScheduler
+from quart_sched.aio import AioVerbs
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
 from quart_sched.model.ids import first_id
@@ -651,6 +652,21 @@ async def test_the_parts_of_an_open_page_say_that_its_job_is_gone(client, schedu
     assert "<button" not in parts["head"]
     assert "There are none." in parts["coming"]
     assert ("no runs yet" in parts["durations"], "No runs." in parts["runs"]) == (not ran, not ran)
+
+
+@pytest.mark.parametrize("part", ["&part=head", ""])
+async def test_a_job_that_goes_while_its_page_is_made_is_gone(client, scheduler, monkeypatch, part):
+    await (await scheduler.aio.run_job("job")).wait()
+    next_fires = AioVerbs.next_fires
+
+    async def late(self: AioVerbs, job_id: str, count: int) -> Any:
+        await scheduler.aio.remove_job(job_id)
+        return await next_fires(self, job_id, count)
+
+    monkeypatch.setattr(AioVerbs, "next_fires", late)
+    response = await client.get(f"{UI}/job?id=job{part}", headers={"HX-Request": "true"} if part else {})
+    assert response.status_code == (200 if part else 404)
+    assert "There is no such job any more." in await text(response)
 
 
 async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_alone(client):

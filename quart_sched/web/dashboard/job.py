@@ -41,9 +41,14 @@ async def show(visit: Visit) -> Response:
     past = await _past(visit, job_id, zone_of(job.trigger) or visit.front.scheduler.timezone)
     catalogue = visit.front.scheduler.catalogue
     broken = catalogue.broken_reason(job)
-    coming, durations, under_way = await asyncio.gather(
-        aio.next_fires(job_id, 10), aio.latest_runs([job_id], _DURATIONS), aio.runs(job_id, outcome="running", limit=50)
-    )
+    try:
+        coming, durations, under_way = await asyncio.gather(
+            aio.next_fires(job_id, 10),
+            aio.latest_runs([job_id], _DURATIONS),
+            aio.runs(job_id, outcome="running", limit=50),
+        )
+    except JobNotFound:  # since a moment ago, as when its last fire has come
+        return await _gone(visit, job_id, runs, problem)
     context: dict[str, Any] = {
         "job": job,
         "state": _state(visit, job, broken),
