@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apscheduler.events import EVENT_ALL
@@ -155,6 +156,9 @@ class APScheduler:
             auth=self.auth,
             **self._scheduler.own_settings,
         )
+        views = _views(settings)
+        for part in views:
+            part.present(app, settings)  # raises before anything is changed
         rebind = self.app is not None and self.app is not app
         if not self._scheduler.running:
             integrations = Integrations.make(self._scheduler, settings, None if rebind else self._integrations)
@@ -175,17 +179,8 @@ class APScheduler:
         self.lifespan.hook(app)
         if "scheduler" not in app.cli.commands:  # an app may have a command of that name
             app.cli.add_command(LateCommand("scheduler"))
-        self._register(app)
-
-    def _register(self, app: Quart) -> None:
-        # Imported where there is an app to serve: a module that only declares jobs needs none of it.
-        from .web import api
-
-        api.register(app, self)
-        if self.settings.dashboard_enabled:
-            from .web import dashboard
-
-            dashboard.register(app, self)
+        for part in views:
+            part.register(app, self)
 
     def task(self, trigger: Any, *args: Any, **options: Any) -> Callable[[F], F]:
         """Declare the decorated function as a job; takes the trigger with its fields, and the options of `add_job`.
@@ -359,6 +354,18 @@ class APScheduler:
         InvalidDefinition, OverlapForbidden or Draining.
         """
         return self._scheduler.by_hand.run_sync(id, jobstore)
+
+
+def _views(settings: Settings) -> list[ModuleType]:
+    """Return the modules of the views that the settings ask for."""
+    # Imported where there is an app to serve: a module that only declares jobs needs none of it.
+    from .web import api
+
+    if not settings.dashboard_enabled:
+        return [api]
+    from .web import dashboard
+
+    return [api, dashboard]
 
 
 def _checked(where: str, func: F) -> F:

@@ -16,6 +16,7 @@ from .endpoints import offered
 from .operations import Operation, View
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..extension import APScheduler
 
 log = logging.getLogger("quart_sched")
@@ -31,17 +32,19 @@ class AnyPath(PathConverter):
 _ANY_PATH = "quart_sched_path"
 
 
-def register(app: Quart, front: APScheduler) -> None:
-    """Add the routes that the settings ask for to `app`, unless it has them.
+def present(app: Quart, settings: Settings) -> set[str]:
+    """Return those of the endpoints that `app` has already. Raises ConfigError where one's name is taken."""
+    prefix = settings.endpoint_prefix
+    endpoints = [prefix + operation.endpoint for operation in offered(settings)]
+    return already_there(app, endpoints, module=__name__, prefix=prefix, what="the API")
 
-    Raises ConfigError where an endpoint's name is taken.
-    """
-    prefix, operations = front.endpoint_prefix, offered(front)
-    endpoints = [prefix + operation.endpoint for operation in operations]
-    taken = already_there(app, endpoints, module=__name__, prefix=prefix, what="the API")
+
+def register(app: Quart, front: APScheduler) -> None:
+    """Add the routes that the settings ask for to `app`, unless it has them."""
+    there = present(app, front.settings)
     app.url_map.converters[_ANY_PATH] = AnyPath
-    for operation in operations:
-        if (endpoint := prefix + operation.endpoint) not in taken:
+    for operation in offered(front.settings):
+        if (endpoint := front.endpoint_prefix + operation.endpoint) not in there:
             # Slashes are not merged: what is asked of the job "/a" must not be redirected to the job "a".
             path = front.api_prefix + operation.rule.replace("<path:", f"<{_ANY_PATH}:") or "/"
             view, methods = _guarded(front, operation), [operation.method]
@@ -69,7 +72,7 @@ def _guarded(front: APScheduler, operation: Operation) -> View:
             return answer if isinstance(answer, Response) else as_json(front, answer)
         except ANSWERED as error:
             response = as_error(front, *status_and_message(error))
-            if isinstance(error, AuthenticationRequired) and (header := front.auth.get_authenticate_header()):
+            if isinstance(error, AuthenticationRequired) and (header := security.challenge_of(front.auth)):
                 response.headers["WWW-Authenticate"] = header
             return response
 

@@ -19,6 +19,7 @@ from .operations import DONE, Answer, Body, Operation
 from .watch_endpoints import HEALTH, METRICS, WATCH
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..extension import APScheduler
 
 
@@ -35,13 +36,12 @@ def _options(fields: Mapping[str, Field], **example: Any) -> Body:
 
 async def _get_openapi(front: APScheduler) -> Response:
     """Answer GET /openapi.json."""
-    return Response(await openapi.document(front, offered(front)), mimetype="application/json")
+    return Response(await openapi.document(front, offered(front.settings)), mimetype="application/json")
 
 
-def offered(front: APScheduler) -> tuple[Operation, ...]:
-    """Return those that the app's settings ask for."""
-    settings = front.settings
-    of_api = API if front.api_enabled else ()
+def offered(settings: Settings) -> tuple[Operation, ...]:
+    """Return those that an app's settings ask for."""
+    of_api = API if settings.api_enabled else ()
     of_health = HEALTH if settings.health_enabled else ()
     return (*of_api, *of_health, *(METRICS if settings.metrics_enabled else ()))
 

@@ -20,6 +20,7 @@ from ..model.fields import Field, Schema, record, zone_names
 from ..model.job_schema import SCHEMAS
 from . import events, explain, forecast, health, jobs, runs, scheduler
 from .operations import Answer, Operation
+from .security import challenge_of
 
 if TYPE_CHECKING:
     from ..extension import APScheduler
@@ -196,7 +197,7 @@ def _scheme(auth: Any) -> dict[str, Any]:
     if isinstance(auth, HTTPBasicAuth | HTTPBearerAuth):
         return {"type": "http", "scheme": "basic" if isinstance(auth, HTTPBasicAuth) else "bearer"}
     # One of the app's own: its challenge names the scheme, and where it has none nobody knows more than this.
-    name = (auth.get_authenticate_header() or "").partition(" ")[0] if hasattr(auth, "get_authenticate_header") else ""
+    name = challenge_of(auth).partition(" ")[0]
     if name:
         return {"type": "http", "scheme": name.lower()}
     return {"type": "apiKey", "in": "header", "name": "Authorization", "description": "As the application defines it."}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 from quart import request
@@ -90,6 +90,14 @@ async def rights_of_caller(front: APScheduler) -> frozenset[str]:
     if unknown:
         raise TypeError(f"The authenticate function returned {verdict!r}; expected rights out of {sorted(_ALL)}")
     return frozenset(verdict)
+
+
+def challenge_of(auth: Any) -> str:
+    """Return the value of ``WWW-Authenticate`` for a request without credentials; "" where there is to be none.
+
+    A scheme of the app's own need not be an HTTPAuth: what it must have is `get_authorization` alone.
+    """
+    return auth.get_authenticate_header() or "" if hasattr(auth, "get_authenticate_header") else ""
 
 
 def check_origin(front: APScheduler) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ def test_the_page_of_a_job_follows_its_state_and_its_runs(site: Site, visitor: V
     site.run(job_id)
     page.locator("#runs tbody tr").wait_for()
     assert page.locator("#runs tbody tr").count() == 1
+
+
+def test_the_page_of_a_job_says_that_it_is_gone_once_its_schedule_is_over(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"once-{visitor.view}", trigger="date", run_date=datetime.now(UTC) + timedelta(hours=1))
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    assert page.locator("#coming .fires li").count() == 1
+    site.ask(site.scheduler.aio.modify_job(job_id, next_run_time=datetime.now(UTC)))
+    page.locator("#runs tbody tr").wait_for()
+    page.locator("#head", has_text="There is no such job any more.").wait_for()
+    assert page.locator("#head button").count() == 0
+    page.locator("#coming .fires").wait_for(state="detached")
+    page.locator("#durations .summary").wait_for()
 
 
 def test_the_overview_shows_what_starts_and_what_fails(site: Site, visitor: Visitor) -> None:

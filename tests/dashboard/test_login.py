@@ -137,3 +137,49 @@ def test_a_form_on_another_site_changes_nothing(guarded: Site, browser: Any, vie
     visitor.page.get_by_role("heading", name="Not allowed").wait_for()
     assert guarded.job("job").next_run_time is not None
     visitor.close()
+
+
+def test_a_login_that_ends_leaves_what_is_being_filled_in(guarded: Site, visitor: Visitor) -> None:
+    page, context = visitor.page, visitor.context
+    visitor.expect_status(401)
+    page.clock.install()
+    visitor.open(f"{guarded.ui}/add?func=tests.dashboard.site:send_invoices")
+    log_in(visitor, "boss")
+    page.locator("#f-id").fill("half")
+    # More than once: what was told must not be taken for what is shown already.
+    for _ in range(2):
+        context.clear_cookies(name="quart_sched_login")
+        page.clock.run_for(20_000)
+        page.get_by_text("Your login has ended.").wait_for()
+        assert page.locator("#f-id").input_value() == "half"
+        with context.expect_page() as opened:
+            page.locator("#log-in").click()
+        opened.value.locator("#f-token").fill("boss")
+        opened.value.get_by_role("button", name="Log in").click()
+        opened.value.get_by_role("heading", name="Add a job").wait_for()
+        assert opened.value.url.endswith("/add?func=tests.dashboard.site:send_invoices")
+        opened.value.close()
+        page.clock.run_for(20_000)
+        page.get_by_text("Your login has ended.").wait_for(state="detached")
+    assert page.locator("#f-id").input_value() == "half"
+    page.goto("about:blank")
+
+
+def test_a_form_that_is_sent_after_the_end_of_the_login_can_be_sent_again(guarded: Site, visitor: Visitor) -> None:
+    page, context = visitor.page, visitor.context
+    visitor.expect_status(401)
+    job_id = f"late-{visitor.view}"
+    visitor.open(f"{guarded.ui}/add?func=tests.dashboard.site:send_invoices")
+    log_in(visitor, "boss")
+    page.locator("#f-id").fill(job_id)
+    context.clear_cookies(name="quart_sched_login")
+    page.locator(".job-form button.primary").click()
+    page.get_by_role("heading", name="Please log in").wait_for()
+    check(visitor, "login-ended")
+    with context.expect_page() as opened:
+        page.locator("#log-in").click()
+    opened.value.locator("#f-token").fill("boss")
+    opened.value.get_by_role("button", name="Log in").click()
+    opened.value.get_by_role("heading", name="Add a job").wait_for()
+    page.locator("#send-again").click()
+    page.wait_for_url(f"**/job?id={job_id}")

@@ -8,13 +8,14 @@ import html
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
 from quart import Quart, request
 
 from quart_sched import APScheduler
+from quart_sched.aio import AioVerbs
 from quart_sched.auth import HTTPBasicAuth, HTTPBearerAuth
 from quart_sched.errors import ConfigError
 from quart_sched.model.ids import first_id
@@ -83,9 +84,13 @@ async def test_the_address_follows_the_prefix(scheduler, serve, app):
 
 
 async def test_an_app_with_such_an_endpoint_is_told(scheduler, app):
+    app.config["SCHEDULER_API_ENABLED"] = True
     app.add_url_rule("/mine", "scheduler.dashboard_jobs", lambda: "mine")
+    before = [*app.url_map.iter_rules()]
     with pytest.raises(ConfigError, match="SCHEDULER_ENDPOINT_PREFIX"):
         scheduler.init_app(app)
+    assert scheduler.app is None
+    assert [*app.url_map.iter_rules()] == before
 
 
 async def test_other_templates_and_delimiters_of_the_app_change_nothing(scheduler, serve):
@@ -244,6 +249,19 @@ async def test_basic_asks_the_browser(client, scheduler):
     assert "text/html" in response.headers["Content-Type"]
 
 
+async def test_a_scheme_without_a_challenge_gives_a_page(client, scheduler):
+    class Key:
+        def get_authorization(self) -> None:
+            return None
+
+    scheduler.auth = Key()
+    scheduler.authenticate(judge)
+    response = await client.get(f"{UI}/")
+    assert response.status_code == 401
+    assert "WWW-Authenticate" not in response.headers
+    assert "Please log in" in await text(response)
+
+
 @pytest.fixture
 def bearer(client, scheduler):
     scheduler.auth = HTTPBearerAuth()
@@ -368,10 +386,49 @@ async def test_preferences_never_lead_to_an_address_that_takes_forms_alone(clien
         assert (await client.get(back)).status_code == 200
 
 
-async def test_a_script_without_login_is_sent_to_the_login(bearer):
-    response = await bearer.get(f"{UI}/?part=now", headers={"HX-Request": "true"})
+@pytest.mark.parametrize(
+    ("page", "goal"),
+    [
+        (f"http://localhost{UI}/job?id=job#runs", f"{UI}/job?id=job"),
+        (f"http://localhost{UI}/jobs/bulk", f"{UI}/"),
+        ("http://localhost/elsewhere", f"{UI}/"),
+        ("http://[", f"{UI}/"),
+        ("", f"{UI}/"),
+    ],
+)
+async def test_a_script_without_login_leads_back_to_its_page(bearer, page, goal):
+    script = {"HX-Request": "true", "HX-Current-URL": page}
+    login = f"{UI}/login?next={quote(goal, safe='/?')}"
+    response = await bearer.get(f"{UI}/?part=now", headers=script)
+    assert (response.status_code, response.headers["HX-Reswap"]) == (401, "none")
+    assert "HX-Redirect" not in response.headers
+    told = await text(response)
+    assert "Your login has ended." in told
+    assert html.unescape(re.findall(r'id="log-in" href="([^"]*)"', told)[0]) == login
+    response = await bearer.post(f"{UI}/job/pause", form={"id": "job"}, headers=script)
+    assert (response.status_code, response.headers["HX-Redirect"]) == (401, login)
+
+
+async def test_a_form_is_kept_when_the_login_has_ended(bearer, scheduler):
+    form = {"func": f"{site.__name__}:send_invoices", "id": "new", "kind": "interval", "t.interval.hours": "1"}
+    form |= {"description": 'two\r\nlines <"&', "o.overlap": "skip", "o.max_instances": "1", "o.max_queue": "1"}
+    form |= {"o.on_crash": "lost"}
+    response = await bearer.post(f"{UI}/add", form=form)
     assert response.status_code == 401
-    assert response.headers["HX-Redirect"].startswith(f"{UI}/login")
+    page = (await text(response)).partition("<main")[2].partition("</main>")[0]
+    assert re.findall(r'id="log-in" href="([^"]*)"', page) == [f"{UI}/login?next={quote(f'{UI}/add', safe='/')}"]
+    assert re.findall(r'<form method="post" action="([^"]*)"', page) == [f"{UI}/add"]
+    kept = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', page)
+    assert {name: html.unescape(value) for name, value in kept} == form
+    await bearer.post(f"{UI}/login", form={"token": "boss"})
+    assert (await bearer.post(f"{UI}/add", form=form)).status_code == 303
+    assert await scheduler.aio.get_job("new") is not None
+
+
+async def test_what_another_site_sends_without_login_is_not_kept(bearer):
+    response = await bearer.post(f"{UI}/job/remove", form={"id": "job"}, headers={"Origin": "https://evil.example"})
+    assert response.status_code == 403
+    assert 'value="job"' not in await text(response)
 
 
 async def test_the_login_opens_the_api_too_with_no_more_than_the_token(scheduler, serve, app):
@@ -595,6 +652,38 @@ async def test_the_list_of_older_runs_stays_as_it_is_while_the_job_runs(client, 
         assert "part=runs" not in page
         if await scheduler.aio.get_job("job"):
             await scheduler.aio.remove_job("job")  # its runs are still there
+
+
+@pytest.mark.parametrize("ran", [True, False])
+async def test_the_parts_of_an_open_page_say_that_its_job_is_gone(client, scheduler, ran):
+    if ran:
+        await (await scheduler.aio.run_job("job")).wait()
+    await scheduler.aio.remove_job("job")
+    parts = {}
+    for name in ("head", "coming", "durations", "runs"):
+        response = await client.get(f"{UI}/job?id=job&part={name}", headers={"HX-Request": "true"})
+        assert response.status_code == 200, name
+        parts[name] = await text(response)
+        assert f'hx-get="{UI}/job?id=job&amp;part={name}"' in parts[name], "it may be added again"
+    assert "There is no such job any more." in parts["head"]
+    assert "<button" not in parts["head"]
+    assert "There are none." in parts["coming"]
+    assert ("no runs yet" in parts["durations"], "No runs." in parts["runs"]) == (not ran, not ran)
+
+
+@pytest.mark.parametrize("part", ["&part=head", ""])
+async def test_a_job_that_goes_while_its_page_is_made_is_gone(client, scheduler, monkeypatch, part):
+    await (await scheduler.aio.run_job("job")).wait()
+    next_fires = AioVerbs.next_fires
+
+    async def late(self: AioVerbs, job_id: str, count: int) -> Any:
+        await scheduler.aio.remove_job(job_id)
+        return await next_fires(self, job_id, count)
+
+    monkeypatch.setattr(AioVerbs, "next_fires", late)
+    response = await client.get(f"{UI}/job?id=job{part}", headers={"HX-Request": "true"} if part else {})
+    assert response.status_code == (200 if part else 404)
+    assert "There is no such job any more." in await text(response)
 
 
 async def test_a_row_that_is_fetched_anew_leaves_the_message_of_the_last_action_alone(client):

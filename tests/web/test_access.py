@@ -98,6 +98,21 @@ async def test_a_scheme_of_ones_own_may_be_async(client, scheduler):
     assert "WWW-Authenticate" not in response.headers
 
 
+async def test_a_scheme_without_a_challenge_is_refused_without_one(client, scheduler):
+    class Key:
+        def get_authorization(self) -> Authorization | None:
+            return Authorization("key", value=request.cookies["key"]) if "key" in request.cookies else None
+
+    scheduler.auth = Key()
+    scheduler.authenticate(lambda auth: auth["value"] == "right")
+    assert (await client.get("/scheduler", headers={"Cookie": "key=right"})).status_code == 200
+    for headers in ({}, {"Cookie": "key=wrong"}):
+        response = await client.get("/scheduler", headers=headers)
+        assert response.status_code == 401
+        assert "WWW-Authenticate" not in response.headers
+        assert json.loads(await response.get_data()) == {"error_message": "Access Denied"}
+
+
 async def test_a_scheme_written_for_flask_apscheduler_reads_the_header_as_there(client, scheduler):
     class Key(HTTPAuth):
         def get_authorization(self) -> Authorization | None:

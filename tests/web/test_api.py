@@ -110,6 +110,20 @@ def test_an_endpoint_of_the_apps_own_is_not_taken_for_ours(scheduler, app):
     app.config["SCHEDULER_ENDPOINT_PREFIX"] = ""
     with pytest.raises(ConfigError, match=r"SCHEDULER_ENDPOINT_PREFIX is ''.*'get_jobs'"):
         scheduler.init_app(app)
+    assert scheduler.app is None
+    app.config["SCHEDULER_ENDPOINT_PREFIX"] = "scheduler."
+    assert APScheduler(app=app).app is app, "nobody has bound the app yet"
+
+
+def test_a_scheduler_stays_with_its_app_where_another_has_such_an_endpoint(scheduler, app):
+    first = Quart("first")
+    scheduler.init_app(first)
+    scheduler.add_job("job", print, trigger="interval", hours=1)
+    app.add_url_rule("/mine", "scheduler.get_jobs", lambda: "mine")
+    with pytest.raises(ConfigError, match=r"'scheduler\.get_jobs'"):
+        scheduler.init_app(app)
+    assert scheduler.app is first
+    assert [job.id for job in scheduler.get_jobs()] == ["job"]
 
 
 def test_a_second_init_app_adds_nothing(scheduler, app):

@@ -1,5 +1,5 @@
 """The dashboard: the scheduler in a browser. Pages made on the server, which work without script as well."""
 
-from .routes import register
+from .routes import present, register
 
-__all__ = ["register"]
+__all__ = ["present", "register"]

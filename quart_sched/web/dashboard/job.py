@@ -24,6 +24,8 @@ from .visit import Visit
 
 _RUNS, _CHANGES = 15, 20
 _DURATIONS = 200
+_PARTS = ("head", "coming", "durations", "runs")
+"""What an open page fetches anew, also when the job is gone meanwhile."""
 _NOT_RUN = ("cancelled", "missed", "coalesced", "skipped", "job_paused", "scheduler_paused", "process_down", "broken")
 """Verdicts on fires that may be run after all."""
 _UNSUCCESSFUL = ("failed", "timed_out", "cancelled", "lost")
@@ -39,9 +41,14 @@ async def show(visit: Visit) -> Response:
     past = await _past(visit, job_id, zone_of(job.trigger) or visit.front.scheduler.timezone)
     catalogue = visit.front.scheduler.catalogue
     broken = catalogue.broken_reason(job)
-    coming, durations, under_way = await asyncio.gather(
-        aio.next_fires(job_id, 10), aio.latest_runs([job_id], _DURATIONS), aio.runs(job_id, outcome="running", limit=50)
-    )
+    try:
+        coming, durations, under_way = await asyncio.gather(
+            aio.next_fires(job_id, 10),
+            aio.latest_runs([job_id], _DURATIONS),
+            aio.runs(job_id, outcome="running", limit=50),
+        )
+    except JobNotFound:  # since a moment ago, as when its last fire has come
+        return await _gone(visit, job_id, runs, problem)
     context: dict[str, Any] = {
         "job": job,
         "state": _state(visit, job, broken),
@@ -63,7 +70,7 @@ async def show(visit: Visit) -> Response:
         "overdue_grace": visit.front.scheduler.settings.overdue_grace,
         **past,
     }
-    if visit.part in ("head", "coming", "durations", "runs"):
+    if visit.part in _PARTS:
         return await visit.fragment(f"job_{visit.part}.html", **context)
     wrong = problem is not None or past["wrong_time"] is not None
     return await visit.page("job.html", 400 if wrong else 200, **context)
@@ -84,11 +91,10 @@ async def _runs(visit: Visit, job_id: str) -> tuple[RunPage, InvalidDefinition |
 
 
 async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefinition | None) -> Response:
-    """Answer for a job that is not there (any more): with the runs that it left, if there are any."""
-    if not runs.items and request.args.get("cursor") is None and request.args.get("outcome") is None:
+    """Answer for a job that is not there (any more): with the runs that it left, or a part that says so."""
+    asked = visit.part in _PARTS or request.args.get("cursor") is not None or request.args.get("outcome") is not None
+    if not runs.items and not asked:
         raise JobNotFound(job_id)
-    if visit.part is not None and visit.part != "runs":
-        return Response("", 204)
     context: dict[str, Any] = {
         "job_id": job_id,
         "job": None,
@@ -100,8 +106,13 @@ async def _gone(visit: Visit, job_id: str, runs: RunPage, problem: InvalidDefini
         "outcome": request.args.get("outcome", ""),
         "runs_cursor": request.args.get("cursor"),
     }
-    if visit.part == "runs":
-        return await visit.fragment("job_runs.html", **context)
+    if visit.part in _PARTS:
+        context |= {
+            "coming": {"state": None, "reason": None, "items": ()},
+            "latest": (await visit.aio.latest_runs([job_id], _DURATIONS))[job_id],
+        }
+        part = "gone_head" if visit.part == "head" else visit.part
+        return await visit.fragment(f"job_{part}.html", **context)
     return await visit.page("job_gone.html", 404, **context)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quart import Response, abort, request
+from quart.globals import request_ctx
 
 from ...auth import HTTPBearerAuth
 from ...errors import AuthenticationRequired
@@ -23,22 +24,42 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 async def challenge(visit: Visit, error: AuthenticationRequired) -> Response:
     """Answer a request without credentials: with the login page where a token is wanted, else as the scheme asks."""
-    header = visit.front.auth.get_authenticate_header() if visit.front.auth is not None else None
     if _takes_tokens(visit):
-        goal = visit.here if request.method == "GET" and not visit.partial else None
-        address = visit.url("login", next=goal)
-        if visit.partial:
-            return Response("", 401, headers={"HX-Redirect": address})
-        return visit.redirect(address)
+        return await _lead_to_login(visit, error)
     response = await visit.page("error.html", 401, title="error.login", message=str(error), status=401)
-    if header:
+    if header := security.challenge_of(visit.front.auth):
         response.headers["WWW-Authenticate"] = header
     return response
 
 
+async def _lead_to_login(visit: Visit, error: AuthenticationRequired) -> Response:
+    """Lead to the login and from there back to the page; nothing that was entered meanwhile is to be lost."""
+    address = visit.url("login", next=_page_of_script(visit) if visit.partial else visit.here)
+    if visit.partial and visit.posted:
+        return Response("", 401, headers={"HX-Redirect": address})
+    if visit.partial:
+        # Mostly the page asks by itself, while somebody reads or fills in a form: it stays, and tells it.
+        response = await visit.fragment("login_ended.html", 401, address=address)
+        response.headers["HX-Reswap"] = "none"
+        return response
+    if visit.posted:
+        kept = {"kept": await request.form, "log_in": address}
+        return await visit.page("error.html", 401, title="error.login", message=str(error), status=401, **kept)
+    return visit.redirect(address)
+
+
+def _page_of_script(visit: Visit) -> str:
+    """Return the address of the page that a script is on; where a form alone leads to it, that of the overview."""
+    address = request.headers.get("HX-Current-URL", "").partition("://")[2].partition("#")[0]
+    page = _own(visit, "/" + address.partition("/")[2])
+    path = page.removeprefix(request.root_path).partition("?")[0]
+    adapter = request_ctx.url_adapter
+    return page if adapter is not None and adapter.test(path, "GET") else visit.url("overview")
+
+
 def _takes_tokens(visit: Visit) -> bool:
     auth = visit.front.auth
-    return isinstance(auth, HTTPBearerAuth) or str(auth.get_authenticate_header() or "").lower().startswith("bearer")
+    return isinstance(auth, HTTPBearerAuth) or security.challenge_of(auth).lower().startswith("bearer")
 
 
 async def log_in(visit: Visit) -> Response:

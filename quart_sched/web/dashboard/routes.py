@@ -16,6 +16,7 @@ from . import actions, backfilling, changes, editing, job, jobs, login, overview
 from .visit import Flash, Visit
 
 if TYPE_CHECKING:
+    from ...config import Settings
     from ...extension import APScheduler
 
 View = Callable[[Visit], Awaitable[Response]]
@@ -82,13 +83,18 @@ ROUTES = (
 )
 
 
+def present(app: Quart, settings: Settings) -> set[str]:
+    """Return those of the endpoints that `app` has already. Raises ConfigError where one's name is taken."""
+    prefix = settings.endpoint_prefix
+    endpoints = [f"{prefix}dashboard_{route.name}" for route in ROUTES]
+    return already_there(app, endpoints, module=__name__, prefix=prefix, what="the dashboard")
+
+
 def register(app: Quart, front: APScheduler) -> None:
-    """Add the dashboard's routes to `app`, unless it has them. Raises ConfigError where an endpoint's name is taken."""
-    prefix = f"{front.endpoint_prefix}dashboard_"
-    endpoints = [prefix + route.name for route in ROUTES]
-    taken = already_there(app, endpoints, module=__name__, prefix=front.endpoint_prefix, what="the dashboard")
+    """Add the dashboard's routes to `app`, unless it has them."""
+    there = present(app, front.settings)
     for route in ROUTES:
-        if (endpoint := prefix + route.name) not in taken:
+        if (endpoint := f"{front.endpoint_prefix}dashboard_{route.name}") not in there:
             path, view, methods = f"{front.api_prefix}/ui{route.rule}", _guarded(front, route), [*route.methods]
             app.add_url_rule(path, endpoint, view, methods=methods)
 

@@ -159,7 +159,8 @@ WORDS: dict[str, str] = {
     "job.last_success": "The last success ended at",
     "job.no_success": "No success is on record.",
     "job.pending": "This job waits for the scheduler to start.",
-    "job.gone": "There is no such job any more. These are the runs that it left.",
+    "job.gone": "There is no such job any more.",
+    "job.left": "These are the runs that it left.",
     "job.coming": "Next fires",
     "job.coming_paused": "The job is paused. These are the fires that it had if it were resumed now.",
     "job.no_fires": "There are none.",
@@ -415,6 +416,8 @@ WORDS: dict[str, str] = {
     "login.hint": "A bearer token of this scheduler's API. It is kept in a cookie of this browser for 12 hours at most.",
     "login.in": "Log in",
     "login.out": "Log out",
+    "login.ended": "Your login has ended.",
+    "login.elsewhere": "Log in (in a new tab), and go on here.",
     "login.refused": "is not accepted",
     "login.no_key": "Nobody can log in here, since this app has no key to sign the login with: set",
 }

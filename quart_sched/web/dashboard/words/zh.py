@@ -159,7 +159,8 @@ WORDS: dict[str, str] = {
     "job.last_success": "上次成功结束于",
     "job.no_success": "没有成功的记录。",
     "job.pending": "此作业正在等待调度器启动。",
-    "job.gone": "该作业已不存在。以下是它留下的运行记录。",
+    "job.gone": "该作业已不存在。",
+    "job.left": "以下是它留下的运行记录。",
     "job.coming": "接下来的触发",
     "job.coming_paused": "作业已暂停。以下是现在恢复时的触发时间。",
     "job.no_fires": "没有。",
@@ -415,6 +416,8 @@ WORDS: dict[str, str] = {
     "login.hint": "此调度器 API 的 bearer 令牌。最多在此浏览器的 cookie 中保存 12 小时。",
     "login.in": "登录",
     "login.out": "退出登录",
+    "login.ended": "您的登录已失效。",
+    "login.elsewhere": "请登录（在新标签页中），然后在此继续。",
     "login.refused": "未被接受",
     "login.no_key": "无法登录，因为此应用没有用于签名的密钥：请设置",
 }
