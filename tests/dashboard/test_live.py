@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -32,6 +33,25 @@ def eventually(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def hold(page: Any, address: str) -> list[Any]:
+    """Return where the next request to an address is kept, until it is answered here."""
+    held: list[Any] = []
+    page.route(address, lambda route: route.fallback() if held else held.append(route))
+    return held
+
+
+def wait_until(page: Any, condition: Callable[[], Any]) -> None:
+    """Wait for what the browser tells."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        page.wait_for_timeout(20)
+
+
+UNANSWERED = ["ERR_CONNECTION_REFUSED", "htmx:afterRequest", "htmx:sendError"]
+"""What the browser, and htmx, say of a request that is not answered."""
 
 
 def test_the_page_of_a_job_follows_its_state_and_its_runs(site: Site, visitor: Visitor) -> None:
@@ -68,6 +88,59 @@ def test_a_row_of_the_list_follows_and_keeps_what_was_chosen(site: Site, visitor
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
     assert box.is_checked()
+    assert page.locator("[data-chosen]").inner_text() == "1 ✓"
+    assert page.locator("#all").is_checked()
+    page.get_by_role("button", name="Resume").last.click()
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").wait_for()
+    assert box.is_checked()
+    held = hold(page, "**/jobs?*one=*")
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    wait_until(page, lambda: held)
+    box.uncheck()
+    held[0].continue_()
+    page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+    assert not box.is_checked()
+    assert page.locator("[data-chosen]").inner_text() == ""
+
+
+def test_all_rows_that_change_at_once_follow(site: Site, visitor: Visitor) -> None:
+    name = f"crowd-{visitor.view}"
+    ids = [site.add(f"{name}-{number}") for number in range(6)]
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    page = listening(visitor)
+
+    async def pause() -> None:
+        await asyncio.gather(*(site.scheduler.aio.pause_job(job_id) for job_id in ids))
+
+    site.ask(pause())
+    for job_id in ids:
+        page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+
+
+@pytest.mark.parametrize("failure", ["no answer", "proxy", "store"])
+def test_a_row_that_could_not_be_fetched_is_fetched_again(site: Site, visitor: Visitor, failure: str) -> None:
+    job_id = site.add(f"retried-{failure}-{visitor.view}")
+    visitor.excused += UNANSWERED
+    visitor.expect_status(502)
+    visitor.expect_status(503)
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    refused = []
+
+    def refuse(route: Any) -> None:
+        refused.append(route)
+        if failure == "no answer":
+            route.abort("connectionrefused")
+        elif failure == "proxy":
+            route.fulfill(status=502, body="Bad Gateway")
+        else:
+            route.fulfill(status=503, headers={"HX-Reswap": "none"})
+
+    page.route("**/jobs?*one=*", refuse, times=1)
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    wait_until(page, lambda: refused)
+    page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for(timeout=12_000)
+    assert page.locator("#flash").inner_text() == ""
 
 
 def test_log_lines_appear_while_the_run_writes_them(site: Site, visitor: Visitor) -> None:

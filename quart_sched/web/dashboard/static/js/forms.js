@@ -30,6 +30,8 @@ window.addEventListener("click", (event) => {
 function prepare() {
   const all = document.querySelector("[data-all]");
   if (all && all.hidden) all.hidden = false;
+  // What is ticked stays so in what comes in its place.
+  for (const box of boxes()) if (chosen.has(box.value)) box.checked = true;
   count();
 }
 
@@ -37,13 +39,15 @@ function boxes() {
   return [...document.querySelectorAll("#rows input[type=checkbox]")];
 }
 
+let chosen = new Set();
+
 function count() {
   const told = document.querySelector("[data-chosen]");
   if (!told) return;
-  const chosen = boxes().filter((box) => box.checked).length;
-  told.textContent = chosen ? `${chosen} ✓` : "";
+  chosen = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
+  told.textContent = chosen.size ? `${chosen.size} ✓` : "";
   const all = document.getElementById("all");
-  if (all) all.checked = chosen > 0 && chosen === boxes().length;
+  if (all) all.checked = chosen.size > 0 && chosen.size === boxes().length;
 }
 
 document.body.addEventListener("change", (event) => {
@@ -54,7 +58,7 @@ document.body.addEventListener("change", (event) => {
 // What the list shows is in the address, so that it can be kept and sent on.
 document.body.addEventListener("htmx:afterRequest", (event) => {
   const form = event.detail.elt;
-  if (form.dataset && form.dataset.address && event.detail.successful) {
+  if (form instanceof HTMLFormElement && form.dataset.address && event.detail.successful) {
     const given = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
     history.replaceState(null, "", `${form.dataset.address}?${given}`);
   }

@@ -33,6 +33,13 @@ function refresh(element, least = 150) {
   }, wait));
 }
 
+// An answer that is on its way was perhaps read before what has happened since, and would undo what is fetched meanwhile.
+// What waits at an element for its request htmx forgets when the answer replaces the element.
+function isAwaited(place) {
+  if (place.closest("#list") && document.querySelector(".htmx-request:is(#list, .filters)")) return true;
+  return place.matches(".htmx-request") || place.querySelector("form.htmx-request") !== null;
+}
+
 // What somebody types or chooses in must not be exchanged meanwhile.
 function isFilledIn(part) {
   return part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
@@ -70,15 +77,19 @@ const unseen = new IntersectionObserver((entries) => {
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { target: part, xhr, requestConfig } = event.detail;
-  const fetched = requestConfig.verb === "get";
+  // By itself, and not by a form.
+  const fetched = requestConfig.elt === part;
   const live = fetched && part.dataset.live;
   if (live) last.set(part.id, Date.now());
   if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Reswap")) {
     // Each refusal of ours says what to do with it: this is that of a proxy, or no answer that was meant.
     event.detail.shouldSwap = false;
-    if (!again(part, 5000) || !fetched) tell(`${words.failed} (${xhr.status})`);
-  } else if (fetched && part.querySelector(":active") && again(part)) {
-    // What is being pressed must still be there when it is let go, or the click is lost.
+    if (!fetched || !again(part, 5000)) tell(`${words.failed} (${xhr.status})`);
+  } else if (fetched && xhr.status === 503) {
+    again(part, 5000);
+  } else if (fetched && (part.querySelector(":active, form.htmx-request") || document.querySelector(".filters.htmx-request")) && again(part)) {
+    // What is being pressed must still be there when it is let go, or the click is lost. So must a form, and what its
+    // answer replaces, when that comes.
     event.detail.shouldSwap = false;
   } else if (live && isFilledIn(part)) {
     event.detail.shouldSwap = false;
@@ -92,6 +103,13 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   focused = focusIn(part) ?? focused;
   const details = part.id && part.querySelector("details[open]");
   opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
+});
+
+document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) => {
+  // At its request, for what has sent it may be gone by then.
+  xhr.addEventListener("error", () => {
+    if (elt !== target || !again(target, 5000)) tell(words.failed);
+  });
 });
 
 // What was opened stays open, where it was scrolled to.
@@ -212,13 +230,9 @@ function refreshRow(job, least = 1000) {
     planned.delete(key);
     const row = rowOf(job);
     if (!row || document.hidden) return;
-    // A list that is on its way was perhaps read before this change, and would undo the row.
-    if (document.querySelector(".htmx-request:is(#list, .filters)")) return refreshRow(job);
-    const chosen = row.querySelector("input[type=checkbox]")?.checked;
-    htmx.ajax("GET", row.dataset.address, { target: row, swap: "outerHTML" }).then(() => {
-      const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
-      if (box && chosen) box.checked = true;
-    });
+    if (isAwaited(row)) return refreshRow(job);
+    // From the row itself, for of what one element asks for meanwhile htmx keeps the last alone. A failure is seen to above.
+    htmx.ajax("GET", row.dataset.address, { source: row, target: row, swap: "outerHTML" }).catch(() => {});
   }, least));
 }
 
