@@ -463,16 +463,52 @@ def test_a_list_that_was_read_before_a_change_and_comes_after_it_is_made_good(si
     job_id = site.add(f"overtaken-{visitor.view}")
     visitor.open(f"{site.ui}/jobs?search={job_id}")
     page = listening(visitor)
-    held: list[Any] = []
-    page.route("**/jobs?*part=list*", lambda route: held.append(route))
+    held = hold(page, "**/jobs?*part=list*")
     page.evaluate("htmx.trigger('#list', 'refresh')")
-    while not held:
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: held)
     as_it_was = held[0].fetch()
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.wait_for_timeout(2000)  # until the event is there, and the row would have been fetched
     held[0].fulfill(response=as_it_was)
     page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Resume").wait_for()
+
+
+def test_the_list_shows_what_was_filtered_for_last(site: Site, visitor: Visitor) -> None:
+    name = f"filtered-{visitor.view}"
+    active, paused = site.add(f"{name}-a"), site.add(f"{name}-b")
+    site.ask(site.scheduler.aio.pause_job(paused))
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    page = listening(visitor)
+    earlier = hold(page, "**/jobs?*part=list*")
+    page.evaluate("htmx.trigger('#list', 'refresh')")
+    wait_until(page, lambda: earlier)
+    later = hold(page, "**/jobs?*state=paused*")
+    page.locator("select[name=state]").select_option("paused")
+    wait_until(page, lambda: later)
+    for route in (earlier[0], later[0]):
+        route.fulfill(response=route.fetch())
+        page.wait_for_timeout(100)  # until what was answered is in the page, or would be
+    page.locator(f"tr[data-job='{active}']").wait_for(state="detached")
+    page.wait_for_function("() => location.search.includes('state=paused')")
+    assert page.locator(f"tr[data-job='{paused}']").is_visible()
+
+
+def test_a_part_that_was_read_before_a_change_and_comes_after_it_is_made_good(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"outrun-{visitor.view}", "write_on_demand")
+    with visitor.page.expect_response(lambda response: "part=head" in response.url):
+        visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    held = hold(page, "**/job?*part=head*")
+    site.ask(site.scheduler.aio.run_job(job_id))
+    wait_until(page, lambda: held)
+    as_it_was = held[0].fetch()
+    assert "s-running" in as_it_was.text()
+    site.say(None)
+    page.locator("#runs tbody .s-succeeded").wait_for()  # its event is there
+    page.wait_for_timeout(500)
+    held[0].fulfill(response=as_it_was)
+    page.locator("#head .s-succeeded").wait_for(timeout=4000)
+    assert page.locator("#head .s-running").count() == 0
 
 
 def test_a_table_that_was_opened_stays_open(site: Site, visitor: Visitor) -> None:

@@ -28,7 +28,8 @@ function refresh(element, least = 150) {
     planned.delete(key);
     const current = document.getElementById(key);
     if (!current || document.hidden) return;
-    if (isFilledIn(current)) stale.add(key);
+    if (isAwaited(current)) refresh(current);
+    else if (isFilledIn(current)) stale.add(key);
     else htmx.trigger(current, "refresh");
   }, wait));
 }
@@ -151,7 +152,7 @@ document.body.addEventListener("htmx:afterSettle", () => {
 
 // Fetches what follows the events once more; tells whether it does.
 function again(part, least) {
-  if (part.dataset.live) refresh(part, least);
+  if (part.dataset.live || part.id === "list") refresh(part, least);
   else if (part.dataset.job) refreshRow(part.dataset.job, least);
   else return false;
   return true;
@@ -178,7 +179,7 @@ function update(element) {
 function renew() {
   const list = document.getElementById("list");
   if (!isReadFurtherDown(list) && !list.querySelector("#rows input:checked")) {
-    htmx.trigger(list, "refresh");
+    refresh(list);
     return;
   }
   offer();
@@ -214,7 +215,8 @@ if (news) {
     const list = document.getElementById("list");
     event.target.hidden = true;
     list.scrollIntoView();
-    htmx.trigger(list, "refresh");
+    last.delete(list.id);
+    refresh(list, 0);
   });
 }
 
