@@ -309,6 +309,38 @@ def test_a_row_stays_and_the_page_tells_it_when_a_proxy_has_refused_a_click(site
     assert page.get_by_text("That did not work").count() == 0
 
 
+def test_a_click_that_is_not_answered_is_told(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"unanswered-{visitor.view}")
+    visitor.excused += UNANSWERED
+    for address in ("**/job/pause", "**/jobs?*state=paused*"):
+        visitor.open(f"{site.ui}/jobs?search={job_id}")
+        page = listening(visitor)
+        page.route(address, lambda route: route.abort("connectionrefused"))
+        if address == "**/job/pause":
+            page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+        else:
+            page.locator("select[name=state]").select_option("paused")
+        page.locator("#flash", has_text="That did not work").wait_for()
+
+
+def test_a_click_that_was_refused_is_told_though_its_row_has_changed_meanwhile(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"changed-{visitor.view}")
+    visitor.expect_status(502)
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    held, row = hold(page, "**/job/pause"), hold(page, "**/jobs?*one=*")
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Before"))
+    wait_until(page, lambda: row)
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+    wait_until(page, lambda: held)
+    row[0].continue_()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="After"))
+    page.wait_for_timeout(2000)  # until the row would have been exchanged
+    held[0].fulfill(status=502, body="Bad Gateway")
+    page.locator("#flash", has_text="That did not work (502)").wait_for()
+    page.locator(f"tr[data-job='{job_id}']", has_text="After").wait_for()
+
+
 def test_the_short_gap_between_two_streams_is_not_told(
     site: Site, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

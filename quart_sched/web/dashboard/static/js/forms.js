@@ -1,10 +1,10 @@
 // Forms: sends each once, and helps with choosing many jobs.
 
 // What is asked for twice before there is an answer is asked for once.
-const sent = new Set();
+const sent = new Map();
 
-function content(form) {
-  return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form))}`;
+function content(form, submitter) {
+  return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form, submitter))}`;
 }
 
 window.addEventListener("pageshow", () => sent.clear());
@@ -12,15 +12,19 @@ window.addEventListener("pageshow", () => sent.clear());
 document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, xhr } }) => {
   if (!(elt instanceof HTMLFormElement)) return;
   const what = content(elt);
+  clearTimeout(sent.get(what));
   xhr.addEventListener("loadend", () => sent.delete(what));
 });
 window.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;
-  if (sent.has(content(event.target))) {
+  const what = content(event.target, event.submitter);
+  if (sent.has(what)) {
     event.preventDefault();
     event.stopImmediatePropagation();
+    return;
   }
-  sent.add(content(event.target));
+  // Nothing tells that the browser stays here: that it was stopped, or has opened the answer elsewhere.
+  sent.set(what, setTimeout(() => sent.delete(what), 5000));
 }, { capture: true });
 // The second click of two may find another button in the place of the first.
 window.addEventListener("click", (event) => {
