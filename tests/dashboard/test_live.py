@@ -179,6 +179,26 @@ def test_log_lines_stay_when_the_rest_of_the_page_is_fetched_anew(site: Site, vi
     assert page.locator("#log").inner_text().count("the first line") == 1
 
 
+def test_who_reads_further_up_in_a_log_stays_there(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"logs-place-{visitor.view}", "write_on_demand")
+    handle = site.ask(site.scheduler.aio.run_job(job_id))
+    visitor.open(f"{site.ui}/run?id={handle.run_id}")
+    page = listening(visitor)
+    site.say("\n".join(f"line {number}" for number in range(200)))
+    page.locator("#log", has_text="line 199").wait_for()
+    for place in (300, 0, 100_000):
+        page.evaluate("place => { document.getElementById('log').scrollTop = place; }", place)
+        there = page.evaluate("document.getElementById('log').scrollTop")
+        page.wait_for_timeout(1100)  # until the countdown says something else
+        page.evaluate("window.before = document.getElementById('log'); htmx.trigger('#facts', 'refresh')")
+        page.wait_for_function("() => window.before !== document.getElementById('log')")
+        assert page.evaluate("document.getElementById('log').scrollTop") == there
+    page.evaluate("document.getElementById('log').scrollTop = 300")
+    site.say(None)
+    page.locator("h1 .s-succeeded").wait_for()
+    assert page.evaluate("document.getElementById('log').scrollTop") == 300
+
+
 def test_a_button_that_is_pressed_while_its_part_is_fetched_anew_is_not_lost(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"press-{visitor.view}")
     visitor.open(f"{site.ui}/job?id={job_id}")

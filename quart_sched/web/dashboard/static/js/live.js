@@ -104,6 +104,8 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   focused = focusIn(part) ?? focused;
   const details = part.id && part.querySelector("details[open]");
   opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
+  const log = part.querySelector("#log");
+  if (log) reading = isAtEnd(log) ? null : log.scrollTop;
 });
 
 document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) => {
@@ -240,18 +242,28 @@ function refreshRow(job, least = 1000) {
 
 // What the run has logged so far: the page that comes from the server has none of it while the run is under way.
 let written = "";
+// How far down somebody reads in it who does not follow its end.
+let reading = null;
 
 function showLog() {
   const output = document.querySelector("[data-log]");
   if (!output || output.textContent === written) return;
-  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+  const atEnd = isAtEnd(output);
   if (output.textContent && written.startsWith(output.textContent)) output.append(written.slice(output.textContent.length));
   else output.textContent = written;
   if (atEnd) output.scrollTop = output.scrollHeight;
 }
 
+function isAtEnd(output) {
+  return output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+}
+
 // At once, and not only when the new part has settled: the lines must not vanish for a moment.
-document.body.addEventListener("htmx:afterSwap", showLog);
+document.body.addEventListener("htmx:afterSwap", () => {
+  showLog();
+  if (reading !== null) document.getElementById("log")?.scrollTo(0, reading);
+  reading = null;
+});
 
 let greeted = false;
 let source;
