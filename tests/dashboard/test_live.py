@@ -218,7 +218,8 @@ def test_a_button_that_is_pressed_while_its_part_is_fetched_anew_is_not_lost(sit
 def test_a_list_says_that_jobs_were_added_and_shows_them_when_asked(site: Site, visitor: Visitor) -> None:
     name = f"fresh-{visitor.view}"
     site.add(f"{name}-a")
-    visitor.open(f"{site.ui}/jobs?search={name}")
+    with visitor.page.expect_response(lambda response: "part=list" in response.url):
+        visitor.open(f"{site.ui}/jobs?search={name}")
     page = listening(visitor)
     page.locator("#rows input[type=checkbox]").check()
     offer = page.get_by_role("button", name="Jobs were added: show them")
@@ -473,6 +474,28 @@ def test_a_page_in_the_background_holds_no_connection_and_catches_up_when_it_is_
         page.locator(".badge.s-paused").wait_for()
         assert streams != []
         assert not page.get_by_role("button", name="Jobs were added: show them").is_visible()
+
+
+def test_a_list_that_was_opened_in_the_background_shows_what_has_happened_since(site: Site, visitor: Visitor) -> None:
+    name = f"behind-{visitor.view}"
+    job_id = site.add(f"{name}-a")
+    visitor.page.add_init_script("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    site.add(f"{name}-b")
+    turn(visitor.page, away=False)
+    visitor.page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+    visitor.page.locator(f"tr[data-job='{name}-b']").wait_for()
+
+
+def test_a_list_that_begins_further_down_is_fetched_anew_from_there(site: Site, visitor: Visitor) -> None:
+    name = f"offset-{visitor.view}"
+    ids = [site.add(f"{name}-{number}") for number in range(2)]
+    with visitor.page.expect_response(lambda response: "part=list" in response.url):
+        visitor.open(f"{site.ui}/jobs?search={name}&offset=1")
+    page = visitor.page
+    page.wait_for_timeout(100)  # until what was answered is in the page
+    assert [row.get_attribute("data-job") for row in page.locator("#rows tr[data-job]").all()] == ids[1:]
 
 
 def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -> None:

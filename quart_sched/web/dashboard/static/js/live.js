@@ -265,7 +265,6 @@ document.body.addEventListener("htmx:afterSwap", () => {
   reading = null;
 });
 
-let greeted = false;
 let source;
 let doubt;
 
@@ -295,9 +294,8 @@ function listen() {
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
     for (const element of document.querySelectorAll("[data-live]")) update(element);
-    // Each stream begins with this; from the second on something may have been missed.
-    if (greeted && document.getElementById("rows")) renew();
-    greeted = true;
+    // Each stream begins with this: since the page was read, or the last stream ended, something may have been missed.
+    if (document.getElementById("rows")) renew();
   });
   source.addEventListener("log", (event) => {
     const said = JSON.parse(event.data);
