@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from itertools import count
@@ -463,6 +464,52 @@ def test_a_form_that_is_sent_twice_acts_once(site: Site, visitor: Visitor, job_i
     page.get_by_text(f"{job_id} was started.").wait_for()
     assert sent == ["job/start", "add", "job/remove", "job/remove", "job/start"]
     assert len(site.runs(job_id)) == 2
+
+
+def test_a_button_works_again_where_the_browser_has_opened_the_answer_elsewhere(
+    site: Site, visitor: Visitor, job_id: str
+) -> None:
+    page = visitor.page
+    page.clock.install()
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    with visitor.context.expect_page() as opened:
+        page.locator("#a-run").click(modifiers=["ControlOrMeta"])
+    opened.value.get_by_text(f"{job_id} was started.").wait_for()
+    opened.value.close()
+    page.clock.run_for(5000)
+    page.locator("#a-run").click()
+    page.get_by_text(f"{job_id} was started.").wait_for()
+    assert len(site.runs(job_id)) == 2
+
+
+def test_a_button_works_again_where_its_answer_was_not_waited_for(site: Site, visitor: Visitor, job_id: str) -> None:
+    page = visitor.page
+    held: list[Any] = []
+
+    def give_up(button: str) -> None:
+        held.clear()
+        page.route(re.compile("/job/pause|/jobs/bulk"), lambda route: held.append(route))
+        # By the page itself, as it answers nobody else while it is about to be left.
+        page.evaluate(
+            "button => { setTimeout(() => document.querySelector(button).click()); setTimeout(() => stop(), 1000); }",
+            button,
+        )
+        page.wait_for_timeout(1500)
+        assert held
+        page.unroute_all()
+
+    def press(button: str) -> None:
+        page.evaluate("button => { setTimeout(() => document.querySelector(button)?.click()); }", button)
+        page.wait_for_timeout(200)
+
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    row(visitor, job_id).get_by_role("checkbox").check()
+    give_up("#bulk button[value=pause]")
+    press("#bulk button[value=run]")
+    page.locator("#confirm", has_text="Run now").wait_for()
+    visitor.open(f"{site.ui}/job?id={job_id}")
+    give_up("#a-pause")
+    eventually(lambda: press("#a-pause") or page.locator("#a-resume").count())
 
 
 def test_a_choice_with_the_arrow_keys_sends_no_form(site: Site, visitor: Visitor, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,25 @@ def eventually(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def hold(page: Any, address: str) -> list[Any]:
+    """Return where the next request to an address is kept, until it is answered here."""
+    held: list[Any] = []
+    page.route(address, lambda route: route.fallback() if held else held.append(route))
+    return held
+
+
+def wait_until(page: Any, condition: Callable[[], Any]) -> None:
+    """Wait for what the browser tells."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        page.wait_for_timeout(20)
+
+
+UNANSWERED = ["ERR_CONNECTION_REFUSED", "htmx:afterRequest", "htmx:sendError"]
+"""What the browser, and htmx, say of a request that is not answered."""
 
 
 def test_the_page_of_a_job_follows_its_state_and_its_runs(site: Site, visitor: Visitor) -> None:
@@ -81,6 +101,59 @@ def test_a_row_of_the_list_follows_and_keeps_what_was_chosen(site: Site, visitor
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
     assert box.is_checked()
+    assert page.locator("[data-chosen]").inner_text() == "1 ✓"
+    assert page.locator("#all").is_checked()
+    page.get_by_role("button", name="Resume").last.click()
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").wait_for()
+    assert box.is_checked()
+    held = hold(page, "**/jobs?*one=*")
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    wait_until(page, lambda: held)
+    box.uncheck()
+    held[0].continue_()
+    page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+    assert not box.is_checked()
+    assert page.locator("[data-chosen]").inner_text() == ""
+
+
+def test_all_rows_that_change_at_once_follow(site: Site, visitor: Visitor) -> None:
+    name = f"crowd-{visitor.view}"
+    ids = [site.add(f"{name}-{number}") for number in range(6)]
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    page = listening(visitor)
+
+    async def pause() -> None:
+        await asyncio.gather(*(site.scheduler.aio.pause_job(job_id) for job_id in ids))
+
+    site.ask(pause())
+    for job_id in ids:
+        page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+
+
+@pytest.mark.parametrize("failure", ["no answer", "proxy", "store"])
+def test_a_row_that_could_not_be_fetched_is_fetched_again(site: Site, visitor: Visitor, failure: str) -> None:
+    job_id = site.add(f"retried-{failure}-{visitor.view}")
+    visitor.excused += UNANSWERED
+    visitor.expect_status(502)
+    visitor.expect_status(503)
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    refused = []
+
+    def refuse(route: Any) -> None:
+        refused.append(route)
+        if failure == "no answer":
+            route.abort("connectionrefused")
+        elif failure == "proxy":
+            route.fulfill(status=502, body="Bad Gateway")
+        else:
+            route.fulfill(status=503, headers={"HX-Reswap": "none"})
+
+    page.route("**/jobs?*one=*", refuse, times=1)
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    wait_until(page, lambda: refused)
+    page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for(timeout=12_000)
+    assert page.locator("#flash").inner_text() == ""
 
 
 def test_log_lines_appear_while_the_run_writes_them(site: Site, visitor: Visitor) -> None:
@@ -119,6 +192,26 @@ def test_log_lines_stay_when_the_rest_of_the_page_is_fetched_anew(site: Site, vi
     assert page.locator("#log").inner_text().count("the first line") == 1
 
 
+def test_who_reads_further_up_in_a_log_stays_there(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"logs-place-{visitor.view}", "write_on_demand")
+    handle = site.ask(site.scheduler.aio.run_job(job_id))
+    visitor.open(f"{site.ui}/run?id={handle.run_id}")
+    page = listening(visitor)
+    site.say("\n".join(f"line {number}" for number in range(200)))
+    page.locator("#log", has_text="line 199").wait_for()
+    for place in (300, 0, 100_000):
+        page.evaluate("place => { document.getElementById('log').scrollTop = place; }", place)
+        there = page.evaluate("document.getElementById('log').scrollTop")
+        page.wait_for_timeout(1100)  # until the countdown says something else
+        page.evaluate("window.before = document.getElementById('log'); htmx.trigger('#facts', 'refresh')")
+        page.wait_for_function("() => window.before !== document.getElementById('log')")
+        assert page.evaluate("document.getElementById('log').scrollTop") == there
+    page.evaluate("document.getElementById('log').scrollTop = 300")
+    site.say(None)
+    page.locator("h1 .s-succeeded").wait_for()
+    assert page.evaluate("document.getElementById('log').scrollTop") == 300
+
+
 def test_a_button_that_is_pressed_while_its_part_is_fetched_anew_is_not_lost(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"press-{visitor.view}")
     visitor.open(f"{site.ui}/job?id={job_id}")
@@ -138,7 +231,8 @@ def test_a_button_that_is_pressed_while_its_part_is_fetched_anew_is_not_lost(sit
 def test_a_list_says_that_jobs_were_added_and_shows_them_when_asked(site: Site, visitor: Visitor) -> None:
     name = f"fresh-{visitor.view}"
     site.add(f"{name}-a")
-    visitor.open(f"{site.ui}/jobs?search={name}")
+    with visitor.page.expect_response(lambda response: "part=list" in response.url):
+        visitor.open(f"{site.ui}/jobs?search={name}")
     page = listening(visitor)
     page.locator("#rows input[type=checkbox]").check()
     offer = page.get_by_role("button", name="Jobs were added: show them")
@@ -247,6 +341,38 @@ def test_a_row_stays_and_the_page_tells_it_when_a_proxy_has_refused_a_click(site
     page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
     page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
     assert page.get_by_text("That did not work").count() == 0
+
+
+def test_a_click_that_is_not_answered_is_told(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"unanswered-{visitor.view}")
+    visitor.excused += UNANSWERED
+    for address in ("**/job/pause", "**/jobs?*state=paused*"):
+        visitor.open(f"{site.ui}/jobs?search={job_id}")
+        page = listening(visitor)
+        page.route(address, lambda route: route.abort("connectionrefused"))
+        if address == "**/job/pause":
+            page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+        else:
+            page.locator("select[name=state]").select_option("paused")
+        page.locator("#flash", has_text="That did not work").wait_for()
+
+
+def test_a_click_that_was_refused_is_told_though_its_row_has_changed_meanwhile(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"changed-{visitor.view}")
+    visitor.expect_status(502)
+    visitor.open(f"{site.ui}/jobs?search={job_id}")
+    page = listening(visitor)
+    held, row = hold(page, "**/job/pause"), hold(page, "**/jobs?*one=*")
+    site.ask(site.scheduler.aio.modify_job(job_id, name="Before"))
+    wait_until(page, lambda: row)
+    page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Pause").click()
+    wait_until(page, lambda: held)
+    row[0].continue_()
+    site.ask(site.scheduler.aio.modify_job(job_id, name="After"))
+    page.wait_for_timeout(2000)  # until the row would have been exchanged
+    held[0].fulfill(status=502, body="Bad Gateway")
+    page.locator("#flash", has_text="That did not work (502)").wait_for()
+    page.locator(f"tr[data-job='{job_id}']", has_text="After").wait_for()
 
 
 def test_the_short_gap_between_two_streams_is_not_told(
@@ -363,6 +489,28 @@ def test_a_page_in_the_background_holds_no_connection_and_catches_up_when_it_is_
         assert not page.get_by_role("button", name="Jobs were added: show them").is_visible()
 
 
+def test_a_list_that_was_opened_in_the_background_shows_what_has_happened_since(site: Site, visitor: Visitor) -> None:
+    name = f"behind-{visitor.view}"
+    job_id = site.add(f"{name}-a")
+    visitor.page.add_init_script("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    site.ask(site.scheduler.aio.pause_job(job_id))
+    site.add(f"{name}-b")
+    turn(visitor.page, away=False)
+    visitor.page.locator(f"tr[data-job='{job_id}'] .s-paused").wait_for()
+    visitor.page.locator(f"tr[data-job='{name}-b']").wait_for()
+
+
+def test_a_list_that_begins_further_down_is_fetched_anew_from_there(site: Site, visitor: Visitor) -> None:
+    name = f"offset-{visitor.view}"
+    ids = [site.add(f"{name}-{number}") for number in range(2)]
+    with visitor.page.expect_response(lambda response: "part=list" in response.url):
+        visitor.open(f"{site.ui}/jobs?search={name}&offset=1")
+    page = visitor.page
+    page.wait_for_timeout(100)  # until what was answered is in the page
+    assert [row.get_attribute("data-job") for row in page.locator("#rows tr[data-job]").all()] == ids[1:]
+
+
 def test_the_focus_stays_on_what_is_fetched_anew(site: Site, visitor: Visitor) -> None:
     job_id = site.add(f"focus-{visitor.view}")
     visitor.open(f"{site.ui}/job?id={job_id}")
@@ -403,16 +551,52 @@ def test_a_list_that_was_read_before_a_change_and_comes_after_it_is_made_good(si
     job_id = site.add(f"overtaken-{visitor.view}")
     visitor.open(f"{site.ui}/jobs?search={job_id}")
     page = listening(visitor)
-    held: list[Any] = []
-    page.route("**/jobs?*part=list*", lambda route: held.append(route))
+    held = hold(page, "**/jobs?*part=list*")
     page.evaluate("htmx.trigger('#list', 'refresh')")
-    while not held:
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: held)
     as_it_was = held[0].fetch()
     site.ask(site.scheduler.aio.pause_job(job_id))
     page.wait_for_timeout(2000)  # until the event is there, and the row would have been fetched
     held[0].fulfill(response=as_it_was)
     page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Resume").wait_for()
+
+
+def test_the_list_shows_what_was_filtered_for_last(site: Site, visitor: Visitor) -> None:
+    name = f"filtered-{visitor.view}"
+    active, paused = site.add(f"{name}-a"), site.add(f"{name}-b")
+    site.ask(site.scheduler.aio.pause_job(paused))
+    visitor.open(f"{site.ui}/jobs?search={name}")
+    page = listening(visitor)
+    earlier = hold(page, "**/jobs?*part=list*")
+    page.evaluate("htmx.trigger('#list', 'refresh')")
+    wait_until(page, lambda: earlier)
+    later = hold(page, "**/jobs?*state=paused*")
+    page.locator("select[name=state]").select_option("paused")
+    wait_until(page, lambda: later)
+    for route in (earlier[0], later[0]):
+        route.fulfill(response=route.fetch())
+        page.wait_for_timeout(100)  # until what was answered is in the page, or would be
+    page.locator(f"tr[data-job='{active}']").wait_for(state="detached")
+    page.wait_for_function("() => location.search.includes('state=paused')")
+    assert page.locator(f"tr[data-job='{paused}']").is_visible()
+
+
+def test_a_part_that_was_read_before_a_change_and_comes_after_it_is_made_good(site: Site, visitor: Visitor) -> None:
+    job_id = site.add(f"outrun-{visitor.view}", "write_on_demand")
+    with visitor.page.expect_response(lambda response: "part=head" in response.url):
+        visitor.open(f"{site.ui}/job?id={job_id}")
+    page = listening(visitor)
+    held = hold(page, "**/job?*part=head*")
+    site.ask(site.scheduler.aio.run_job(job_id))
+    wait_until(page, lambda: held)
+    as_it_was = held[0].fetch()
+    assert "s-running" in as_it_was.text()
+    site.say(None)
+    page.locator("#runs tbody .s-succeeded").wait_for()  # its event is there
+    page.wait_for_timeout(500)
+    held[0].fulfill(response=as_it_was)
+    page.locator("#head .s-succeeded").wait_for(timeout=4000)
+    assert page.locator("#head .s-running").count() == 0
 
 
 def test_a_table_that_was_opened_stays_open(site: Site, visitor: Visitor) -> None:

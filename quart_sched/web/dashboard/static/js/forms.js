@@ -1,10 +1,10 @@
 // Forms: sends each once, and helps with choosing many jobs.
 
 // What is asked for twice before there is an answer is asked for once.
-const sent = new Set();
+const sent = new Map();
 
-function content(form) {
-  return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form))}`;
+function content(form, submitter) {
+  return `${form.getAttribute("action")} ${new URLSearchParams(new FormData(form, submitter))}`;
 }
 
 window.addEventListener("pageshow", () => sent.clear());
@@ -12,15 +12,19 @@ window.addEventListener("pageshow", () => sent.clear());
 document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, xhr } }) => {
   if (!(elt instanceof HTMLFormElement)) return;
   const what = content(elt);
+  clearTimeout(sent.get(what));
   xhr.addEventListener("loadend", () => sent.delete(what));
 });
 window.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;
-  if (sent.has(content(event.target))) {
+  const what = content(event.target, event.submitter);
+  if (sent.has(what)) {
     event.preventDefault();
     event.stopImmediatePropagation();
+    return;
   }
-  sent.add(content(event.target));
+  // Nothing tells that the browser stays here: that it was stopped, or has opened the answer elsewhere.
+  sent.set(what, setTimeout(() => sent.delete(what), 5000));
 }, { capture: true });
 // The second click of two may find another button in the place of the first.
 window.addEventListener("click", (event) => {
@@ -30,6 +34,8 @@ window.addEventListener("click", (event) => {
 function prepare() {
   const all = document.querySelector("[data-all]");
   if (all && all.hidden) all.hidden = false;
+  // What is ticked stays so in what comes in its place.
+  for (const box of boxes()) if (chosen.has(box.value)) box.checked = true;
   count();
 }
 
@@ -37,13 +43,15 @@ function boxes() {
   return [...document.querySelectorAll("#rows input[type=checkbox]")];
 }
 
+let chosen = new Set();
+
 function count() {
   const told = document.querySelector("[data-chosen]");
   if (!told) return;
-  const chosen = boxes().filter((box) => box.checked).length;
-  told.textContent = chosen ? `${chosen} ✓` : "";
+  chosen = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
+  told.textContent = chosen.size ? `${chosen.size} ✓` : "";
   const all = document.getElementById("all");
-  if (all) all.checked = chosen > 0 && chosen === boxes().length;
+  if (all) all.checked = chosen.size > 0 && chosen.size === boxes().length;
 }
 
 document.body.addEventListener("change", (event) => {
@@ -54,7 +62,7 @@ document.body.addEventListener("change", (event) => {
 // What the list shows is in the address, so that it can be kept and sent on.
 document.body.addEventListener("htmx:afterRequest", (event) => {
   const form = event.detail.elt;
-  if (form.dataset && form.dataset.address && event.detail.successful) {
+  if (form instanceof HTMLFormElement && form.dataset.address && event.detail.successful) {
     const given = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
     history.replaceState(null, "", `${form.dataset.address}?${given}`);
   }

@@ -28,9 +28,17 @@ function refresh(element, least = 150) {
     planned.delete(key);
     const current = document.getElementById(key);
     if (!current || document.hidden) return;
-    if (isFilledIn(current)) stale.add(key);
+    if (isAwaited(current)) refresh(current);
+    else if (isFilledIn(current)) stale.add(key);
     else htmx.trigger(current, "refresh");
   }, wait));
+}
+
+// An answer that is on its way was perhaps read before what has happened since, and would undo what is fetched meanwhile.
+// What waits at an element for its request htmx forgets when the answer replaces the element.
+function isAwaited(place) {
+  if (place.closest("#list") && document.querySelector(".htmx-request:is(#list, .filters)")) return true;
+  return place.matches(".htmx-request") || place.querySelector("form.htmx-request") !== null;
 }
 
 // What somebody types or chooses in must not be exchanged meanwhile.
@@ -70,15 +78,19 @@ const unseen = new IntersectionObserver((entries) => {
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { target: part, xhr, requestConfig } = event.detail;
-  const fetched = requestConfig.verb === "get";
+  // By itself, and not by a form.
+  const fetched = requestConfig.elt === part;
   const live = fetched && part.dataset.live;
   if (live) last.set(part.id, Date.now());
   if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Reswap")) {
     // Each refusal of ours says what to do with it: this is that of a proxy, or no answer that was meant.
     event.detail.shouldSwap = false;
-    if (!again(part, 5000) || !fetched) tell(`${words.failed} (${xhr.status})`);
-  } else if (fetched && part.querySelector(":active") && again(part)) {
-    // What is being pressed must still be there when it is let go, or the click is lost.
+    if (!fetched || !again(part, 5000)) tell(`${words.failed} (${xhr.status})`);
+  } else if (fetched && xhr.status === 503) {
+    again(part, 5000);
+  } else if (fetched && (part.querySelector(":active, form.htmx-request") || document.querySelector(".filters.htmx-request")) && again(part)) {
+    // What is being pressed must still be there when it is let go, or the click is lost. So must a form, and what its
+    // answer replaces, when that comes.
     event.detail.shouldSwap = false;
   } else if (live && isFilledIn(part)) {
     event.detail.shouldSwap = false;
@@ -92,6 +104,15 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   focused = focusIn(part) ?? focused;
   const details = part.id && part.querySelector("details[open]");
   opened = details ? { id: part.id, top: details.querySelector(".scroll")?.scrollTop ?? 0 } : null;
+  const log = part.querySelector("#log");
+  if (log) reading = isAtEnd(log) ? null : log.scrollTop;
+});
+
+document.body.addEventListener("htmx:beforeSend", ({ detail: { elt, target, xhr } }) => {
+  // At its request, for what has sent it may be gone by then.
+  xhr.addEventListener("error", () => {
+    if (elt !== target || !again(target, 5000)) tell(words.failed);
+  });
 });
 
 // What was opened stays open, where it was scrolled to.
@@ -133,7 +154,7 @@ document.body.addEventListener("htmx:afterSettle", () => {
 
 // Fetches what follows the events once more; tells whether it does.
 function again(part, least) {
-  if (part.dataset.live) refresh(part, least);
+  if (part.dataset.live || part.id === "list") refresh(part, least);
   else if (part.dataset.job) refreshRow(part.dataset.job, least);
   else return false;
   return true;
@@ -160,7 +181,7 @@ function update(element) {
 function renew() {
   const list = document.getElementById("list");
   if (!isReadFurtherDown(list) && !list.querySelector("#rows input:checked")) {
-    htmx.trigger(list, "refresh");
+    refresh(list);
     return;
   }
   offer();
@@ -196,7 +217,8 @@ if (news) {
     const list = document.getElementById("list");
     event.target.hidden = true;
     list.scrollIntoView();
-    htmx.trigger(list, "refresh");
+    last.delete(list.id);
+    refresh(list, 0);
   });
 }
 
@@ -212,32 +234,37 @@ function refreshRow(job, least = 1000) {
     planned.delete(key);
     const row = rowOf(job);
     if (!row || document.hidden) return;
-    // A list that is on its way was perhaps read before this change, and would undo the row.
-    if (document.querySelector(".htmx-request:is(#list, .filters)")) return refreshRow(job);
-    const chosen = row.querySelector("input[type=checkbox]")?.checked;
-    htmx.ajax("GET", row.dataset.address, { target: row, swap: "outerHTML" }).then(() => {
-      const box = [...document.querySelectorAll("#rows input[type=checkbox]")].find((one) => one.value === job);
-      if (box && chosen) box.checked = true;
-    });
+    if (isAwaited(row)) return refreshRow(job);
+    // From the row itself, for of what one element asks for meanwhile htmx keeps the last alone. A failure is seen to above.
+    htmx.ajax("GET", row.dataset.address, { source: row, target: row, swap: "outerHTML" }).catch(() => {});
   }, least));
 }
 
 // What the run has logged so far: the page that comes from the server has none of it while the run is under way.
 let written = "";
+// How far down somebody reads in it who does not follow its end.
+let reading = null;
 
 function showLog() {
   const output = document.querySelector("[data-log]");
   if (!output || output.textContent === written) return;
-  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+  const atEnd = isAtEnd(output);
   if (output.textContent && written.startsWith(output.textContent)) output.append(written.slice(output.textContent.length));
   else output.textContent = written;
   if (atEnd) output.scrollTop = output.scrollHeight;
 }
 
-// At once, and not only when the new part has settled: the lines must not vanish for a moment.
-document.body.addEventListener("htmx:afterSwap", showLog);
+function isAtEnd(output) {
+  return output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+}
 
-let greeted = false;
+// At once, and not only when the new part has settled: the lines must not vanish for a moment.
+document.body.addEventListener("htmx:afterSwap", () => {
+  showLog();
+  if (reading !== null) document.getElementById("log")?.scrollTo(0, reading);
+  reading = null;
+});
+
 let source;
 let doubt;
 
@@ -267,9 +294,8 @@ function listen() {
   for (const kind of ["run", "job", "scheduler"]) source.addEventListener(kind, (event) => hear(kind, event.data));
   source.addEventListener("reset", () => {
     for (const element of document.querySelectorAll("[data-live]")) update(element);
-    // Each stream begins with this; from the second on something may have been missed.
-    if (greeted && document.getElementById("rows")) renew();
-    greeted = true;
+    // Each stream begins with this: since the page was read, or the last stream ended, something may have been missed.
+    if (document.getElementById("rows")) renew();
   });
   source.addEventListener("log", (event) => {
     const said = JSON.parse(event.data);
