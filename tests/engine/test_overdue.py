@@ -526,6 +526,9 @@ async def look(cluster: Cluster) -> None:
     """Let every process look at the store again."""
     for process in cluster.processes:
         watch = process.scheduler.scheduler.watch
+        # Not while it looks by itself: then it is not this one's turn, which finds what is known before that.
+        while watch._task is not None and not cluster.clock.is_waited_for(watch._wake):
+            await asyncio.sleep(0.001)
         await watch._look()
     while calls := {call for process in cluster.processes for call in process.scheduler.scheduler.watch._calls}:
         await asyncio.wait(calls)

@@ -21,6 +21,7 @@ class ManualClock(Clock):
         self._now = start
         self._origin = start
         self._waiting: list[tuple[datetime, asyncio.Event]] = []
+        self._waited_for: list[asyncio.Event] = []
 
     def now(self) -> datetime:
         return self._now
@@ -29,19 +30,23 @@ class ManualClock(Clock):
         return (self._now - self._origin).total_seconds()
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
-        if timeout is None:
-            await event.wait()
-            return
-        if timeout <= 0:
+        if timeout is not None and timeout <= 0:
             event.set()
             await asyncio.sleep(0)
             return
-        entry = (self._now + timedelta(seconds=timeout), event)
-        self._waiting.append(entry)
+        entries = [] if timeout is None else [(self._now + timedelta(seconds=timeout), event)]
+        self._waiting += entries
+        self._waited_for.append(event)
         try:
             await event.wait()
         finally:
-            self._waiting.remove(entry)
+            self._waited_for.remove(event)
+            for entry in entries:
+                self._waiting.remove(entry)
+
+    def is_waited_for(self, event: asyncio.Event) -> bool:
+        """Tell whether somebody goes on only when this event comes, or in time."""
+        return event in self._waited_for and not event.is_set()
 
     def jump(self, seconds: float) -> None:
         """Move the time without telling anybody, as a process that was stopped would see it."""
