@@ -63,6 +63,8 @@ class Contender:
 
     bodies: ClassVar[dict[str, Callable[[int], Any]]] = {}
     drifts: ClassVar[bool] = False
+    scheduler: Any = None
+    """One that tells of its runs as APScheduler does, if it does."""
     keeps_records = False
     """Whether it writes down in a database what became of each run."""
 
@@ -77,6 +79,8 @@ class Contender:
             return "hello"
 
         self.set_up()
+        if plan.events and self.scheduler is not None:
+            self.scheduler.add_listener(hear, OF_RUNS)
 
     def set_up(self) -> None:
         """Make the scheduler."""
@@ -135,8 +139,6 @@ class Ours(Contender):
             config["SCHEDULER_JOBSTORES"] = {"default": {"type": "sqlalchemy", "url": self.plan.url}}
         self.scheduler = APScheduler(app=self.app)
         self.keeps_records = self.plan.url is not None and self.plan.history
-        if self.plan.events:
-            self.scheduler.add_listener(hear, OF_RUNS)
         self._jobs = 0
 
     def interval(self, number: int, first: float, every: float) -> None:
@@ -180,8 +182,6 @@ class APSchedulerAsync(Contender):
             "job_defaults": {} if self.plan.grace else {"misfire_grace_time": None},
         }
         self.scheduler = AsyncIOScheduler(timezone="UTC", **options)
-        if self.plan.events:
-            self.scheduler.add_listener(hear, OF_RUNS)
 
     def interval(self, number: int, first: float, every: float) -> None:
         self._add(number, "interval", seconds=every, start_date=moment(first))
@@ -223,8 +223,6 @@ class FlaskAPScheduler(APSchedulerAsync):
             flask_app.config["SCHEDULER_JOBSTORES"] = {"default": SQLAlchemyJobStore(self.plan.url)}
         self.flask_app = flask_app
         self.scheduler = Extension(app=flask_app)
-        if self.plan.events:
-            self.scheduler.add_listener(hear, OF_RUNS)
 
     def _add(self, number: int, trigger: str, **fields: Any) -> None:
         self.scheduler.add_job(str(number), self.body, trigger=trigger, args=(number,), **fields)
