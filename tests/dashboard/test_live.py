@@ -561,6 +561,26 @@ def test_a_list_that_was_read_before_a_change_and_comes_after_it_is_made_good(si
     page.locator(f"tr[data-job='{job_id}']").get_by_role("button", name="Resume").wait_for()
 
 
+def test_a_list_that_comes_when_somebody_reads_further_down_by_then_moves_nothing(site: Site, visitor: Visitor) -> None:
+    name = f"lengthy-{visitor.view}"
+    for number in range(70):
+        site.add(f"{name}-{number:02d}")
+    page = visitor.page
+    held = hold(page, "**/jobs?*part=list*")
+    visitor.open(f"{site.ui}/jobs?search={name}&sort=id")
+    wait_until(page, lambda: held)
+    rows = page.locator("#rows tr[data-job]")
+    page.locator("tr.more").scroll_into_view_if_needed()
+    rows.nth(69).wait_for()
+    place = page.evaluate("scrollY")
+    site.ask(site.scheduler.aio.pause_job(f"{name}-69"))
+    held[0].fulfill(response=held[0].fetch())
+    page.get_by_role("button", name="Jobs were added: show them").wait_for()
+    assert (rows.count(), page.evaluate("scrollY")) == (70, place)
+    rows.nth(69).scroll_into_view_if_needed()
+    rows.nth(69).get_by_role("button", name="Resume").wait_for()
+
+
 def test_the_list_shows_what_was_filtered_for_last(site: Site, visitor: Visitor) -> None:
     name = f"filtered-{visitor.view}"
     active, paused = site.add(f"{name}-a"), site.add(f"{name}-b")

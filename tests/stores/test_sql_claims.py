@@ -518,6 +518,21 @@ def test_a_waiting_run_waits_until_an_instance_is_free(peer, clock):
     assert b.live()[0].batch_id == second.run_id
 
 
+def test_a_waiting_run_whose_job_is_locked_for_a_moment_waits_hardly_longer(peer, clock):
+    a, b = peer(), peer()
+    if b.store.database.dialect.skip == "":
+        pytest.skip("there is one writer at a time, and no lock of a row")
+    a.add("job", misfire_grace_time=None)
+    clock.jump(10)
+    [run] = a.claim()
+    a.round(returned=(run.run_id,), limit=0)
+    with b.store.database.engine.connect() as conn:
+        conn.exec_driver_sql(f"SELECT id FROM {b.prefix}jobs FOR UPDATE").all()
+        assert a.claim() == []
+    clock.jump(0.05)
+    assert [again.run_id for again in a.claim()] == [run.run_id]
+
+
 def test_never_more_instances_than_allowed_whatever_races_for_them(peer, clock):
     """Scheduled fires, waiting runs and runs by hand of one job, claimed and ended in four processes at once."""
     peers = [peer() for _ in range(4)]

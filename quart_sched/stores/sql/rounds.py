@@ -38,6 +38,8 @@ _DECIDING = 0.05
 """Seconds after which no other job is decided on in one transaction: with SQLite, all others wait for its end."""
 _LATER = 1_000_000
 """Microseconds by which a waiting run is put off that cannot start yet, so that it does not starve the others."""
+_SOON = 50_000
+"""Microseconds by which one is put off whose job another has locked, which never lasts long."""
 
 
 @dataclass(slots=True)
@@ -165,7 +167,7 @@ class Rounds:
         tx.update("live", "run_id", ("batch_id", "owner", "state", "claimed_us"), taken)
         cancelled, taken_elsewhere = cancel_removed(tx, me, stranded)
         result.records += cancelled
-        put_off += [(row.run_id, now + _LATER) for row in taken_elsewhere]
+        put_off += [(row.run_id, now + _SOON) for row in taken_elsewhere]
         tx.update("live", "run_id", ("due_us",), put_off)
         return len(taken)
 

@@ -29,6 +29,7 @@ function refresh(element, least = 150) {
     const current = document.getElementById(key);
     if (!current || document.hidden) return;
     if (isAwaited(current)) refresh(current);
+    else if (isReadFurtherDown(current)) renew();
     else if (isFilledIn(current)) stale.add(key);
     else htmx.trigger(current, "refresh");
   }, wait));
@@ -92,6 +93,9 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
     // What is being pressed must still be there when it is let go, or the click is lost. So must a form, and what its
     // answer replaces, when that comes.
     event.detail.shouldSwap = false;
+  } else if (fetched && isReadFurtherDown(part)) {
+    event.detail.shouldSwap = false;
+    renew();
   } else if (live && isFilledIn(part)) {
     event.detail.shouldSwap = false;
     stale.add(part.id);
@@ -177,7 +181,7 @@ function update(element) {
   else refresh(element);
 }
 
-// The list of jobs as it is now: row by row, where somebody reads or chooses in it.
+// The list as it is now: job by job, where somebody reads or chooses in it.
 function renew() {
   const list = document.getElementById("list");
   if (!isReadFurtherDown(list) && !list.querySelector("#rows input:checked")) {
