@@ -20,10 +20,10 @@ from .config import Settings
 from .engine.clock import Clock
 from .engine.declarations import Origin
 from .engine.history_ring import HistoryRing
+from .engine.listeners import Listener
 from .engine.overdue import Hook as OverdueHook
 from .engine.performer import Hook
 from .engine.scheduler import Scheduler
-from .engine.stream import Listener
 from .errors import ConfigError, InvalidDefinition, SchedulerError
 from .integrations import Integrations
 from .late import LateCommand

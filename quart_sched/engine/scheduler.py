@@ -29,6 +29,7 @@ from .drain import drain
 from .executors import ForeignExecutor
 from .history_ring import HistoryRing
 from .ledger import ChangeLog, Ledger
+from .listeners import Listeners
 from .live import Live
 from .logs import LogCapture
 from .overdue import OverdueWatch
@@ -37,7 +38,7 @@ from .performer import Performer, the_run
 from .pump import Pump
 from .runner import Runner
 from .setup import SetUp
-from .stream import EventStream, Listeners, Mailbox
+from .stream import EventStream, Mailbox
 from .threads import DaemonPool
 
 if TYPE_CHECKING:

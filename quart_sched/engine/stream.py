@@ -1,9 +1,8 @@
-"""The event stream and its reader for users' listeners."""
+"""The event stream, and the mailbox that brings what threads have to say to the loop."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 from collections import deque
@@ -12,28 +11,12 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apscheduler import events as aps
-
-from ..model.events import (
-    Event,
-    JobChanged,
-    JobOverdue,
-    PumpFailed,
-    RunEnded,
-    RunLeft,
-    RunReturned,
-    RunSubmitted,
-    RunWaits,
-    SchedulerChanged,
-)
+from ..model.events import Event
 
 if TYPE_CHECKING:
     from .clock import Clock
 
 log = logging.getLogger("quart_sched")
-
-Listener = Callable[[aps.SchedulerEvent], Any]
-
 
 _TOGETHER = 0.001
 """Seconds for which calls are gathered while many come: each wake-up of the loop takes the interpreter from threads."""
@@ -150,100 +133,3 @@ class EventStream:
         if readers is None:
             readers = by_kind[kind] = [reader for reader, kinds in self._readers if not kinds or kind in kinds]
         return readers
-
-
-class Listeners:
-    """Calls what was given to `add_listener`, plain or coroutine function, with APScheduler's event objects."""
-
-    def __init__(self) -> None:
-        self._listeners: list[tuple[Listener, int]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def add(self, callback: Listener, mask: int) -> None:
-        """Call `callback` with each event whose code is in `mask`."""
-        self._listeners.append((callback, mask))
-
-    def remove(self, callback: Listener) -> None:
-        """Forget `callback`; one that was never added is no error, as in APScheduler."""
-        self._listeners = [entry for entry in self._listeners if entry[0] != callback]
-
-    def __bool__(self) -> bool:
-        return bool(self._listeners)
-
-    def __call__(self, event: Event) -> None:
-        translated = translate(event)
-        if translated is None:
-            return
-        for callback, mask in self._listeners:
-            if translated.code & mask:
-                # A fresh context: an event may come out of a request, which is no business of the listener's.
-                Context().run(self._call, callback, translated)
-
-    async def drain(self, timeout: float) -> None:
-        """Give coroutine listeners that are under way `timeout` seconds, then cancel them."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
-            for task in late:
-                task.cancel()
-
-    def _call(self, callback: Listener, event: aps.SchedulerEvent) -> None:
-        try:
-            result = callback(event)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            # An exit, or a cancellation that it was told of and raises again: the run that ends must end all the same.
-            log.exception("Listener %r failed", callback)
-            return
-        if inspect.isawaitable(result):
-            try:
-                task = asyncio.get_running_loop().create_task(self._await(callback, result))
-            except RuntimeError:
-                log.error("Listener %r is a coroutine function, but no event loop runs yet: not called", callback)
-                if inspect.iscoroutine(result):
-                    result.close()
-                return
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _await(self, callback: Listener, result: Any) -> None:
-        try:
-            await result
-        except (Exception, SystemExit):
-            # An exit in a task would end the event loop.
-            log.exception("Listener %r failed", callback)
-
-
-def translate(event: Event) -> aps.SchedulerEvent | None:
-    """Return APScheduler's object for `event`; None where APScheduler has none."""
-    match event:
-        case RunSubmitted(run, jobstore):
-            return aps.JobSubmissionEvent(aps.EVENT_JOB_SUBMITTED, run.job_id, jobstore, [run.scheduled_at])
-        case RunEnded():
-            return _translate_end(event)
-        case JobChanged(code, job_id, jobstore):
-            return aps.JobEvent(code, job_id, jobstore)
-        case SchedulerChanged(code, alias):
-            return aps.SchedulerEvent(code, alias)
-        case RunReturned() | RunWaits() | RunLeft() | JobOverdue() | PumpFailed():
-            return None
-
-
-def _translate_end(event: RunEnded) -> aps.SchedulerEvent | None:
-    record = event.record
-    if record.outcome == "coalesced":
-        return None
-    if record.outcome == "skipped":
-        return aps.JobSubmissionEvent(aps.EVENT_JOB_MAX_INSTANCES, record.job_id, event.jobstore, [record.scheduled_at])
-    code = {"succeeded": aps.EVENT_JOB_EXECUTED, "missed": aps.EVENT_JOB_MISSED}.get(
-        record.outcome, aps.EVENT_JOB_ERROR
-    )
-    return aps.JobExecutionEvent(
-        code,
-        record.job_id,
-        event.jobstore,
-        record.scheduled_at,
-        retval=event.result,
-        exception=event.exception,
-        traceback=record.traceback,
-    )

@@ -24,7 +24,8 @@ from ..model.functions import default_id
 from ..model.jobs import POSITIONAL, JobChanges, JobDefinition
 from .catalogue import Catalogue
 from .declarations import Origin
-from .stream import EventStream, Listener, Listeners
+from .listeners import Listener, Listeners
+from .stream import EventStream
 from .threads import DaemonPool
 
 log = logging.getLogger("quart_sched")
@@ -81,12 +82,18 @@ class Verbs(AsyncIOScheduler):
     def add_listener(self, callback: Listener, mask: int = aps.EVENT_ALL) -> None:
         """Call `callback`, a function or coroutine function, on the loop with each event whose code is in `mask`."""
         self.listeners.add(callback, mask)
-        self.stream.subscribe(self.listeners)
+        self._hear_for_listeners()
 
     def remove_listener(self, callback: Listener) -> None:
         """Forget a listener."""
         self.listeners.remove(callback)
-        if not self.listeners:
+        self._hear_for_listeners()
+
+    def _hear_for_listeners(self) -> None:
+        # For those that hear of failures alone, say, no other event is made.
+        if kinds := self.listeners.kinds:
+            self.stream.subscribe(self.listeners, *kinds)
+        else:
             self.stream.unsubscribe(self.listeners)
 
     def add_job(self, func: Any, trigger: Any = None, *args: Any, **options: Any) -> Job:
