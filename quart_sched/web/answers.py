@@ -22,12 +22,12 @@ _CHUNK = 64 * 1024
 
 def as_json(front: APScheduler, data: Any, status: int = 200) -> Response:
     """Answer with `data`."""
-    return Response(as_text(front, data), status, mimetype="application/json")
+    return Response(as_bytes(front, data), status, mimetype="application/json")
 
 
-def as_text(front: APScheduler, data: Any) -> str:
-    """Return the JSON text."""
-    return dump(data, front.settings.pretty_json)
+def as_bytes(front: APScheduler, data: Any) -> bytes:
+    """Return the JSON text in UTF-8."""
+    return dump(data, front.settings.pretty_json).encode()
 
 
 def as_error(front: APScheduler, status: int, message: str) -> Response:
@@ -35,19 +35,19 @@ def as_error(front: APScheduler, status: int, message: str) -> Response:
     return as_json(front, {"error_message": message}, status)
 
 
-async def as_array(front: APScheduler, items: Iterable[str]) -> Response:
-    """Answer with a list of items, however long it is; each is one that `as_text` made."""
+async def as_array(front: APScheduler, items: Iterable[bytes]) -> Response:
+    """Answer with a list of items, however long it is; each is one that `as_bytes` made."""
     return await _stream(b"", items, b"", pretty=front.settings.pretty_json)
 
 
-async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[str]) -> Response:
-    """Answer with an object that has `items` as its last key, however many texts they are."""
+async def as_listing(front: APScheduler, head: dict[str, Any], items: Iterable[bytes]) -> Response:
+    """Answer with an object that has `items` as its last key, however many they are; each as above."""
     pretty = front.settings.pretty_json
     before, _, after = dump(head | {"items": []}, pretty).encode().rpartition(b"[]")
     return await _stream(before, items, after, pretty=pretty, depth=1)
 
 
-async def _stream(before: bytes, items: Iterable[str], after: bytes, *, pretty: bool, depth: int = 0) -> Response:
+async def _stream(before: bytes, items: Iterable[bytes], after: bytes, *, pretty: bool, depth: int = 0) -> Response:
     """Answer with an array between two other texts; a long one goes out in chunks, so that it does not hold the loop.
 
     All of it is there before the first chunk goes out: what fails is answered as an error.
@@ -69,23 +69,23 @@ async def _by_turns(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[bytes]:
-    """Return a JSON array of these texts, as it stands `depth` levels deep, as chunks of UTF-8, made in slices."""
-    margin = "  " * depth
-    separator = ",\n" if pretty else ", "
-    line = f"\n{margin}  "
+async def array(items: Iterable[bytes], *, pretty: bool, depth: int = 0) -> list[bytes]:
+    """Return a JSON array of these, as it stands `depth` levels deep, as chunks that are made in slices."""
+    margin = b"  " * depth
+    separator = b",\n" if pretty else b", "
+    line = b"\n" + margin + b"  "
     chunks: list[bytes] = []
-    chunk: list[str] = []
+    chunk: list[bytes] = []
     size = 0
     slice_end = 0.0  # To collect the items may have taken a slice already.
 
     def close() -> None:
-        chunks.append(((separator if chunks else "") + separator.join(chunk)).encode())
+        chunks.append((separator if chunks else b"") + separator.join(chunk))
         chunk.clear()
 
-    for text in items:
-        chunk.append(margin + "  " + text.replace("\n", line) if pretty else text)
-        size += len(text)
+    for item in items:
+        chunk.append(margin + b"  " + item.replace(b"\n", line) if pretty else item)
+        size += len(item)
         over = time.perf_counter() > slice_end
         if over or size > _CHUNK:
             close()
@@ -97,7 +97,7 @@ async def array(items: Iterable[str], *, pretty: bool, depth: int = 0) -> list[b
         close()
     if not chunks:
         return [b"[]"]
-    return [b"[\n", *chunks, f"\n{margin}]".encode()] if pretty else [b"[", *chunks, b"]"]
+    return [b"[\n", *chunks, b"\n" + margin + b"]"] if pretty else [b"[", *chunks, b"]"]
 
 
 def dump(data: Any, pretty: bool = False, separators: tuple[str, str] | None = None) -> str:

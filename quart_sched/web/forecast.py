@@ -10,7 +10,7 @@ from ..errors import JobNotFound
 from ..model.fields import Schema, listing, record, ref
 from ..model.forecast import FIRE
 from ..model.jobs import JobState
-from .answers import as_listing, as_text
+from .answers import as_bytes, as_listing
 from .jobs import by_whole_id
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def get_next_fires(front: APScheduler, job_id: str, **asked: Any) -> Respo
         found = await front.aio.next_fires(job_id, **asked)
     except JobNotFound as error:
         return await by_whole_id(front, f"{job_id}/next", error)
-    return await as_listing(front, found.head(), (as_text(front, fire.to_wire()) for fire in found.items))
+    return await as_listing(front, found.head(), (as_bytes(front, fire.to_wire()) for fire in found.items))
 
 
 async def get_forecast(front: APScheduler, **asked: Any) -> Response:
@@ -39,7 +39,7 @@ async def get_forecast(front: APScheduler, **asked: Any) -> Response:
     found = await front.aio.forecast(**asked)
     head = {"until": found.until.isoformat(), "truncated": found.truncated, "paused": found.paused}
     return await as_listing(
-        front, head, (as_text(front, {"job_id": fire.job_id} | fire.to_wire()) for fire in found.items)
+        front, head, (as_bytes(front, {"job_id": fire.job_id} | fire.to_wire()) for fire in found.items)
     )
 
 

@@ -19,7 +19,7 @@ from ..model.jobs import JobChanges, JobDefinition, ScheduledJob, from_wire, to_
 from ..model.overrides import Overrides
 from ..model.texts import is_unicode
 from . import security
-from .answers import as_array, as_json, as_listing, as_text
+from .answers import as_array, as_bytes, as_json, as_listing
 
 if TYPE_CHECKING:
     from ..engine.handles import RunHandle
@@ -182,25 +182,25 @@ def store_of(front: APScheduler, job: Job) -> str | None:
 
 
 class _Kept(NamedTuple):
-    """A job's JSON text; what it depends on beside the job itself; and from where to where its next fire stands."""
+    """A job's JSON in UTF-8; what it depends on beside the job itself; and from where to where its next fire stands."""
 
-    text: str
+    text: bytes
     what: tuple[Any, ...]
     fire: datetime | None
     begin: int
     end: int
 
 
-def _text(front: APScheduler, job: Job) -> str:
-    """Return the job's JSON text, which is kept with the job until that changes; fires only move its next fire on."""
+def _text(front: APScheduler, job: Job) -> bytes:
+    """Return the job's JSON in UTF-8: kept with the job until that changes, while fires only move its next fire on."""
     if job.pending or not isinstance(job, ScheduledJob):
-        return as_text(front, shown(front, job))
+        return as_bytes(front, shown(front, job))
     broken = front.scheduler.catalogue.broken_reason(job)
     fire = job.next_run_time
     what = (fire is None, broken, job._jobstore_alias, front.settings.pretty_json)
     kept: _Kept | None = job.text
     if kept is None or kept.what != what:
-        text, value = as_text(front, to_wire(job, broken=broken)), _moment(fire)
+        text, value = as_bytes(front, to_wire(job, broken=broken)), _moment(fire)
         # Behind it there are texts, within which the quotes are escaped, and keys of ours.
         begin = text.rfind(_FIRE) + len(_FIRE)
     elif kept.fire is fire:
@@ -213,11 +213,11 @@ def _text(front: APScheduler, job: Job) -> str:
     return text
 
 
-_FIRE = '"next_run_time": '
+_FIRE = b'"next_run_time": '
 
 
-def _moment(fire: datetime | None) -> str:
-    return "null" if fire is None else f'"{fire.isoformat()}"'
+def _moment(fire: datetime | None) -> bytes:
+    return b"null" if fire is None else f'"{fire.isoformat()}"'.encode()
 
 
 def _as_job(front: APScheduler, job: Job) -> Response:

@@ -210,7 +210,7 @@ async def test_others_get_their_turn_while_a_long_forecast_is_written(client, sc
             turns += 1
 
     waiting = asyncio.create_task(others())
-    chunks = await answers.array((json.dumps(fire.to_wire()) for fire in found.items), pretty=False)
+    chunks = await answers.array((json.dumps(fire.to_wire()).encode() for fire in found.items), pretty=False)
     over.set()
     await waiting
     assert len(json.loads(b"".join(chunks))) == 10_000
