@@ -69,8 +69,9 @@ async def _stopped_in_a_claim(fleet: Fleet, database: Database) -> Process | Non
     victim = None
     for _ in range(100):
         fleet.send(signal.SIGSTOP)
-        if await locked() and (within := await asyncio.to_thread(database.writers, fleet.url)):
-            victim = next(process for process in fleet.processes if process.pid == within[0])
+        within = await asyncio.to_thread(database.writers, fleet.url) if await locked() else []
+        # Who has only asked for locks just now may still be seen among those that have some.
+        if victim := next((process for pid in within for process in fleet.processes if process.pid == pid), None):
             break
         fleet.send(signal.SIGCONT)
         await asyncio.sleep(0.002)
