@@ -110,9 +110,10 @@ def run(options: Options, report: Report) -> None:
         bars("dispatch_rate", "jobs/s", by_label, "rate"),
         bars("dispatch_gap", "longest gap, ms", by_label, "gap"),
     ]
-    bare = {}
+    unheard, bare = {}, {}
     for jobs in dict.fromkeys((many, most)):
-        _add(report, options, f"{jobs:,} interval jobs, no listener", [OURS, ASYNC], jobs=jobs, events=False)
+        title = f"{jobs:,} interval jobs, no listener"
+        unheard[jobs] = _add(report, options, title, [OURS, ASYNC], jobs=jobs, events=False)
         off = {"history": False, "events": False}
         title = f"{jobs:,} interval jobs, no history, no listener"
         bare[jobs] = _add(report, options, title, [OURS, ASYNC], jobs=jobs, **off)
@@ -129,6 +130,8 @@ def run(options: Options, report: Report) -> None:
     report.targets += [
         _ratio(f"{many:,} due: jobs/s to AsyncIOScheduler's", by_size[many], 1.7),
         _ratio(f"{most:,} due: jobs/s to AsyncIOScheduler's", by_size[most], 2.5),
+        _ratio(f"{many:,} due, no listener", unheard[many], 1.7),
+        _ratio(f"{most:,} due, no listener", unheard[most], 2.5),
         _ratio(f"{many:,} due, history off", bare[many], 2.5),
         _ratio(f"{most:,} due, history off", bare[most], 4.0),
         Target(f"slowest to fastest of {few:,} to {most:,}", min(rates) / max(rates), 0.75, at_least=True),
