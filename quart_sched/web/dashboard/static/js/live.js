@@ -173,7 +173,8 @@ function tell(text) {
 
 // It must not move under the eyes of whoever reads it.
 function isReadFurtherDown(element) {
-  return element.id === "list" && element.getBoundingClientRect().top < 0;
+  // A browser may scroll to a place but for a part of a pixel.
+  return element.id === "list" && element.getBoundingClientRect().top < -1;
 }
 
 function update(element) {
