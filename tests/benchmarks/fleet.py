@@ -89,7 +89,8 @@ async def _measure_http(folder: Path, url: str, count: int) -> list[list[float]]
         )
         lags = list(await asyncio.gather(*asked))
         ran, due = _starts(with_) - ran, JOBS * (time.perf_counter() - begin)
-        if ran < 0.9 * due:
+        # Claims that wait for such a database so long coalesce some.
+        if ran < 0.5 * due:
             raise RuntimeError(f"of {due:.0f} fires beside the requests {ran} ran")
         return lags
 
@@ -108,6 +109,9 @@ async def _server(folder: Path, url: str | None) -> AsyncIterator[Process]:
             await process.until("loaded")
             process.begin(float(int(time.time()) + 2))
         await process.until("serving")
+        if url is not None:
+            # With a slow database that takes many seconds.
+            await process.until("start")
         await asyncio.sleep(4)
         yield process
     finally:
