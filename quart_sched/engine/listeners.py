@@ -7,6 +7,8 @@ import inspect
 import logging
 from collections.abc import Callable
 from contextvars import Context
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from apscheduler import events as aps
@@ -51,9 +53,8 @@ class Listeners:
         self._set([entry for entry in self._listeners if entry[0] != callback])
 
     def _set(self, listeners: list[tuple[Listener, int]]) -> None:
-        self._listeners, self._mask = listeners, 0
-        for _, mask in listeners:
-            self._mask |= mask
+        # In one go, as the loop may be telling of something meanwhile.
+        self._listeners, self._mask = listeners, reduce(or_, (mask for _, mask in listeners), 0)
 
     @property
     def kinds(self) -> list[type[Event]]:

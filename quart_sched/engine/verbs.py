@@ -81,13 +81,15 @@ class Verbs(AsyncIOScheduler):
 
     def add_listener(self, callback: Listener, mask: int = aps.EVENT_ALL) -> None:
         """Call `callback`, a function or coroutine function, on the loop with each event whose code is in `mask`."""
-        self.listeners.add(callback, mask)
-        self._hear_for_listeners()
+        with self._listeners_lock:
+            self.listeners.add(callback, mask)
+            self._hear_for_listeners()
 
     def remove_listener(self, callback: Listener) -> None:
         """Forget a listener."""
-        self.listeners.remove(callback)
-        self._hear_for_listeners()
+        with self._listeners_lock:
+            self.listeners.remove(callback)
+            self._hear_for_listeners()
 
     def _hear_for_listeners(self) -> None:
         # For those that hear of failures alone, say, no other event is made.
