@@ -89,7 +89,7 @@ async def _measure_http(folder: Path, url: str, count: int) -> list[list[float]]
         )
         lags = list(await asyncio.gather(*asked))
         ran, due = _starts(with_) - ran, JOBS * (time.perf_counter() - begin)
-        # Claims that wait for such a database so long coalesce some.
+        # With such a database they begin in bursts, some seconds apart, of which the last may lie behind the end.
         if ran < 0.5 * due:
             raise RuntimeError(f"of {due:.0f} fires beside the requests {ran} ran")
         return lags
